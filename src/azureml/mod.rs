@@ -1,0 +1,17 @@
+//! What a request means to Azure ML.
+//!
+//! Method, host and path (and the body where the door needs it) become an [`Operation`]: the
+//! Azure actions on their resources, the kind, the effects, the classes of secrets in the answer,
+//! and the facts that conditions read. Everything here is pure; what cannot be named is refused
+//! with [`UnknownOperation`] and is never guessed.
+
+pub mod inspected;
+pub mod operation;
+pub mod resource;
+
+pub use inspected::{BodyRefusal, Inspected};
+pub use operation::{
+    Act, Action, Allocation, Audience, BodyNeed, Effect, Effects, Facts, Kind, Named, Naming, Operation,
+    Protocol, SecretClass, Secrets, UnknownOperation, name,
+};
+pub use resource::ResourceId;

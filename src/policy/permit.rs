@@ -1,0 +1,218 @@
+//! The outcome of a decision, and the proof of a favourable one.
+
+use std::sync::Arc;
+
+use super::{DecisionId, PolicySet, Question, RequestFacts, Standing};
+use crate::{
+    azureml::{Operation, SecretClass},
+    identity::Principal,
+    time::Timestamp,
+};
+
+/// Names an entry and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct EntryRef {
+    /// The entry's name.
+    pub name: Arc<str>,
+    /// The file, as given.
+    pub file: Arc<str>,
+    /// Its line, from 1.
+    pub line: u32,
+}
+
+/// How a class of secrets in the answer is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SecretTreatment {
+    /// The caller gets a handle that only the gate can redeem.
+    Substitute,
+    /// The caller gets the secret.
+    Reveal,
+}
+
+/// What must still be satisfied before the request goes on: a closed set, so that a new gate
+/// breaks every `match`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obligation {
+    /// At most `requests` in `every`, counted per `per`.
+    Limit {
+        /// The entry that demands it.
+        entry: EntryRef,
+        /// Requests in the window.
+        requests: u32,
+        /// The window.
+        every: std::time::Duration,
+        /// What is counted together.
+        per: LimitPer,
+    },
+}
+
+/// What a limit counts together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitPer {
+    /// Each principal on its own.
+    Person,
+    /// All who match the entry together.
+    Entry,
+}
+
+/// Codes of CONTRACT section 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DenialCode {
+    /// No entry allows.
+    AuthorizationFailed,
+    /// An entry denies.
+    RequestDisallowedByPolicy,
+    /// The answer holds secrets that no entry names.
+    SecretsNotGranted,
+    /// A demanded network does not hold the caller.
+    OutsideNetwork,
+    /// A demanded time has passed or not come.
+    OutsideHours,
+    /// Too many in the window (429).
+    LimitExceeded,
+    /// The request cannot be named.
+    UnknownOperation,
+}
+
+impl DenialCode {
+    /// The code as callers see it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AuthorizationFailed => "AuthorizationFailed",
+            Self::RequestDisallowedByPolicy => "RequestDisallowedByPolicy",
+            Self::SecretsNotGranted => "SecretsNotGranted",
+            Self::OutsideNetwork => "OutsideNetwork",
+            Self::OutsideHours => "OutsideHours",
+            Self::LimitExceeded => "LimitExceeded",
+            Self::UnknownOperation => "UnknownOperation",
+        }
+    }
+}
+
+/// An unfavourable answer, in words for the caller.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Denial {
+    /// The code.
+    pub code: DenialCode,
+    /// One line: what is missing or what forbids it, with action and scope.
+    pub cause: String,
+    /// One line: the smallest change that would turn the decision, and who can make it; or that
+    /// nobody can.
+    pub cure: String,
+    /// The entry that denies or demands, if one does.
+    pub entry: Option<EntryRef>,
+    /// Actions that no entry grants, with their scopes.
+    pub missing: Vec<(String, String)>,
+}
+
+/// The whole answer of [`PolicySet::judge`].
+#[derive(Debug, Clone, Default)]
+pub struct Judgement {
+    /// `None` allows.
+    pub denial: Option<Denial>,
+    /// The entries that allow, one for each act.
+    pub allowed_by: Vec<EntryRef>,
+    /// What must still be satisfied.
+    pub obligations: Vec<Obligation>,
+    /// Treatment of each class of secrets in the answer.
+    pub secrets: Vec<(SecretClass, SecretTreatment)>,
+    /// Dry-run entries that would have denied.
+    pub would_deny: Vec<EntryRef>,
+    /// Selectors that could not be evaluated: entry, selector, cause.
+    pub unevaluable: Vec<(EntryRef, &'static str, String)>,
+    /// Values that conditions read, redacted and bounded, for the record.
+    pub read: Vec<(String, serde_json::Value)>,
+}
+
+/// A favourable decision on one request: made by [`decide`] alone.
+#[derive(Debug)]
+pub struct Permit {
+    principal: Principal,
+    operation: Operation,
+    request: RequestFacts,
+    judgement: Judgement,
+    policy_digest: [u8; 32],
+    generation: u64,
+}
+
+/// An unfavourable decision on one request, with what the record needs.
+#[derive(Debug)]
+pub struct Denied {
+    /// Who asked.
+    pub principal: Principal,
+    /// For what.
+    pub operation: Operation,
+    /// The request.
+    pub request: RequestFacts,
+    /// The judgement; its denial is `Some`.
+    pub judgement: Judgement,
+    /// The policies that were in force.
+    pub policy_digest: [u8; 32],
+}
+
+/// Joins who and what into a decision.
+///
+/// # Errors
+/// [`Denied`] unless the judgement allows.
+pub fn decide(
+    set: &PolicySet,
+    principal: Principal,
+    operation: Operation,
+    request: RequestFacts,
+    standing: Standing,
+    now: Timestamp,
+) -> Result<Permit, Box<Denied>> {
+    let judgement =
+        set.judge(&Question { caller: &principal, operation: &operation, request: &request, now, standing });
+    let policy_digest = *set.digest();
+    if judgement.denial.is_some() {
+        return Err(Box::new(Denied { principal, operation, request, judgement, policy_digest }));
+    }
+    Ok(Permit { principal, operation, request, judgement, policy_digest, generation: set.generation() })
+}
+
+impl Permit {
+    /// The decision's id.
+    #[must_use]
+    pub fn decision(&self) -> DecisionId {
+        self.request.decision
+    }
+
+    /// Who asked.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// For what.
+    #[must_use]
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// The request.
+    #[must_use]
+    pub fn request(&self) -> &RequestFacts {
+        &self.request
+    }
+
+    /// The judgement.
+    #[must_use]
+    pub fn judgement(&self) -> &Judgement {
+        &self.judgement
+    }
+
+    /// The policies that were in force.
+    #[must_use]
+    pub fn policy_digest(&self) -> &[u8; 32] {
+        &self.policy_digest
+    }
+
+    /// Their generation, which a live stream's lease compares.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+}

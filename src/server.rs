@@ -1,0 +1,1 @@
+//! The composition root: configuration becomes parts, parts become listeners; reload and drain.
