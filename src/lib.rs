@@ -32,3 +32,4 @@ pub mod server;
 pub mod telemetry;
 pub mod time;
 pub mod upstream;
+pub mod yaml;
