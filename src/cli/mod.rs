@@ -1,1 +1,78 @@
-//! (room cli)
+//! The verbs: one file each. Standard output holds data only; messages go to standard error.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub mod certs;
+
+/// The exit codes that every verb uses.
+pub mod exit {
+    use std::process::ExitCode;
+
+    /// It is done.
+    pub const DONE: ExitCode = ExitCode::SUCCESS;
+    /// A finding: invalid, denied, verification failed.
+    pub const FINDING: ExitCode = ExitCode::FAILURE;
+
+    /// The arguments make no sense together.
+    #[must_use]
+    pub fn usage() -> ExitCode {
+        ExitCode::from(2)
+    }
+
+    /// Something could not be reached.
+    #[must_use]
+    pub fn unreachable() -> ExitCode {
+        ExitCode::from(3)
+    }
+}
+
+/// The front door to Azure Machine Learning.
+#[derive(Debug, Parser)]
+#[command(name = "amlgate", version, about, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Makes or renews the gate's certificates and keys.
+    #[command(subcommand)]
+    Certs(certs::Args),
+    /// Prints the version.
+    Version,
+    /// Prints a completion script for a shell.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Parses the arguments and runs the verb.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().verb {
+        Verb::Certs(args) => certs::run(args),
+        Verb::Version => {
+            println!("amlgate {}", env!("CARGO_PKG_VERSION"));
+            exit::DONE
+        }
+        Verb::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "amlgate", &mut std::io::stdout());
+            exit::DONE
+        }
+    }
+}
+
+/// Prints an error with its causes, one a line, and gives back the exit code.
+pub fn report(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
+    eprintln!("amlgate: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    code
+}

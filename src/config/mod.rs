@@ -1,1 +1,3 @@
-//! (room config)
+//! `amlgate.yaml`: raw (serde only), then typed settings, with every problem at its place.
+
+pub mod raw;

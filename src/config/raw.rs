@@ -1,0 +1,422 @@
+//! `amlgate.yaml` as it is written: serde only, one optional block per kind, unknown keys refused.
+//!
+//! Keys of features that are not built yet have the type [`Later`]: they parse, and
+//! [`super::load`] refuses them by name instead of ignoring them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::yaml::Spanned;
+
+/// A key whose feature is not in this version.
+pub type Later = Option<Spanned<serde::de::IgnoredAny>>;
+/// A string with its place.
+pub type Text = Spanned<String>;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The format's version: 1.
+    pub version: Spanned<u32>,
+    /// Where the gate listens.
+    pub listen: Spanned<Listen>,
+    /// Who vouches for callers.
+    #[serde(default)]
+    pub issuers: Vec<Spanned<Issuer>>,
+    /// Who the gate is towards Azure.
+    #[serde(default)]
+    pub credentials: Vec<Spanned<Credential>>,
+    /// What is forwarded where.
+    #[serde(default)]
+    pub routes: Vec<Spanned<Route>>,
+    /// The folder of policies.
+    pub policies: Text,
+    /// The record.
+    pub audit: Spanned<Audit>,
+    /// What the gate signs with.
+    pub keys: Spanned<Keys>,
+    /// The gate's own way out.
+    pub outgoing: Option<Spanned<Outgoing>>,
+    /// Which Azure.
+    pub cloud: Option<Text>,
+    /// Bounds.
+    pub limits: Option<Spanned<Limits>>,
+    /// Times.
+    pub timeouts: Option<Spanned<Timeouts>>,
+    /// Live streams.
+    pub streams: Option<Spanned<Streams>>,
+    /// Logs.
+    pub telemetry: Option<Spanned<Telemetry>>,
+    #[allow(missing_docs, reason = "not in this version")]
+    pub people: Later,
+    #[allow(missing_docs, reason = "not in this version")]
+    pub store: Later,
+    #[allow(missing_docs, reason = "not in this version")]
+    pub gerrit: Later,
+    #[allow(missing_docs, reason = "not in this version")]
+    pub notify: Later,
+    #[allow(missing_docs, reason = "not in this version")]
+    pub break_glass: Later,
+    #[allow(missing_docs, reason = "not in this version")]
+    pub evidence: Later,
+}
+
+/// `listen`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// The reverse proxy.
+    pub reverse: Option<Spanned<Reverse>>,
+    /// Behind `HTTPS_PROXY`: not in this version.
+    pub forward: Later,
+    /// API, health and metrics.
+    pub admin: Option<Spanned<Admin>>,
+    /// `/healthz`, `/readyz`, `/metrics` only.
+    pub health: Option<Spanned<Health>>,
+}
+
+/// `listen.reverse`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reverse {
+    /// `host:port`; `[::]` is dual stack.
+    pub address: Text,
+    /// How callers reach it: the base of rewritten URLs.
+    pub public_url: Text,
+    /// Certificate and key.
+    pub tls: Option<Spanned<Tls>>,
+    /// Needed to listen in plaintext off loopback.
+    #[serde(default)]
+    pub insecure_plaintext: bool,
+    /// Peers whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Text>,
+    /// Whether trusted peers speak the PROXY protocol.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+}
+
+/// `listen.admin`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// `host:port`.
+    pub address: Text,
+    /// How people reach it.
+    pub public_url: Option<Text>,
+    /// Certificate and key; needed off loopback.
+    pub tls: Option<Spanned<Tls>>,
+    /// Not in this version.
+    pub on_reverse: Later,
+}
+
+/// `listen.health`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// `host:port`.
+    pub address: Text,
+}
+
+/// A server certificate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM chain, leaf first.
+    pub certificate: Text,
+    /// Its key.
+    pub private_key: Spanned<Reference>,
+    /// Client certificates as identity: not in this version.
+    pub client_ca: Later,
+}
+
+/// Where a secret is found.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// In an environment variable.
+    pub env: Option<Text>,
+    /// In a file.
+    pub file: Option<Text>,
+    /// In a vault.
+    pub key_vault: Option<Spanned<VaultReference>>,
+}
+
+/// A secret in Key Vault.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultReference {
+    /// `https://NAME.vault.azure.net`.
+    pub vault: Text,
+    /// The secret's name.
+    pub secret: Text,
+}
+
+/// Extra roots.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// PEM file, besides the system's roots.
+    pub ca: Text,
+}
+
+/// One of `issuers`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    /// Its name in policies and records.
+    pub name: Text,
+    /// An Entra tenant.
+    pub entra: Option<Spanned<Entra>>,
+    /// Any OpenID provider.
+    pub oidc: Option<Spanned<Oidc>>,
+    /// Backstage: not in this version.
+    pub backstage: Later,
+    /// What a token must hold to be accepted at all.
+    pub accept: Option<Spanned<Accept>>,
+    /// Signature algorithms.
+    pub algorithms: Option<Vec<Text>>,
+    /// Clock leeway, at most 60s.
+    pub leeway: Option<Text>,
+    /// Connect here instead of resolving the name.
+    pub address: Option<Text>,
+    /// Extra roots.
+    pub trust: Option<Spanned<Trust>>,
+}
+
+/// `entra`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entra {
+    /// The tenant's id.
+    pub tenant: Text,
+    /// The public client that people sign in with.
+    pub client_id: Option<Text>,
+    /// Exact audiences.
+    pub audiences: Vec<Text>,
+    /// Scopes to ask for at login.
+    #[serde(default)]
+    pub scopes: Vec<Text>,
+    /// Group overage through Graph: not in this version.
+    pub groups: Later,
+    /// The login host, where it is not the cloud's.
+    pub authority: Option<Text>,
+}
+
+/// `oidc`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    /// Exactly what `iss` says.
+    pub issuer: Text,
+    /// Exact audiences.
+    pub audiences: Vec<Text>,
+    /// The public client that people sign in with.
+    pub client_id: Option<Text>,
+    /// Scopes to ask for at login.
+    #[serde(default)]
+    pub scopes: Vec<Text>,
+    /// Where the discovery document is, if not below the issuer.
+    pub discovery_url: Option<Text>,
+    /// Where the keys are, if discovery is not to be used.
+    pub jwks_uri: Option<Text>,
+    /// The claim that lists groups; `groups` by default.
+    pub groups_claim: Option<Text>,
+}
+
+/// `accept`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accept {
+    /// Claims that must be there, exactly.
+    pub claims: BTreeMap<String, serde_json::Value>,
+}
+
+/// One of `credentials`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// Its name in routes.
+    pub name: Text,
+    /// The tenant; not needed by a managed identity.
+    pub tenant: Option<Text>,
+    /// The application; optional for a managed identity.
+    pub client_id: Option<Text>,
+    /// A secret.
+    pub client_secret: Option<Spanned<Reference>>,
+    /// A certificate with its key.
+    pub client_certificate: Option<Spanned<ClientCertificate>>,
+    /// A federated token in a file.
+    pub workload_identity: Option<Spanned<WorkloadIdentity>>,
+    /// The machine's own identity.
+    pub managed_identity: Option<Spanned<ManagedIdentity>>,
+    /// The caller themself: not in this version.
+    pub on_behalf_of: Later,
+    /// The login host, where it is not the cloud's.
+    pub authority: Option<Text>,
+    /// Connect here instead of resolving the name.
+    pub address: Option<Text>,
+    /// Extra roots.
+    pub trust: Option<Spanned<Trust>>,
+}
+
+/// `client_certificate`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// PEM file.
+    pub certificate: Text,
+    /// Its key.
+    pub private_key: Spanned<Reference>,
+    /// Whether to send the chain (subject name and issuer authentication).
+    #[serde(default)]
+    pub send_chain: bool,
+}
+
+/// `workload_identity`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadIdentity {
+    /// The token's file; `AZURE_FEDERATED_TOKEN_FILE` by default.
+    pub token_file: Option<Text>,
+}
+
+/// `managed_identity`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManagedIdentity {
+    /// A user-assigned identity by its object id.
+    pub object_id: Option<Text>,
+    /// A user-assigned identity by its ARM id.
+    pub resource_id: Option<Text>,
+    /// The endpoint, where the environment does not tell.
+    pub endpoint: Option<Text>,
+}
+
+/// One of `routes`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Its name in policies and records.
+    pub name: Text,
+    /// `https://host[:port]`.
+    pub upstream: Text,
+    /// Path prefixes of the reverse listener.
+    #[serde(default)]
+    pub paths: Vec<Text>,
+    /// Host names of the reverse listener.
+    #[serde(default)]
+    pub hosts: Vec<Text>,
+    /// What it speaks.
+    pub protocol: Spanned<crate::azureml::Protocol>,
+    /// One credential, or one per kind of operation.
+    pub credential: Option<Spanned<CredentialChoice>>,
+    /// The ARM id that `scope` compares with, where the host does not say.
+    pub resource: Option<Text>,
+    /// How an inference endpoint authenticates the gate.
+    pub auth: Option<Text>,
+    /// Connect here instead of resolving the name.
+    pub address: Option<Text>,
+    /// Extra roots.
+    pub trust: Option<Spanned<Trust>>,
+}
+
+/// `credential` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum CredentialChoice {
+    /// The same for everything.
+    One(String),
+    /// By kind of operation; `default` for the rest.
+    ByKind(BTreeMap<String, String>),
+}
+
+/// `outgoing`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outgoing {
+    /// `http://host:port`.
+    pub proxy: Option<Text>,
+    /// Hosts, suffixes (`.corp`) and addresses that are dialled directly.
+    #[serde(default)]
+    pub no_proxy: Vec<Text>,
+}
+
+/// `audit`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// The log's origin.
+    pub name: Text,
+    /// Its directory.
+    pub directory: Text,
+    /// Ed25519, PKCS#8 PEM.
+    pub signing_key: Spanned<Reference>,
+    /// What happens to reads when the disk fails.
+    pub reads: Option<Text>,
+    /// Exporters: not in this version, so the list must be empty.
+    #[serde(default)]
+    pub sinks: Vec<Spanned<serde::de::IgnoredAny>>,
+}
+
+/// `keys`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The first signs, all verify.
+    pub seal: Vec<Spanned<Reference>>,
+}
+
+/// `limits`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a judged body.
+    pub inspected_body: Option<Text>,
+    /// Connections in all.
+    pub connections: Option<Spanned<usize>>,
+    /// Connections of one peer.
+    pub connections_per_peer: Option<Spanned<usize>>,
+    /// Remembered tokens.
+    pub remembered_tokens: Option<Spanned<u64>>,
+}
+
+/// `timeouts`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timeouts {
+    /// TLS handshake.
+    pub handshake: Option<Text>,
+    /// Request head.
+    pub head: Option<Text>,
+    /// Idle connections.
+    pub idle: Option<Text>,
+    /// Upstream connect.
+    pub connect: Option<Text>,
+    /// Upstream response head.
+    pub upstream_head: Option<Text>,
+    /// Drain at shutdown.
+    pub drain: Option<Text>,
+}
+
+/// `streams`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streams {
+    /// `end` or `keep`.
+    pub on_token_expiry: Option<Text>,
+    /// The longest that a stream may live.
+    pub max_age: Option<Text>,
+}
+
+/// `telemetry`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// `text` or `json`.
+    pub format: Option<Text>,
+    /// A filter as in `RUST_LOG`.
+    pub level: Option<Text>,
+}
