@@ -1,1 +1,134 @@
-//! Empty for now.
+//! The rooms and who may know whom: read from the sources, so that the map stays true.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// May be imported by every room.
+const GROUND: &[&str] = &["time", "secrets", "telemetry", "http", "net", "yaml"];
+
+/// Each room and what it may import besides the ground.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("azureml", &[]),
+    ("identity", &[]),
+    ("policy", &["identity", "azureml"]),
+    ("gates", &["policy", "identity", "azureml"]),
+    ("audit", &["gates", "policy", "identity", "azureml"]),
+    ("credentials", &["audit", "gates", "identity", "azureml", "policy"]),
+    ("upstream", &["credentials", "azureml", "audit", "identity"]),
+    ("proxy", &["upstream", "credentials", "audit", "gates", "policy", "identity", "azureml"]),
+    ("listen", &[]),
+    ("admin", &["gates", "audit", "policy", "identity"]),
+    ("config", &["listen", "identity", "azureml", "policy", "gates", "audit", "credentials", "upstream", "proxy", "admin"]),
+];
+
+/// What the sandbox judges, and so may not share code with (DECISIONS 32).
+const NOT_IN_SANDBOX: &[&str] = &["azureml", "upstream", "credentials"];
+
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The rooms that a source names through `crate::`, tests left out.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let code: String =
+        code.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut found = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        let word = |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        if let Some(list) = rest.strip_prefix('{') {
+            let mut depth = 0_u32;
+            let mut start = true;
+            for (i, c) in list.char_indices() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => start = true,
+                    c if c.is_alphabetic() && start && depth == 0 => {
+                        found.insert(word(&list[i..]));
+                        start = false;
+                    }
+                    _ => {}
+                }
+            }
+        } else {
+            found.insert(word(rest));
+        }
+    }
+    found
+}
+
+fn room_of(path: &Path) -> String {
+    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let first = below.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+fn all_imports() -> BTreeMap<String, BTreeMap<PathBuf, BTreeSet<String>>> {
+    let mut rooms: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = fs::read_to_string(&path).unwrap();
+        rooms.entry(room_of(&path)).or_default().insert(path, imports(&text));
+    }
+    rooms
+}
+
+#[test]
+fn every_room_imports_only_what_it_may_know() {
+    let rooms = all_imports();
+    let names: BTreeSet<&str> = rooms.keys().map(String::as_str).collect();
+    let mut wrong = Vec::new();
+    for (room, may) in ROOMS {
+        for (path, imports) in &rooms[*room] {
+            for import in imports.iter().map(String::as_str).filter(|i| names.contains(i) && i != room) {
+                if !may.contains(&import) && !GROUND.contains(&import) {
+                    wrong.push(format!("{} imports `{import}`, which `{room}` may not know", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_ground_imports_nothing_but_the_ground() {
+    let rooms = all_imports();
+    for room in GROUND {
+        for (path, imports) in &rooms[*room] {
+            for import in imports.iter().filter(|i| rooms.contains_key(*i) && i != room) {
+                assert!(GROUND.contains(&import.as_str()), "{} imports `{import}`", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_sandbox_shares_no_code_with_the_rooms_that_it_judges() {
+    for (path, imports) in &all_imports()["sandbox"] {
+        for import in imports {
+            assert!(!NOT_IN_SANDBOX.contains(&import.as_str()), "{} imports `{import}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_room_is_on_the_map() {
+    let open: BTreeSet<&str> = ["main", "lib", "server", "cli", "sandbox"].into();
+    let known: BTreeSet<&str> = ROOMS.iter().map(|(r, _)| *r).chain(GROUND.iter().copied()).chain(open).collect();
+    for room in all_imports().keys() {
+        assert!(known.contains(room.as_str()), "`{room}` is not on the map of tests/architecture.rs");
+    }
+}
