@@ -21,7 +21,21 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("proxy", &["upstream", "credentials", "audit", "gates", "policy", "identity", "azureml"]),
     ("listen", &[]),
     ("admin", &["gates", "audit", "policy", "identity"]),
-    ("config", &["listen", "identity", "azureml", "policy", "gates", "audit", "credentials", "upstream", "proxy", "admin"]),
+    (
+        "config",
+        &[
+            "listen",
+            "identity",
+            "azureml",
+            "policy",
+            "gates",
+            "audit",
+            "credentials",
+            "upstream",
+            "proxy",
+            "admin",
+        ],
+    ),
 ];
 
 /// What the sandbox judges, and so may not share code with (DECISIONS 32).
@@ -127,7 +141,8 @@ fn the_sandbox_shares_no_code_with_the_rooms_that_it_judges() {
 #[test]
 fn every_room_is_on_the_map() {
     let open: BTreeSet<&str> = ["main", "lib", "server", "cli", "sandbox"].into();
-    let known: BTreeSet<&str> = ROOMS.iter().map(|(r, _)| *r).chain(GROUND.iter().copied()).chain(open).collect();
+    let known: BTreeSet<&str> =
+        ROOMS.iter().map(|(r, _)| *r).chain(GROUND.iter().copied()).chain(open).collect();
     for room in all_imports().keys() {
         assert!(known.contains(room.as_str()), "`{room}` is not on the map of tests/architecture.rs");
     }
