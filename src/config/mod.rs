@@ -1,3 +1,86 @@
-//! `amlgate.yaml`: raw (serde only), then typed settings, with every problem at its place.
+//! `amlgate.yaml`: raw (serde only), then typed settings of every room, with every problem at its place.
+//!
+//! [`load`] is all or nothing: it reads the file and what it refers to, and gives either settings
+//! from which [`crate::server`] builds the gate, or every problem at once. It opens no connection:
+//! `doctor` tries what is configured.
 
+mod problems;
 pub mod raw;
+pub mod values;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use problems::Problems;
+
+use crate::yaml::{self, Place, Problem};
+
+/// The largest `amlgate.yaml` that is read.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Reads a file that the user named, bounded.
+///
+/// # Errors
+/// One problem that says which file and why.
+pub fn read_text(path: &Path, max: u64) -> Result<String, Problem> {
+    let file: Arc<str> = path.display().to_string().into();
+    let failed = |why: String| Problem::error(&file, Place::default(), why);
+    let size = std::fs::metadata(path).map_err(|e| failed(format!("cannot be read: {e}")))?.len();
+    if size > max {
+        return Err(failed(format!("has {size} bytes; at most {max} are read")));
+    }
+    std::fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))
+}
+
+/// The parsed file, the paths in it still relative.
+pub(crate) struct Parsed {
+    pub(crate) raw: raw::File,
+    pub(crate) name: Arc<str>,
+    /// What relative paths are relative to.
+    pub(crate) base: PathBuf,
+    pub(crate) text: String,
+}
+
+pub(crate) fn parse(path: &Path) -> Result<Parsed, Problem> {
+    let text = read_text(path, MAX_FILE)
+        .map_err(|p| p.hint("`amlgate init` writes one; `--config` names another"))?;
+    let name: Arc<str> = path.display().to_string().into();
+    let raw = yaml::parse(&name, &text)?;
+    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    Ok(Parsed { raw, name, base, text })
+}
+
+/// Every `UNSET` that `init` left and nobody filled in.
+pub(crate) fn unset(text: &str, problems: &mut Problems) {
+    for (line, content) in (1_u32..).zip(text.lines()) {
+        let code = content.split_once(" #").map_or(content, |(code, _)| code);
+        if code.trim_start().starts_with('#') {
+            continue;
+        }
+        let mut from = 0;
+        while let Some(at) = code.get(from..).and_then(|rest| rest.find("UNSET")) {
+            let column = u32::try_from(from + at + 1).unwrap_or(u32::MAX);
+            problems.error_with(
+                Place { line, column },
+                "`UNSET` is not filled in",
+                "the comment beside it says with what",
+            );
+            from += at + "UNSET".len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unset_is_found_but_not_in_comments() {
+        let mut problems = Problems::of(&"amlgate.yaml".into());
+        unset("a: UNSET\n# UNSET\nb: {c: UNSET, d: UNSET}  # UNSET\n", &mut problems);
+        let places: Vec<_> = problems.sorted().iter().map(|p| (p.place.line, p.place.column)).collect();
+        assert_eq!(places, [(1, 4), (3, 8), (3, 18)]);
+    }
+}

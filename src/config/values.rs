@@ -1,0 +1,137 @@
+//! Values inside strings: durations, sizes, addresses, base URLs. Each says what it wanted.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// A base URL: scheme, host, port; no path, query or user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// In lower case; an IPv6 address without its brackets.
+    pub host: String,
+    /// As written, or the scheme's own.
+    pub port: u16,
+}
+
+/// The two schemes that are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plaintext: loopback only, or an outgoing proxy.
+    Http,
+    /// TLS.
+    Https,
+}
+
+/// `500ms`, `10s`, `4m`, `2h`, `1d`.
+///
+/// # Errors
+/// Words that say what is wanted.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = || {
+        format!(
+            "`{text}` is not a duration: write a whole number and a unit, as in `500ms`, `10s`, `5m`, `12h`"
+        )
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wanted())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wanted()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wanted)
+}
+
+/// `4MiB`, `64KiB`, `1GiB`, or plain bytes.
+///
+/// # Errors
+/// Words that say what is wanted.
+pub fn size(text: &str) -> Result<usize, String> {
+    let wanted = || format!("`{text}` is not a size: write a whole number and a unit, as in `64KiB`, `4MiB`");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: usize = number.parse().map_err(|_| wanted())?;
+    let unit = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wanted()),
+    };
+    number.checked_mul(unit).ok_or_else(wanted)
+}
+
+/// `[::]:8443`, `127.0.0.1:0`, `localhost:8443`.
+///
+/// # Errors
+/// Words that say what is wanted.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let text =
+        text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    text.parse().map_err(|_| {
+        format!("`{text}` is not an address: write an IP address and a port, as in `[::]:8443` or `127.0.0.1:8444`")
+    })
+}
+
+/// `https://host[:port]`, nothing behind it.
+///
+/// # Errors
+/// Words that say what is wanted.
+pub fn base_url(text: &str) -> Result<BaseUrl, String> {
+    let wanted = |why: &str| format!("`{text}` {why}: write `https://host` or `https://host:port`");
+    let uri: http::Uri = text.parse().map_err(|_| wanted("is not a URL"))?;
+    let (scheme, port) = match uri.scheme_str() {
+        Some("https") => (Scheme::Https, 443),
+        Some("http") => (Scheme::Http, 80),
+        _ => return Err(wanted("has no scheme that is spoken here")),
+    };
+    let authority = uri.authority().ok_or_else(|| wanted("names no host"))?;
+    if authority.as_str().contains('@') {
+        return Err(wanted("names a user"));
+    }
+    if uri.path() != "/" || uri.query().is_some() || text.contains('#') {
+        return Err(wanted("has more than a host"));
+    }
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
+    if host.is_empty() {
+        return Err(wanted("names no host"));
+    }
+    Ok(BaseUrl { scheme, host, port: uri.port_u16().unwrap_or(port) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_need_their_unit() {
+        assert_eq!(duration("12h"), Ok(Duration::from_secs(43_200)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert!(duration("12").unwrap_err().contains("`12` is not a duration"));
+        assert!(duration("99999999999999999999h").is_err());
+        assert_eq!(size("4MiB"), Ok(4 << 20));
+        assert!(size("4MB").is_err());
+    }
+
+    #[test]
+    fn a_base_url_holds_nothing_but_host_and_port() {
+        let url = base_url("https://Management.Azure.com").unwrap();
+        assert_eq!((url.host.as_str(), url.port), ("management.azure.com", 443));
+        assert_eq!(base_url("https://[::1]:8443").unwrap().host, "::1");
+        for wrong in [
+            "management.azure.com",
+            "https://a@b",
+            "https://a/b",
+            "https://a?b",
+            "ftp://a",
+            "https://",
+            "https://a#b",
+        ] {
+            assert!(base_url(wrong).is_err(), "{wrong}");
+        }
+    }
+}
