@@ -4,21 +4,36 @@
 //! `can-i` and `policy replay` all call it. [`decide`] turns its answer into a [`Permit`], the only
 //! value from which a request can go on.
 
+pub mod lease;
+pub mod live;
 pub mod permit;
 pub mod request;
 
+pub use lease::{Cut, Lease, OnTokenExpiry, StreamLimits};
+pub use live::LivePolicies;
 pub use permit::{
-    Denial, DenialCode, Denied, EntryRef, Judgement, Obligation, Permit, SecretTreatment, decide,
+    Denial, DenialCode, Denied, EntryRef, Judgement, LimitPer, Obligation, Permit, SecretTreatment, decide,
 };
 pub use request::{DecisionId, RequestFacts};
 
-use crate::identity::Caller;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use crate::{identity::Caller, yaml::Problem};
 
 /// All policy files, compiled and indexed; immutable.
 #[derive(Debug)]
 pub struct PolicySet {
     digest: [u8; 32],
     generation: u64,
+}
+
+/// The names that the configuration defines and policies may use.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Configured issuers; `None` where no configuration is at hand: then any name is believed.
+    pub issuers: Option<BTreeSet<String>>,
+    /// Configured routes; `None` likewise.
+    pub routes: Option<BTreeSet<String>>,
 }
 
 /// What is judged: by whom, what, and the circumstances.
@@ -47,6 +62,23 @@ pub enum Standing {
 }
 
 impl PolicySet {
+    /// The set without entries: it denies everything.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { digest: [0; 32], generation: 0 }
+    }
+
+    /// Reads and compiles the files below `directory`: `**/*.yaml` but not `*.test.yaml`, and
+    /// `roles/*.json`. Warnings come beside the set.
+    ///
+    /// # Errors
+    /// Every problem of every file at once; no file at all is one.
+    pub fn load(directory: &Path, around: &Surroundings) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let _ = around;
+        let file: Arc<str> = directory.display().to_string().into();
+        Err(vec![Problem::error(&file, crate::yaml::Place::default(), "holds no policy file")])
+    }
+
     /// SHA-256 over the files' names and contents: stands in every record.
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
@@ -57,6 +89,18 @@ impl PolicySet {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// This set with the number under which it is put in force.
+    #[must_use]
+    pub fn with_generation(self, generation: u64) -> Self {
+        Self { generation, ..self }
+    }
+
+    /// The names of the subjects that `caller` belongs to, sorted.
+    #[must_use]
+    pub fn subjects_of(&self, caller: &Caller) -> Vec<Arc<str>> {
+        caller.subjects_at_issue.iter().flat_map(|names| names.iter().cloned()).collect()
     }
 
     /// Whether some entry that could apply reads the body (`request.body` in `when`), so that it
@@ -75,7 +119,37 @@ impl PolicySet {
     /// The decision, pure: same question, same answer.
     #[must_use]
     pub fn judge(&self, question: &Question<'_>) -> Judgement {
-        let _ = question;
-        Judgement::default()
+        let missing = question
+            .operation
+            .acts
+            .iter()
+            .map(|act| {
+                let scope = act.resource.as_ref().map_or("an unknown resource", |r| r.as_str());
+                (act.action.as_str().to_owned(), scope.to_owned())
+            })
+            .collect();
+        Judgement {
+            denial: Some(Denial {
+                code: DenialCode::AuthorizationFailed,
+                cause: "no entry of the gate's policies allows this".to_owned(),
+                cure: "whoever keeps the policies can add an entry".to_owned(),
+                entry: None,
+                missing,
+            }),
+            ..Judgement::default()
+        }
+    }
+
+    /// Whether a live stream may go on under this set at `now`: judged again from its lease, limits
+    /// not counted again.
+    ///
+    /// # Errors
+    /// [`Cut`]: the token or the stream's age ended it, or the policies no longer allow it.
+    pub fn renew(&self, lease: &Lease, now: crate::time::Timestamp) -> Result<(), Cut> {
+        lease.ended(now)?;
+        match self.judge(&lease.question(now)).denial {
+            None => Ok(()),
+            Some(denial) => Err(Cut::Denied(Box::new(denial))),
+        }
     }
 }

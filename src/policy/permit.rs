@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DecisionId, PolicySet, Question, RequestFacts, Standing};
+use super::{DecisionId, Lease, PolicySet, Question, RequestFacts, Standing, StreamLimits};
 use crate::{
     azureml::{Operation, SecretClass},
     identity::Principal,
@@ -133,6 +133,7 @@ pub struct Permit {
     operation: Operation,
     request: RequestFacts,
     judgement: Judgement,
+    standing: Standing,
     policy_digest: [u8; 32],
     generation: u64,
 }
@@ -150,6 +151,8 @@ pub struct Denied {
     pub judgement: Judgement,
     /// The policies that were in force.
     pub policy_digest: [u8; 32],
+    /// Their generation.
+    pub generation: u64,
 }
 
 /// Joins who and what into a decision.
@@ -166,11 +169,11 @@ pub fn decide(
 ) -> Result<Permit, Box<Denied>> {
     let judgement =
         set.judge(&Question { caller: &principal, operation: &operation, request: &request, now, standing });
-    let policy_digest = *set.digest();
+    let (policy_digest, generation) = (*set.digest(), set.generation());
     if judgement.denial.is_some() {
-        return Err(Box::new(Denied { principal, operation, request, judgement, policy_digest }));
+        return Err(Box::new(Denied { principal, operation, request, judgement, policy_digest, generation }));
     }
-    Ok(Permit { principal, operation, request, judgement, policy_digest, generation: set.generation() })
+    Ok(Permit { principal, operation, request, judgement, standing, policy_digest, generation })
 }
 
 impl Permit {
@@ -210,9 +213,21 @@ impl Permit {
         &self.policy_digest
     }
 
-    /// Their generation, which a live stream's lease compares.
+    /// Their generation: a live stream's lease is asked again when it is no longer the one in force.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// What entitled the caller, besides entries.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// What a live stream keeps of this decision, to be asked again while it runs.
+    #[must_use]
+    pub fn lease(&self, limits: StreamLimits) -> Lease {
+        Lease::of(self, limits)
     }
 }

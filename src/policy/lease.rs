@@ -1,0 +1,127 @@
+//! What a live stream holds, so that it can be judged again while it runs (DECISIONS 25).
+//!
+//! Upgrades, event streams, long bodies and tunnels outlive the decision that admitted them. Their
+//! lease keeps everything that the decision was made of; [`PolicySet::renew`](super::PolicySet::renew)
+//! asks the policies in force now. Obligations that were satisfied once (a limit) are not asked for
+//! again. It does not know who else ends a stream: revocations and drains are not its business.
+
+use std::time::Duration;
+
+use super::{DecisionId, Denial, Permit, Question, RequestFacts, Standing};
+use crate::{azureml::Operation, identity::Principal, time::Timestamp};
+
+/// What becomes of a stream when the token that opened it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnTokenExpiry {
+    /// It ends with the token.
+    #[default]
+    End,
+    /// It goes on until its greatest age.
+    Keep,
+}
+
+/// Bounds on live streams (`streams` in the configuration).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// `on_token_expiry`.
+    pub on_token_expiry: OnTokenExpiry,
+    /// `max_age`.
+    pub max_age: Duration,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { on_token_expiry: OnTokenExpiry::End, max_age: Duration::from_secs(12 * 3600) }
+    }
+}
+
+/// The right to go on, until it is asked for again.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    principal: Principal,
+    operation: Operation,
+    request: RequestFacts,
+    standing: Standing,
+    limits: StreamLimits,
+}
+
+/// Why a live stream ends.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Cut {
+    /// The policies in force no longer allow it.
+    #[error("the policies no longer allow it: {}", .0.cause)]
+    Denied(Box<Denial>),
+    /// The token that opened it ended.
+    #[error("the token that opened it expired at {0:?}")]
+    TokenExpired(Timestamp),
+    /// It reached the greatest age that a stream may have.
+    #[error("it reached the greatest age of a stream, {} s", .0.as_secs())]
+    TooOld(Duration),
+}
+
+impl Lease {
+    pub(super) fn of(permit: &Permit, limits: StreamLimits) -> Self {
+        Self {
+            principal: permit.principal().clone(),
+            operation: permit.operation().clone(),
+            request: permit.request().clone(),
+            standing: permit.standing(),
+            limits,
+        }
+    }
+
+    /// The decision that opened the stream.
+    #[must_use]
+    pub fn decision(&self) -> DecisionId {
+        self.request.decision
+    }
+
+    /// Whose stream it is.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// The request that opened it.
+    #[must_use]
+    pub fn request(&self) -> &RequestFacts {
+        &self.request
+    }
+
+    /// The instant at which it ends whatever the policies say.
+    #[must_use]
+    pub fn ends(&self) -> Timestamp {
+        let oldest = self.request.received.plus(self.limits.max_age);
+        match self.limits.on_token_expiry {
+            OnTokenExpiry::End => oldest.min(self.principal.expires),
+            OnTokenExpiry::Keep => oldest,
+        }
+    }
+
+    pub(super) fn ended(&self, now: Timestamp) -> Result<(), Cut> {
+        if self.limits.on_token_expiry == OnTokenExpiry::End && now >= self.principal.expires {
+            return Err(Cut::TokenExpired(self.principal.expires));
+        }
+        if now.since(self.request.received) >= self.limits.max_age {
+            return Err(Cut::TooOld(self.limits.max_age));
+        }
+        Ok(())
+    }
+
+    pub(super) fn question(&self, now: Timestamp) -> Question<'_> {
+        Question {
+            caller: &self.principal,
+            operation: &self.operation,
+            request: &self.request,
+            now,
+            standing: self.standing,
+        }
+    }
+}
