@@ -1,8 +1,34 @@
 //! Who is calling: bearer tokens of configured issuers become a [`Principal`].
 //!
-//! Verification is pure ([`verify`]); keys come from a bounded cache that a refresher fills. What
-//! is remembered is who, never may: authorisation is judged on every request.
+//! [`bearer`] finds the token, [`Verifier`] verifies it with keys that one task keeps fresh, and
+//! remembers whom it verified. What is remembered is who, never may: authorisation is judged on
+//! every request. A token's own words decide nothing about how it is verified: the issuer is one
+//! of the configured, the algorithm one of that issuer's, the key one that it publishes.
 
+mod admission;
+pub mod bearer;
+mod claims;
+mod discovery;
+pub mod handle;
+mod json;
+mod jwks;
+mod jws;
+mod keyring;
 pub mod principal;
+mod rejection;
+mod remembered;
+pub mod settings;
+mod verifier;
 
+pub use admission::{SettingsProblem, open_to_anybody, problems};
+pub use bearer::NoBearer;
+pub use discovery::{Fetching, KeySource, SourceError};
+pub use handle::{HandleError, HandlePrincipal, Handles, Slot};
+pub use jwks::{Key, KeySet, KeySetError, MAX_DOCUMENT, Note};
+pub use jws::MAX_TOKEN;
+pub use keyring::{ASK_EVERY, IssuerStatus};
 pub use principal::{Caller, Groups, Principal, PrincipalId, PrincipalKind};
+pub use rejection::{Reason, Rejection};
+pub use remembered::{ConnectionMemo, RememberedSettings};
+pub use settings::{Accept, IssuerKind, IssuerSettings, KeysAt, SignatureAlgorithm};
+pub use verifier::Verifier;

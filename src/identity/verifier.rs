@@ -1,0 +1,273 @@
+//! The verifier: from a token to a [`Principal`], on the cheapest rung that can tell.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use http::HeaderValue;
+use tokio::{sync::Notify, task::JoinSet};
+
+use super::{
+    Principal, bearer, claims,
+    discovery::KeySource,
+    jws::Jws,
+    keyring::{IssuerStatus, Keyring, Keys},
+    rejection::{Reason, Rejection},
+    remembered::{ConnectionMemo, Digest, Remembered, RememberedSettings, Verified},
+    settings::{IssuerSettings, SignatureAlgorithm},
+};
+use crate::time::{SharedClock, Timestamp};
+
+/// Verifies tokens of the configured issuers and remembers whom it verified. Shared by all cores.
+///
+/// The order of checks, cheap first: form, issuer, algorithm, claims, key, signature. Only the last
+/// makes a [`Principal`].
+pub struct Verifier {
+    issuers: ArcSwap<Vec<Arc<Keyring>>>,
+    remembered: Remembered,
+    source: Arc<dyn KeySource>,
+    clock: SharedClock,
+    changed: Notify,
+    // Serialises `reconfigure`, which runs on the control runtime, never on a request's path.
+    changing: Mutex<()>,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let issuers: Vec<_> = self.issuers.load().iter().map(|k| k.form.iss.clone()).collect();
+        f.debug_struct("Verifier")
+            .field("issuers", &issuers)
+            .field("remembered", &self.remembered)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// A verifier without keys yet: [`Self::refresh_forever`] fetches them. The settings were
+    /// judged by [`super::problems`].
+    #[must_use]
+    pub fn new(
+        issuers: Vec<IssuerSettings>,
+        remembered: RememberedSettings,
+        source: Arc<dyn KeySource>,
+        clock: SharedClock,
+    ) -> Self {
+        Self {
+            issuers: ArcSwap::from_pointee(issuers.into_iter().flat_map(keyrings).collect()),
+            remembered: Remembered::new(remembered),
+            source,
+            clock,
+            changed: Notify::new(),
+            changing: Mutex::new(()),
+        }
+    }
+
+    /// Puts other issuers in force. Whoever was verified by an issuer that is gone or was changed
+    /// is forgotten; the keys of an unchanged one stay.
+    pub fn reconfigure(&self, issuers: Vec<IssuerSettings>) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.issuers.load_full();
+        let new: Vec<Arc<Keyring>> = issuers
+            .into_iter()
+            .flat_map(keyrings)
+            .map(|new| {
+                let same = old.iter().find(|old| old.form == new.form && old.issuer == new.issuer);
+                same.map_or(new, Arc::clone)
+            })
+            .collect();
+        let gone: Vec<_> =
+            old.iter().filter(|old| !new.iter().any(|new| Arc::ptr_eq(old, new))).cloned().collect();
+        self.issuers.store(Arc::new(new));
+        for keyring in gone {
+            keyring.retire();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Whether an issuer of this name is configured.
+    #[must_use]
+    pub fn knows(&self, issuer: &str) -> bool {
+        self.issuers.load().iter().any(|keyring| keyring.issuer.name.as_ref() == issuer)
+    }
+
+    /// The fast path of a connection: its memo, then the process's memory. `None` says nothing of
+    /// the token: [`Self::authenticate`] it. No allocation on a hit of either.
+    #[must_use]
+    pub fn recall(&self, memo: &mut ConnectionMemo, header: &HeaderValue) -> Option<Principal> {
+        let now = self.clock.now();
+        if let Some(principal) = memo.recall(header, now) {
+            return Some(principal);
+        }
+        let verified = self.remembered.get(&digest_of(bearer::token(header).ok()?), now)?;
+        let principal = verified.principal.clone();
+        memo.keep(header, verified);
+        Some(principal)
+    }
+
+    /// The holder of a token that was verified before and still stands.
+    #[must_use]
+    pub fn remembered(&self, token: &str) -> Option<Principal> {
+        let now = self.clock.now();
+        self.remembered.get(&digest_of(token), now).map(|verified| verified.principal.clone())
+    }
+
+    /// About how many tokens are remembered.
+    #[must_use]
+    pub fn remembered_count(&self) -> u64 {
+        self.remembered.len()
+    }
+
+    /// Verifies a token. It waits only if the issuer's keys are missing or do not hold the token's,
+    /// and then for a few seconds at most.
+    ///
+    /// # Errors
+    /// [`Rejection`]: a 401 that says nothing, or a 503 if [`Rejection::is_outage`].
+    pub async fn authenticate(&self, token: &str) -> Result<Principal, Rejection> {
+        let now = self.clock.now();
+        let digest = digest_of(token);
+        if let Some(verified) = self.remembered.get(&digest, now) {
+            return Ok(verified.principal.clone());
+        }
+        let jws = Jws::parse(token)?;
+        let keyring = self.keyring(&jws)?;
+        accepted(&keyring.issuer, jws.algorithm)?;
+        let Jws { algorithm, key_id, claims, signed, signature } = jws;
+        let described = claims::describe(claims, digest, &keyring.issuer, now)?;
+
+        let epoch = self.signed(&keyring, algorithm, &key_id, signed, signature).await?;
+        let verified = Arc::new(Verified {
+            principal: Principal::verified(described.caller),
+            not_before: described.not_before,
+            keyring,
+            epoch,
+        });
+        self.remembered.insert(digest, Arc::clone(&verified), now);
+        Ok(verified.principal.clone())
+    }
+
+    /// The keyring of the issuer that `iss` names, to the letter.
+    fn keyring(&self, jws: &Jws<'_>) -> Result<Arc<Keyring>, Rejection> {
+        let issuers = self.issuers.load();
+        let all = || issuers.iter().map(|k| k.form.iss.as_ref()).collect::<Vec<_>>().join(" or ");
+        let rejection = |reason| Rejection::new(reason).expected(format_args!("`iss`: {}", all()));
+        match jws.claims.get("iss") {
+            Some(serde_json::Value::String(iss)) => issuers
+                .iter()
+                .find(|keyring| keyring.form.iss.as_ref() == iss)
+                .cloned()
+                .ok_or_else(|| rejection(Reason::Issuer).found(format_args!("`iss`: {iss}"))),
+            Some(other) => Err(rejection(Reason::Claim).found(format_args!("`iss`: {other}"))),
+            None => Err(rejection(Reason::Claim).found("no `iss`")),
+        }
+    }
+
+    /// Checks the signature with the issuer's key of this id; gives the epoch in which it stood.
+    async fn signed(
+        &self,
+        keyring: &Keyring,
+        algorithm: SignatureAlgorithm,
+        key_id: &str,
+        signed: &str,
+        signature: &str,
+    ) -> Result<u64, Rejection> {
+        for attempt in [Attempt::First, Attempt::Last] {
+            let epoch = keyring.epoch();
+            let missing = match keyring.keys(self.clock.now()) {
+                Keys::Good(keys) => match keys.find(key_id) {
+                    Some(key) if !key.fits(algorithm) => {
+                        return Err(Rejection::new(Reason::Key)
+                            .found(format_args!("`alg` {algorithm} with the key `{key_id}`"))
+                            .expected("an algorithm of the key's own kind"));
+                    }
+                    Some(key) if key.verifies(algorithm, signed, signature) => return Ok(epoch),
+                    Some(_) => {
+                        return Err(Rejection::new(Reason::Signature)
+                            .found(format_args!("a signature that the key `{key_id}` did not make"))
+                            .expected(format_args!("{algorithm} by a key of {}", keyring.form.iss)));
+                    }
+                    None => Rejection::new(Reason::Key)
+                        .found(format_args!("`kid`: {key_id}"))
+                        .expected(format_args!("one of {}", keys.ids().join(", "))),
+                },
+                Keys::None => {
+                    let status = keyring.status(self.clock.now());
+                    Rejection::new(Reason::KeysUnavailable)
+                        .found(status.last_error.unwrap_or_else(|| "not fetched yet".to_owned()))
+                        .expected(format_args!("the keys of {}", keyring.form.iss))
+                }
+            };
+            match attempt {
+                Attempt::First if keyring.newer(self.clock.as_ref()).await => {}
+                Attempt::First | Attempt::Last => return Err(missing),
+            }
+        }
+        Err(Rejection::new(Reason::KeysUnavailable))
+    }
+
+    /// Fetches every issuer's keys once, all at the same time: for the command line and tests.
+    pub async fn refresh_once(&self) {
+        let mut fetches = JoinSet::new();
+        for keyring in self.issuers.load().iter() {
+            let (keyring, source, clock) =
+                (Arc::clone(keyring), Arc::clone(&self.source), Arc::clone(&self.clock));
+            fetches.spawn(async move { keyring.fetch(source.as_ref(), clock.as_ref()).await });
+        }
+        while fetches.join_next().await.is_some() {}
+    }
+
+    /// Keeps the keys of all issuers fresh, also of those that [`Self::reconfigure`] brings. Runs
+    /// on the control runtime until it is dropped.
+    pub async fn refresh_forever(&self) {
+        let mut served: Vec<Arc<Keyring>> = Vec::new();
+        let mut tasks = JoinSet::new();
+        loop {
+            let present = self.issuers.load_full();
+            for keyring in present.iter().filter(|k| !served.iter().any(|s| Arc::ptr_eq(s, k))) {
+                tasks
+                    .spawn(Arc::clone(keyring).keep_fresh(Arc::clone(&self.source), Arc::clone(&self.clock)));
+            }
+            served = present.to_vec();
+            self.changed.notified().await;
+            // Those of retired issuers have ended.
+            while tasks.try_join_next().is_some() {}
+        }
+    }
+
+    /// How each issuer's keys stand, for readiness and `doctor`.
+    #[must_use]
+    pub fn status(&self) -> Vec<IssuerStatus> {
+        let now: Timestamp = self.clock.now();
+        self.issuers.load().iter().map(|keyring| keyring.status(now)).collect()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Attempt {
+    First,
+    Last,
+}
+
+fn keyrings(issuer: IssuerSettings) -> Vec<Arc<Keyring>> {
+    let issuer = Arc::new(issuer);
+    issuer.forms().into_iter().map(|form| Arc::new(Keyring::new(Arc::clone(&issuer), form))).collect()
+}
+
+/// The token chooses among the issuer's algorithms; it brings none.
+fn accepted(issuer: &IssuerSettings, algorithm: SignatureAlgorithm) -> Result<(), Rejection> {
+    if issuer.algorithms.contains(&algorithm) {
+        return Ok(());
+    }
+    let names: Vec<&str> = issuer.algorithms.iter().map(|a| a.name()).collect();
+    Err(Rejection::new(Reason::Algorithm)
+        .found(format_args!("`alg` {algorithm}"))
+        .expected(names.join(" or ")))
+}
+
+pub(super) fn digest_of(token: &str) -> Digest {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    out
+}
