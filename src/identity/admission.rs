@@ -394,7 +394,8 @@ mod tests {
             let said = said(&[oidc(issuer)]).join("");
             assert!(said.contains(why), "{issuer}: {said}");
         }
-        assert!(said(&[oidc("issuer")]).join("").contains("is not a URL"));
+        assert!(IssuerSettings::oidc("x", "issuer", &["amlgate"]).is_err());
+        assert!(said(&[oidc("/issuer")]).join("").contains("is not a URL"));
     }
 
     #[test]
