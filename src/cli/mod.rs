@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod certs;
+pub mod init;
 
 /// The exit codes that every verb uses.
 pub mod exit {
@@ -41,6 +42,8 @@ enum Verb {
     /// Makes or renews the gate's certificates and keys.
     #[command(subcommand)]
     Certs(certs::Args),
+    /// Writes a configuration, policies and certificates for one workspace.
+    Init(init::Args),
     /// Prints the version.
     Version,
     /// Prints a completion script for a shell.
@@ -55,6 +58,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Certs(args) => certs::run(args),
+        Verb::Init(args) => init::run(&args),
         Verb::Version => {
             println!("amlgate {}", env!("CARGO_PKG_VERSION"));
             exit::DONE
