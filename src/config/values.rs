@@ -103,6 +103,52 @@ pub fn base_url(text: &str) -> Result<BaseUrl, String> {
     Ok(BaseUrl { scheme, host, port: uri.port_u16().unwrap_or(port) })
 }
 
+impl BaseUrl {
+    /// `https://host:port`, the port left out where it is the scheme's own.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        match (self.scheme, self.port) {
+            (Scheme::Https, 443) => format!("https://{host}"),
+            (Scheme::Http, 80) => format!("http://{host}"),
+            (Scheme::Https, port) => format!("https://{host}:{port}"),
+            (Scheme::Http, port) => format!("http://{host}:{port}"),
+        }
+    }
+
+    /// The same as a URI.
+    #[must_use]
+    pub fn to_uri(&self) -> http::Uri {
+        self.to_text().parse().unwrap_or_default()
+    }
+}
+
+/// A name in policies, records and metrics: letters, digits, `-`, `_`, `.`; at most 64.
+///
+/// # Errors
+/// Words that say what is wanted.
+pub fn name(text: &str) -> Result<String, String> {
+    let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if text.is_empty() || text.len() > 64 || !clean {
+        return Err(format!("`{text}` is not a name: use up to 64 letters, digits, `-`, `_` and `.`"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A tenant's id: a GUID. `common` and `organizations` would accept every tenant of the world.
+///
+/// # Errors
+/// Words that say what is wanted.
+pub fn tenant(text: &str) -> Result<String, String> {
+    if matches!(text, "common" | "organizations" | "consumers") {
+        return Err(format!("`{text}` stands for every tenant: name one tenant by its id, and add an issuer for each further one"));
+    }
+    match uuid::Uuid::try_parse(text) {
+        Ok(id) if text.len() == 36 => Ok(id.hyphenated().to_string()),
+        _ => Err(format!("`{text}` is not a tenant's id: it is a GUID, as `az account show --query tenantId` prints it")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,164 @@
+//! `issuers`: from the file to [`IssuerSettings`].
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use super::{
+    Problems, raw,
+    values::{self, BaseUrl},
+};
+use crate::{
+    identity::settings::{Accept, IssuerKind, IssuerSettings, KeysAt, MAX_LEEWAY, SignatureAlgorithm},
+    yaml::{Place, Spanned},
+};
+
+/// The largest PEM file that is read.
+const MAX_PEM: u64 = 1 << 20;
+
+/// Reads every issuer; what is wrong goes to `problems`.
+pub(super) fn read(
+    found: &[Spanned<raw::Issuer>],
+    base: &Path,
+    login: &BaseUrl,
+    problems: &mut Problems,
+) -> Vec<IssuerSettings> {
+    let mut read: Vec<IssuerSettings> = Vec::new();
+    for issuer in found {
+        problems.later("backstage", issuer.value.backstage.as_ref());
+        if let Some(settings) = one(issuer, base, login, problems) {
+            if read.iter().any(|other| other.name == settings.name) {
+                let message = format!("the issuer `{}` is there twice", settings.name);
+                problems.error(Place::of(&issuer.value.name), message);
+            }
+            let taken = settings.forms().into_iter().find(|f| read.iter().any(|o| o.forms().iter().any(|g| g.iss == f.iss)));
+            if let Some(form) = taken {
+                problems.error_with(
+                    Place::of(issuer),
+                    format!("`{}` is another issuer's `iss` already", form.iss),
+                    "one issuer with several `audiences` says the same",
+                );
+            }
+            read.push(settings);
+        }
+    }
+    read
+}
+
+fn one(
+    issuer: &Spanned<raw::Issuer>,
+    base: &Path,
+    login: &BaseUrl,
+    problems: &mut Problems,
+) -> Option<IssuerSettings> {
+    let raw = &issuer.value;
+    let name = problems.read(&raw.name, values::name)?;
+    let mut settings = match (&raw.entra, &raw.oidc) {
+        (Some(entra), None) => entra_settings(&name, entra, login, problems)?,
+        (None, Some(oidc)) => oidc_settings(&name, oidc, problems)?,
+        (Some(_), Some(second)) => {
+            problems.error(Place::of(second), "an issuer is `entra` or `oidc`, not both");
+            return None;
+        }
+        (None, None) => {
+            if raw.backstage.is_none() {
+                problems.error_with(Place::of(issuer), format!("the issuer `{name}` says not what it is"), "add an `entra` or `oidc` block");
+            }
+            return None;
+        }
+    };
+    if settings.audiences.is_empty() {
+        problems.error_with(
+            Place::of(issuer),
+            "`audiences` is empty, so that no token could be addressed to the gate",
+            "list the exact values of `aud`",
+        );
+    }
+    if let Some(algorithms) = &raw.algorithms {
+        settings.algorithms = algorithms
+            .iter()
+            .filter_map(|a| problems.read(a, |t| t.parse::<SignatureAlgorithm>().map_err(|e| e.to_string())))
+            .collect();
+    }
+    if let Some(leeway) = &raw.leeway {
+        let bounded = |text: &str| {
+            let leeway = values::duration(text)?;
+            if leeway > MAX_LEEWAY {
+                return Err(format!("`{text}` is more than the {} s by which clocks may differ", MAX_LEEWAY.as_secs()));
+            }
+            Ok(leeway)
+        };
+        settings.leeway = problems.read(leeway, bounded).unwrap_or(Duration::ZERO);
+    }
+    settings.accept = raw.accept.as_ref().map(|a| Accept { claims: a.value.claims.clone() });
+    if let Err(demand) = settings.check() {
+        problems.error_with(
+            Place::of(issuer),
+            demand.to_string(),
+            "add for example `accept: {claims: {repository_owner_id: \"1234567\"}}`",
+        );
+    }
+    settings.address = raw.address.as_ref().and_then(|a| problems.read(a, values::address));
+    settings.trust = raw.trust.as_ref().and_then(|t| pem(&t.value.ca, base, problems));
+    Some(settings)
+}
+
+fn entra_settings(
+    name: &str,
+    entra: &Spanned<raw::Entra>,
+    login: &BaseUrl,
+    problems: &mut Problems,
+) -> Option<IssuerSettings> {
+    let raw = &entra.value;
+    problems.later("groups", raw.groups.as_ref());
+    let tenant = problems.read(&raw.tenant, values::tenant)?;
+    let audiences: Vec<&str> = raw.audiences.iter().map(|a| a.value.as_str()).collect();
+    let mut settings = IssuerSettings::entra(name, &tenant, &audiences);
+    let own = raw.authority.as_ref().and_then(|a| problems.read(a, values::base_url));
+    if let IssuerKind::Entra { authority, client_id, .. } = &mut settings.kind {
+        *authority = own.as_ref().unwrap_or(login).to_uri();
+        *client_id = raw.client_id.as_ref().map(|c| c.value.as_str().into());
+    }
+    Some(settings)
+}
+
+fn oidc_settings(name: &str, oidc: &Spanned<raw::Oidc>, problems: &mut Problems) -> Option<IssuerSettings> {
+    let raw = &oidc.value;
+    let audiences: Vec<&str> = raw.audiences.iter().map(|a| a.value.as_str()).collect();
+    let https = |text: &str| {
+        let uri: http::Uri = text.parse().map_err(|_| format!("`{text}` is not a URL"))?;
+        let loopback = matches!(uri.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        match uri.scheme_str() {
+            Some("https") => Ok(uri),
+            Some("http") if loopback => Ok(uri),
+            _ => Err(format!("`{text}` is not an https URL: keys are fetched over TLS only (http is for loopback)")),
+        }
+    };
+    problems.read(&raw.issuer, https)?;
+    let mut settings = problems
+        .read(&raw.issuer, |issuer| IssuerSettings::oidc(name, issuer, &audiences).map_err(|e| format!("`{issuer}`: {e}")))?;
+    if let Some(claim) = &raw.groups_claim {
+        settings.groups_claim = claim.value.as_str().into();
+    }
+    let keys_at = match (&raw.discovery_url, &raw.jwks_uri) {
+        (None, None) => None,
+        (Some(at), None) => problems.read(at, https).map(KeysAt::Discovery),
+        (None, Some(at)) => problems.read(at, https).map(KeysAt::Jwks),
+        (Some(_), Some(second)) => {
+            problems.error(Place::of(second), "`discovery_url` and `jwks_uri` exclude each other");
+            None
+        }
+    };
+    if let (Some(at), IssuerKind::Oidc { keys, .. }) = (keys_at, &mut settings.kind) {
+        *keys = at;
+    }
+    Some(settings)
+}
+
+/// The bytes of a PEM file that a key named.
+pub(super) fn pem(path: &Spanned<String>, base: &Path, problems: &mut Problems) -> Option<Arc<[u8]>> {
+    let text = problems.read(path, |p| super::read_text(&base.join(p), MAX_PEM).map_err(|p| format!("`{}` {}", p.file, p.message)))?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        problems.error(Place::of(path), format!("`{}` holds no certificate in PEM form", path.value));
+        return None;
+    }
+    Some(text.into_bytes().into())
+}
