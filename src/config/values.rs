@@ -141,11 +141,15 @@ pub fn name(text: &str) -> Result<String, String> {
 /// Words that say what is wanted.
 pub fn tenant(text: &str) -> Result<String, String> {
     if matches!(text, "common" | "organizations" | "consumers") {
-        return Err(format!("`{text}` stands for every tenant: name one tenant by its id, and add an issuer for each further one"));
+        return Err(format!(
+            "`{text}` stands for every tenant: name one tenant by its id, and add an issuer for each further one"
+        ));
     }
     match uuid::Uuid::try_parse(text) {
         Ok(id) if text.len() == 36 => Ok(id.hyphenated().to_string()),
-        _ => Err(format!("`{text}` is not a tenant's id: it is a GUID, as `az account show --query tenantId` prints it")),
+        _ => Err(format!(
+            "`{text}` is not a tenant's id: it is a GUID, as `az account show --query tenantId` prints it"
+        )),
     }
 }
 
