@@ -95,7 +95,14 @@ impl fmt::Display for Problem {
 /// # Errors
 /// The first thing that the parser or the shape of `T` refuses, with its place.
 pub fn parse<T: DeserializeOwned>(file: &Arc<str>, text: &str) -> Result<T, Problem> {
-    serde_yaml::from_str(text).map_err(|error| {
+    // YAML 1.2 booleans only, and numbers as people write them: `on`, `no` and `0042` are text, so that
+    // a claim's value is compared as it was meant.
+    let options = serde_yaml::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+    };
+    serde_yaml::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map(Place::from).unwrap_or_default();
         Problem::error(file, place, first_line(&error.without_snippet().to_string()))
     })

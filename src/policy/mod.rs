@@ -4,10 +4,17 @@
 //! `can-i` and `policy replay` all call it. [`decide`] turns its answer into a [`Permit`], the only
 //! value from which a request can go on.
 
+mod calendar;
+pub mod condition;
+mod document;
 pub mod lease;
 pub mod live;
+mod path;
 pub mod permit;
+mod raw;
 pub mod request;
+pub mod roles;
+mod who;
 
 pub use lease::{Cut, Lease, OnTokenExpiry, StreamLimits};
 pub use live::LivePolicies;

@@ -1,0 +1,439 @@
+//! Which subjects a caller belongs to.
+//!
+//! A subject is a list of descriptions, any of which may fit; a description is a set of keys, all of
+//! which must. Values match exactly, in case and JSON type; a list of values is any of them; a claim
+//! that is an array matches if it contains the value. Where the token does not say (more groups than
+//! it carries), the answer is unknown rather than no. Subjects are found through hash maps on
+//! their most telling key, so that ten thousand of them cost little more than ten, and the answer
+//! for a token is remembered per thread: it depends on nothing but the token and the set.
+
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
+
+use serde_json::Value;
+
+use crate::identity::{Caller, Groups, PrincipalKind};
+
+/// The number of a subject within its set.
+pub(super) type SubjectIx = u32;
+
+/// One description of callers; all its keys must fit.
+#[derive(Debug, Clone)]
+pub(super) struct Description {
+    pub issuer: Box<str>,
+    pub group: Option<Box<str>>,
+    pub subject: Option<Box<str>>,
+    pub client: Option<Box<str>>,
+    pub kind: Option<PrincipalKind>,
+    pub tenant: Option<Box<str>>,
+    pub claims: Box<[(Box<str>, Expected)]>,
+}
+
+/// What a claim must be.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Expected {
+    /// Any of these values; an array claim contains one of them.
+    AnyOf(Box<[Value]>),
+    /// An object whose members fit.
+    Members(Box<[(Box<str>, Self)]>),
+}
+
+/// Yes, no, or not to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Expected {
+    fn fits(&self, claim: &Value) -> bool {
+        match (self, claim) {
+            (Self::AnyOf(values), Value::Array(items)) => items.iter().any(|i| values.contains(i)),
+            (
+                Self::AnyOf(values),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_),
+            ) => values.contains(claim),
+            (Self::Members(members), Value::Object(object)) => {
+                members.iter().all(|(name, expected)| object.get(&**name).is_some_and(|v| expected.fits(v)))
+            }
+            (
+                Self::Members(_),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_),
+            ) => false,
+        }
+    }
+}
+
+impl Description {
+    fn fit(&self, caller: &Caller) -> Fit {
+        let is = |wanted: &Option<Box<str>>, given: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| given == Some(wanted))
+        };
+        let certain = *self.issuer == *caller.id.issuer
+            && is(&self.subject, Some(&caller.id.subject))
+            && is(&self.client, caller.client.as_deref())
+            && is(&self.tenant, caller.tenant.as_deref())
+            && self.kind.is_none_or(|kind| kind == caller.kind)
+            && self
+                .claims
+                .iter()
+                .all(|(name, expected)| caller.claims.get(&**name).is_some_and(|v| expected.fits(v)));
+        match (certain, &self.group, &caller.groups) {
+            (false, _, _) => Fit::No,
+            (true, None, _) => Fit::Yes,
+            (true, Some(_), Groups::Overage) => Fit::Unknown,
+            (true, Some(group), Groups::Known(groups)) => {
+                if groups.contains(group) {
+                    Fit::Yes
+                } else {
+                    Fit::No
+                }
+            }
+        }
+    }
+}
+
+/// A description and the subject that it stands for.
+type Entry = (SubjectIx, Description);
+
+/// The descriptions of one issuer, by their most telling key.
+#[derive(Debug, Default)]
+struct IssuerIndex {
+    by_group: HashMap<Box<str>, Vec<Entry>>,
+    by_subject: HashMap<Box<str>, Vec<Entry>>,
+    by_client: HashMap<Box<str>, Vec<Entry>>,
+    by_claim: HashMap<Box<str>, HashMap<Box<str>, Vec<Entry>>>,
+    others: Vec<Entry>,
+}
+
+/// All subjects of a set.
+#[derive(Debug, Default)]
+pub(super) struct Subjects {
+    names: Vec<Arc<str>>,
+    by_name: HashMap<Arc<str>, SubjectIx>,
+    issuers: HashMap<Box<str>, IssuerIndex>,
+    /// Tells this value from every other of the process: what is remembered is remembered for it.
+    identity: u64,
+}
+
+/// The subjects of one caller, by number, sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Membership {
+    /// The caller belongs to these.
+    pub sure: Vec<SubjectIx>,
+    /// Whether the caller belongs to these cannot be known.
+    pub unknown: Vec<SubjectIx>,
+}
+
+impl Membership {
+    /// Whether the caller belongs to one of `subjects`.
+    pub(super) fn fit(&self, subjects: &[SubjectIx]) -> Fit {
+        if subjects.iter().any(|s| self.sure.binary_search(s).is_ok()) {
+            Fit::Yes
+        } else if subjects.iter().any(|s| self.unknown.binary_search(s).is_ok()) {
+            Fit::Unknown
+        } else {
+            Fit::No
+        }
+    }
+}
+
+impl Subjects {
+    /// Indexes subjects in the order of their numbers; names are unique.
+    pub(super) fn new(subjects: Vec<(Arc<str>, Vec<Description>)>) -> Self {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let mut all =
+            Self { identity: NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed), ..Self::default() };
+        for (number, (name, descriptions)) in (0..).zip(subjects) {
+            all.by_name.insert(Arc::clone(&name), number);
+            all.names.push(name);
+            for description in descriptions {
+                let issuer = all.issuers.entry(description.issuer.clone()).or_default();
+                issuer.add(number, description);
+            }
+        }
+        all
+    }
+
+    /// The number of a named subject.
+    pub(super) fn number(&self, name: &str) -> Option<SubjectIx> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The name of a subject.
+    pub(super) fn name(&self, number: SubjectIx) -> Option<&Arc<str>> {
+        self.names.get(usize::try_from(number).ok()?)
+    }
+
+    /// The names of all subjects, in the order of their numbers.
+    pub(super) fn names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
+    /// The caller's subjects: those named at issue for a handle, else those whose description fits.
+    pub(super) fn of(&self, caller: &Caller) -> Arc<Membership> {
+        if let Some(names) = &caller.subjects_at_issue {
+            let mut sure: Vec<_> = names.iter().filter_map(|name| self.number(name)).collect();
+            sure.sort_unstable();
+            sure.dedup();
+            return Arc::new(Membership { sure, unknown: Vec::new() });
+        }
+        // A caller who was described, not verified, has no digest to remember it by.
+        if caller.token_digest == [0; 32] {
+            return Arc::new(self.find(caller));
+        }
+        remembered(self.identity, &caller.token_digest, || self.find(caller))
+    }
+
+    fn find(&self, caller: &Caller) -> Membership {
+        let mut found = Membership::default();
+        let Some(issuer) = self.issuers.get(&*caller.id.issuer) else { return found };
+        issuer.candidates(caller, |(number, description)| match description.fit(caller) {
+            Fit::Yes => found.sure.push(*number),
+            Fit::Unknown => found.unknown.push(*number),
+            Fit::No => {}
+        });
+        for list in [&mut found.sure, &mut found.unknown] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        found.unknown.retain(|number| found.sure.binary_search(number).is_err());
+        found
+    }
+}
+
+impl IssuerIndex {
+    fn add(&mut self, number: SubjectIx, description: Description) {
+        let telling = description.claims.iter().find_map(|(name, expected)| match expected {
+            Expected::AnyOf(values) => {
+                let texts: Option<Vec<Box<str>>> =
+                    values.iter().map(|v| v.as_str().map(Into::into)).collect();
+                texts.map(|texts| (name.clone(), texts))
+            }
+            Expected::Members(_) => None,
+        });
+        if let Some(group) = description.group.clone() {
+            self.by_group.entry(group).or_default().push((number, description));
+        } else if let Some(subject) = description.subject.clone() {
+            self.by_subject.entry(subject).or_default().push((number, description));
+        } else if let Some((name, values)) = telling {
+            let by_value = self.by_claim.entry(name).or_default();
+            for value in values {
+                by_value.entry(value).or_default().push((number, description.clone()));
+            }
+        } else if let Some(client) = description.client.clone() {
+            self.by_client.entry(client).or_default().push((number, description));
+        } else {
+            self.others.push((number, description));
+        }
+    }
+
+    /// Every description that could fit, at least once.
+    fn candidates(&self, caller: &Caller, mut visit: impl FnMut(&Entry)) {
+        match &caller.groups {
+            Groups::Known(groups) => {
+                groups.iter().filter_map(|g| self.by_group.get(g)).flatten().for_each(&mut visit);
+            }
+            Groups::Overage => self.by_group.values().flatten().for_each(&mut visit),
+        }
+        self.by_subject.get(&*caller.id.subject).into_iter().flatten().for_each(&mut visit);
+        let client = caller.client.as_ref().and_then(|client| self.by_client.get(&**client));
+        client.into_iter().flatten().for_each(&mut visit);
+        for (name, by_value) in &self.by_claim {
+            let claim = caller.claims.get(&**name);
+            let values = claim.map_or(&[][..], |claim| match claim {
+                Value::Array(items) => items,
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                    std::slice::from_ref(claim)
+                }
+            });
+            let texts = values.iter().filter_map(Value::as_str);
+            texts.filter_map(|text| by_value.get(text)).flatten().for_each(&mut visit);
+        }
+        self.others.iter().for_each(visit);
+    }
+}
+
+/// Slots of the memory: each holds the last token whose digest falls on it.
+const SLOTS: usize = 4096;
+
+/// What one thread remembers: subjects, a token's digest, and what was found.
+type Slot = Option<(u64, [u8; 32], Arc<Membership>)>;
+
+thread_local! {
+    static MEMORY: RefCell<Vec<Slot>> = const { RefCell::new(Vec::new()) };
+}
+
+fn remembered(identity: u64, digest: &[u8; 32], find: impl FnOnce() -> Membership) -> Arc<Membership> {
+    let slot = usize::from(u16::from_le_bytes([digest[0], digest[1]])) % SLOTS;
+    MEMORY.with_borrow_mut(|memory| {
+        if memory.is_empty() {
+            memory.resize(SLOTS, None);
+        }
+        let Some(slot) = memory.get_mut(slot) else { return Arc::new(find()) };
+        match slot {
+            Some((of, token, found)) if *of == identity && token == digest => Arc::clone(found),
+            _ => {
+                let found = Arc::new(find());
+                *slot = Some((identity, *digest, Arc::clone(&found)));
+                found
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{identity::PrincipalId, time::Timestamp};
+
+    fn caller(groups: Groups, claims: Value) -> Caller {
+        let Value::Object(claims) = claims else { panic!("claims are an object") };
+        Caller {
+            id: PrincipalId { issuer: "corp".into(), subject: "t/ann".into() },
+            kind: PrincipalKind::Person,
+            tenant: Some("t".into()),
+            client: Some("app".into()),
+            display: None,
+            groups,
+            roles: Arc::new([]),
+            claims: Arc::new(claims),
+            expires: Timestamp::from_secs(1),
+            subjects_at_issue: None,
+            token_digest: [0; 32],
+        }
+    }
+
+    fn known(groups: &[&str]) -> Groups {
+        Groups::Known(groups.iter().map(|g| (*g).into()).collect())
+    }
+
+    fn described(issuer: &str) -> Description {
+        Description {
+            issuer: issuer.into(),
+            group: None,
+            subject: None,
+            client: None,
+            kind: None,
+            tenant: None,
+            claims: Box::new([]),
+        }
+    }
+
+    fn claims(pairs: &[(&str, Value)]) -> Description {
+        let claims = pairs
+            .iter()
+            .map(|(name, value)| {
+                let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+                ((*name).into(), Expected::AnyOf(values.into()))
+            })
+            .collect();
+        Description { claims, ..described("corp") }
+    }
+
+    fn subjects(all: &[(&str, Description)]) -> Subjects {
+        let mut by_name = BTreeMap::<&str, Vec<Description>>::new();
+        for (name, description) in all {
+            by_name.entry(name).or_default().push(description.clone());
+        }
+        Subjects::new(by_name.into_iter().map(|(name, all)| (name.into(), all)).collect())
+    }
+
+    fn names(subjects: &Subjects, caller: &Caller) -> Vec<String> {
+        subjects.of(caller).sure.iter().map(|n| subjects.name(*n).unwrap().to_string()).collect()
+    }
+
+    #[test]
+    fn descriptions_are_any_of_and_their_keys_all_of() {
+        let with = |group: &str, client: &str| Description {
+            group: Some(group.into()),
+            client: Some(client.into()),
+            ..described("corp")
+        };
+        let all = subjects(&[("a", with("g1", "app")), ("b", with("g1", "other")), ("b", with("g2", "app"))]);
+        assert_eq!(names(&all, &caller(known(&["g1"]), json!({}))), ["a"]);
+        assert_eq!(names(&all, &caller(known(&["g2", "g1"]), json!({}))), ["a", "b"]);
+        assert_eq!(names(&all, &caller(known(&["G1"]), json!({}))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_same_group_of_another_issuer_is_another_group() {
+        let elsewhere = Description { group: Some("g1".into()), ..described("github") };
+        assert!(names(&subjects(&[("a", elsewhere)]), &caller(known(&["g1"]), json!({}))).is_empty());
+    }
+
+    #[test]
+    fn claims_match_in_type_and_case_and_arrays_by_containing() {
+        let fits = |expected: Value, claim: Value| {
+            let all = subjects(&[("s", claims(&[("c", expected)]))]);
+            !names(&all, &caller(known(&[]), json!({ "c": claim }))).is_empty()
+        };
+        assert!(fits(json!("42"), json!("42")));
+        assert!(!fits(json!("42"), json!(42)));
+        assert!(!fits(json!(true), json!("true")));
+        assert!(!fits(json!("main"), json!("Main")));
+        assert!(fits(json!(["a", "b"]), json!("b")));
+        assert!(fits(json!("b"), json!(["a", "b"])));
+        assert!(!fits(json!("c"), json!(["a", "b"])));
+        assert!(fits(json!([1, 2]), json!(2)));
+    }
+
+    #[test]
+    fn an_object_claim_matches_member_by_member() {
+        let namespace = Expected::AnyOf(Box::new([json!("ml")]));
+        let members = Expected::Members(Box::new([("namespace".into(), namespace)]));
+        let description =
+            Description { claims: Box::new([("kubernetes.io".into(), members)]), ..described("corp") };
+        let all = subjects(&[("pods", description)]);
+        let with = |namespace: &str| caller(known(&[]), json!({"kubernetes.io": {"namespace": namespace}}));
+        assert_eq!(names(&all, &with("ml")), ["pods"]);
+        assert!(names(&all, &with("default")).is_empty());
+    }
+
+    #[test]
+    fn group_overage_is_unknown_and_only_where_everything_else_fits() {
+        let with = |client: &str| Description {
+            group: Some("g".into()),
+            client: Some(client.into()),
+            ..described("corp")
+        };
+        let all = subjects(&[("a", with("app")), ("b", with("other")), ("c", described("corp"))]);
+        let found = all.of(&caller(Groups::Overage, json!({})));
+        assert_eq!((&found.sure[..], &found.unknown[..]), (&[2][..], &[0][..]));
+        assert_eq!(found.fit(&[0]), Fit::Unknown);
+        assert_eq!(found.fit(&[0, 2]), Fit::Yes);
+        assert_eq!(found.fit(&[1]), Fit::No);
+    }
+
+    #[test]
+    fn a_caller_with_a_handle_has_the_subjects_of_its_issue_and_no_others() {
+        let all = subjects(&[("a", described("corp")), ("b", described("github"))]);
+        let handle = Caller {
+            subjects_at_issue: Some(Arc::new(["b".into(), "gone".into()])),
+            ..caller(known(&[]), json!({}))
+        };
+        assert_eq!(names(&all, &handle), ["b"]);
+    }
+
+    #[test]
+    fn what_is_remembered_belongs_to_one_token_and_one_set() {
+        let by =
+            |group: &str| subjects(&[("s", Description { group: Some(group.into()), ..described("corp") })]);
+        let (one, other) = (by("g1"), by("g2"));
+        let token = |group: &str, last: u8| {
+            let mut digest = [1; 32];
+            digest[31] = last;
+            Caller { token_digest: digest, ..caller(known(&[group]), json!({})) }
+        };
+        for _ in 0..2 {
+            assert_eq!(names(&one, &token("g1", 1)), ["s"]);
+            assert!(names(&other, &token("g1", 1)).is_empty());
+            // Falls on the same slot.
+            assert!(names(&one, &token("g2", 2)).is_empty());
+        }
+    }
+}
