@@ -10,12 +10,15 @@
 //! It is no Azure: nothing computes, prices or trains, and what no test and no client needs is
 //! answered 404 rather than guessed. It listens on loopback only.
 
+pub mod azure;
 pub mod issuer;
 mod jwt;
 mod keys;
 mod observe;
 mod people;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub use keys::{KeyRing, SigningKey};

@@ -26,8 +26,6 @@ use super::SandboxError;
 #[derive(Debug, Clone)]
 pub struct Connection {
     reset: CancellationToken,
-    /// Who is at the other end.
-    pub peer: SocketAddr,
 }
 
 impl Connection {
@@ -88,11 +86,11 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router,
     loop {
         // An error here is a connection that is gone already, or no file descriptors: the next
         // accept says more.
-        let Ok((stream, peer)) = listener.accept().await else {
+        let Ok((stream, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;
         };
-        let connection = Connection { reset: CancellationToken::new(), peer };
+        let connection = Connection { reset: CancellationToken::new() };
         let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(
             stop.clone()

@@ -1,0 +1,168 @@
+//! The claims of Entra's tokens, versions 1 and 2.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{App, field};
+use crate::sandbox::{
+    Person,
+    azure::{Shared, names},
+    people::PersonKind,
+};
+
+/// The life of a token whose client can answer claims challenges.
+const LONG_LIFE: Duration = Duration::from_secs(24 * 3_600);
+
+/// The form of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenVersion {
+    /// `iss` is `https://sts.windows.net/{tenant}/`, the client is `appid`.
+    V1,
+    /// `iss` is `https://login.microsoftonline.com/{tenant}/v2.0`, the client is `azp`.
+    V2,
+}
+
+/// A token for a person at the gate, as Entra would issue it.
+#[derive(Debug, Clone)]
+pub struct UserToken {
+    /// Its form.
+    pub version: TokenVersion,
+    /// Its `aud`: the gate's client id or App ID URI.
+    pub audience: String,
+    /// How long it lives.
+    pub lifetime: Duration,
+}
+
+impl Default for UserToken {
+    /// Version 2, for the gate's client id, an hour.
+    fn default() -> Self {
+        Self {
+            version: TokenVersion::V2,
+            audience: names::GATE_CLIENT.to_owned(),
+            lifetime: Duration::from_secs(3_600),
+        }
+    }
+}
+
+/// What every token has.
+fn base(shared: &Shared, audience: &str, version: TokenVersion, life: Duration) -> Map<String, Value> {
+    let now = shared.clock.now();
+    let mut claims = Map::new();
+    let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+    put("aud", json!(audience));
+    put("iat", json!(now.as_secs()));
+    put("nbf", json!(now.as_secs()));
+    put("exp", json!(now.plus(life).as_secs()));
+    put("tid", json!(names::TENANT));
+    put("uti", json!(uuid::Uuid::new_v4().simple().to_string()));
+    put("rh", json!("1.sandbox"));
+    match version {
+        TokenVersion::V1 => {
+            put("iss", json!(format!("https://sts.windows.net/{}/", names::TENANT)));
+            put("ver", json!("1.0"));
+        }
+        TokenVersion::V2 => {
+            put("iss", json!(format!("https://login.microsoftonline.com/{}/v2.0", names::TENANT)));
+            put("ver", json!("2.0"));
+        }
+    }
+    claims
+}
+
+/// Takes the `claims` parameter into account: client capabilities and answered challenges.
+fn capabilities(claims: &mut Map<String, Value>, form: &[(String, String)], shared: &Shared) {
+    let Some(asked) = field(form, "claims").and_then(|c| serde_json::from_str::<Value>(c).ok()) else {
+        return;
+    };
+    let asked = &asked["access_token"];
+    let able = asked["xms_cc"]["values"]
+        .as_array()
+        .is_some_and(|v| v.iter().filter_map(Value::as_str).any(|v| v.eq_ignore_ascii_case("cp1")));
+    if able {
+        claims.insert("xms_cc".to_owned(), json!(["CP1"]));
+        claims.insert("exp".to_owned(), json!(shared.clock.now().plus(LONG_LIFE).as_secs()));
+    }
+    if let Some(demanded) = asked["nbf"]["value"].as_str() {
+        claims.insert("xms_sandbox_challenge".to_owned(), json!(demanded));
+    }
+}
+
+/// An application's own token. Resource Manager and its kin take version 1.
+pub fn application(
+    shared: &Shared,
+    app: &App,
+    resource: &str,
+    form: &[(String, String)],
+) -> Map<String, Value> {
+    let mut claims = machine(shared, &app.client_id, &app.principal, resource);
+    capabilities(&mut claims, form, shared);
+    claims
+}
+
+/// A token of a service principal or managed identity.
+pub fn machine(shared: &Shared, client: &str, principal: &str, resource: &str) -> Map<String, Value> {
+    let mut claims = base(shared, resource, TokenVersion::V1, shared.token_lifetime);
+    let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+    put("appid", json!(client));
+    put("appidacr", json!("1"));
+    put("idp", json!(format!("https://sts.windows.net/{}/", names::TENANT)));
+    put("idtyp", json!("app"));
+    put("oid", json!(principal));
+    put("sub", json!(principal));
+    claims
+}
+
+/// A token for a person at a resource, got by `app` on her behalf.
+pub fn delegated(
+    shared: &Shared,
+    app: &App,
+    person: &Person,
+    resource: &str,
+    form: &[(String, String)],
+) -> Map<String, Value> {
+    let mut claims = base(shared, resource, TokenVersion::V1, shared.token_lifetime);
+    let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+    put("appid", json!(app.client_id));
+    put("appidacr", json!("1"));
+    put("idtyp", json!("user"));
+    put("oid", json!(person.object_id));
+    put("sub", json!(format!("pairwise-{}-arm", person.name)));
+    put("scp", json!("user_impersonation"));
+    put("name", json!(person.display));
+    put("upn", json!(person.email()));
+    put("groups", json!(person.group_ids));
+    capabilities(&mut claims, form, shared);
+    claims
+}
+
+/// A person's (or machine's) token for the gate.
+pub fn inbound(shared: &Shared, person: &Person, wanted: &UserToken) -> Map<String, Value> {
+    let mut claims = base(shared, &wanted.audience, wanted.version, wanted.lifetime);
+    let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+    let client = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
+    let (id, class) = match wanted.version {
+        TokenVersion::V1 => ("appid", "appidacr"),
+        TokenVersion::V2 => ("azp", "azpacr"),
+    };
+    put("oid", json!(person.object_id));
+    match person.kind {
+        PersonKind::Human => {
+            put(id, json!(client));
+            put(class, json!("0"));
+            put("sub", json!(format!("pairwise-{}-gate", person.name)));
+            put("scp", json!("access"));
+            put("name", json!(person.display));
+            put("preferred_username", json!(person.email()));
+            put("groups", json!(person.group_ids));
+        }
+        PersonKind::Machine => {
+            put(id, json!(person.object_id));
+            put(class, json!("2"));
+            put("sub", json!(person.object_id));
+            put("idtyp", json!("app"));
+            put("roles", json!(["Gate.Use"]));
+        }
+    }
+    claims
+}
