@@ -1,13 +1,13 @@
 //! `issuers`: from the file to [`IssuerSettings`].
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use super::{
     Problems, raw,
     values::{self, BaseUrl},
 };
 use crate::{
-    identity::settings::{Accept, IssuerKind, IssuerSettings, KeysAt, MAX_LEEWAY, SignatureAlgorithm},
+    identity::{self, Accept, IssuerKind, IssuerSettings, KeysAt, SignatureAlgorithm},
     yaml::{Place, Spanned},
 };
 
@@ -21,24 +21,18 @@ pub(super) fn read(
     login: &BaseUrl,
     problems: &mut Problems,
 ) -> Vec<IssuerSettings> {
-    let mut read: Vec<IssuerSettings> = Vec::new();
+    let mut read = Vec::new();
+    let mut places = Vec::new();
     for issuer in found {
         problems.later("backstage", issuer.value.backstage.as_ref());
         if let Some(settings) = one(issuer, base, login, problems) {
-            if read.iter().any(|other| other.name == settings.name) {
-                let message = format!("the issuer `{}` is there twice", settings.name);
-                problems.error(Place::of(&issuer.value.name), message);
-            }
-            let taken = settings.forms().into_iter().find(|f| read.iter().any(|o| o.forms().iter().any(|g| g.iss == f.iss)));
-            if let Some(form) = taken {
-                problems.error_with(
-                    Place::of(issuer),
-                    format!("`{}` is another issuer's `iss` already", form.iss),
-                    "one issuer with several `audiences` says the same",
-                );
-            }
             read.push(settings);
+            places.push(Place::of(issuer));
         }
+    }
+    for problem in identity::problems(&read) {
+        let place = places.get(problem.issuer).copied().unwrap_or_default();
+        problems.error_with(place, format!("`{}`: {}", problem.key, problem.message), problem.hint);
     }
     read
 }
@@ -60,18 +54,15 @@ fn one(
         }
         (None, None) => {
             if raw.backstage.is_none() {
-                problems.error_with(Place::of(issuer), format!("the issuer `{name}` says not what it is"), "add an `entra` or `oidc` block");
+                problems.error_with(
+                    Place::of(issuer),
+                    format!("the issuer `{name}` says not what it is"),
+                    "add an `entra` or `oidc` block",
+                );
             }
             return None;
         }
     };
-    if settings.audiences.is_empty() {
-        problems.error_with(
-            Place::of(issuer),
-            "`audiences` is empty, so that no token could be addressed to the gate",
-            "list the exact values of `aud`",
-        );
-    }
     if let Some(algorithms) = &raw.algorithms {
         settings.algorithms = algorithms
             .iter()
@@ -79,23 +70,9 @@ fn one(
             .collect();
     }
     if let Some(leeway) = &raw.leeway {
-        let bounded = |text: &str| {
-            let leeway = values::duration(text)?;
-            if leeway > MAX_LEEWAY {
-                return Err(format!("`{text}` is more than the {} s by which clocks may differ", MAX_LEEWAY.as_secs()));
-            }
-            Ok(leeway)
-        };
-        settings.leeway = problems.read(leeway, bounded).unwrap_or(Duration::ZERO);
+        settings.leeway = problems.read(leeway, values::duration).unwrap_or_default();
     }
     settings.accept = raw.accept.as_ref().map(|a| Accept { claims: a.value.claims.clone() });
-    if let Err(demand) = settings.check() {
-        problems.error_with(
-            Place::of(issuer),
-            demand.to_string(),
-            "add for example `accept: {claims: {repository_owner_id: \"1234567\"}}`",
-        );
-    }
     settings.address = raw.address.as_ref().and_then(|a| problems.read(a, values::address));
     settings.trust = raw.trust.as_ref().and_then(|t| pem(&t.value.ca, base, problems));
     Some(settings)
@@ -129,12 +106,15 @@ fn oidc_settings(name: &str, oidc: &Spanned<raw::Oidc>, problems: &mut Problems)
         match uri.scheme_str() {
             Some("https") => Ok(uri),
             Some("http") if loopback => Ok(uri),
-            _ => Err(format!("`{text}` is not an https URL: keys are fetched over TLS only (http is for loopback)")),
+            _ => Err(format!(
+                "`{text}` is not an https URL: keys are fetched over TLS only (http is for loopback)"
+            )),
         }
     };
     problems.read(&raw.issuer, https)?;
-    let mut settings = problems
-        .read(&raw.issuer, |issuer| IssuerSettings::oidc(name, issuer, &audiences).map_err(|e| format!("`{issuer}`: {e}")))?;
+    let mut settings = problems.read(&raw.issuer, |issuer| {
+        IssuerSettings::oidc(name, issuer, &audiences).map_err(|e| format!("`{issuer}`: {e}"))
+    })?;
     if let Some(claim) = &raw.groups_claim {
         settings.groups_claim = claim.value.as_str().into();
     }
@@ -155,7 +135,9 @@ fn oidc_settings(name: &str, oidc: &Spanned<raw::Oidc>, problems: &mut Problems)
 
 /// The bytes of a PEM file that a key named.
 pub(super) fn pem(path: &Spanned<String>, base: &Path, problems: &mut Problems) -> Option<Arc<[u8]>> {
-    let text = problems.read(path, |p| super::read_text(&base.join(p), MAX_PEM).map_err(|p| format!("`{}` {}", p.file, p.message)))?;
+    let text = problems.read(path, |p| {
+        super::read_text(&base.join(p), MAX_PEM).map_err(|p| format!("`{}` {}", p.file, p.message))
+    })?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
         problems.error(Place::of(path), format!("`{}` holds no certificate in PEM form", path.value));
         return None;

@@ -4,6 +4,7 @@
 //! from which [`crate::server`] builds the gate, or every problem at once. It opens no connection:
 //! `doctor` tries what is configured.
 
+mod issuers;
 mod problems;
 pub mod raw;
 pub mod values;
