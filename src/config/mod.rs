@@ -5,8 +5,10 @@
 //! `doctor` tries what is configured.
 
 mod issuers;
+mod load;
 mod problems;
 pub mod raw;
+pub mod settings;
 pub mod values;
 
 use std::{
@@ -14,7 +16,9 @@ use std::{
     sync::Arc,
 };
 
+pub use load::load;
 pub use problems::Problems;
+pub use settings::Settings;
 
 use crate::yaml::{self, Place, Problem};
 
@@ -36,15 +40,15 @@ pub fn read_text(path: &Path, max: u64) -> Result<String, Problem> {
 }
 
 /// The parsed file, the paths in it still relative.
-pub(crate) struct Parsed {
-    pub(crate) raw: raw::File,
-    pub(crate) name: Arc<str>,
+struct Parsed {
+    raw: raw::File,
+    name: Arc<str>,
     /// What relative paths are relative to.
-    pub(crate) base: PathBuf,
-    pub(crate) text: String,
+    base: PathBuf,
+    text: String,
 }
 
-pub(crate) fn parse(path: &Path) -> Result<Parsed, Problem> {
+fn parse(path: &Path) -> Result<Parsed, Problem> {
     let text = read_text(path, MAX_FILE)
         .map_err(|p| p.hint("`amlgate init` writes one; `--config` names another"))?;
     let name: Arc<str> = path.display().to_string().into();
@@ -54,7 +58,7 @@ pub(crate) fn parse(path: &Path) -> Result<Parsed, Problem> {
 }
 
 /// Every `UNSET` that `init` left and nobody filled in.
-pub(crate) fn unset(text: &str, problems: &mut Problems) {
+fn unset(text: &str, problems: &mut Problems) {
     for (line, content) in (1_u32..).zip(text.lines()) {
         let code = content.split_once(" #").map_or(content, |(code, _)| code);
         if code.trim_start().starts_with('#') {

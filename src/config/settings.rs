@@ -1,0 +1,322 @@
+//! Typed settings: what the file says, checked, with paths resolved and secrets still references.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::values::BaseUrl;
+use crate::{
+    azureml::{Protocol, ResourceId},
+    identity::IssuerSettings,
+    policy::StreamLimits,
+    telemetry::TelemetrySettings,
+    yaml::Problem,
+};
+
+/// Everything that `amlgate.yaml` says.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file itself.
+    pub file: PathBuf,
+    /// SHA-256 of the file's bytes: stands in the record of each start and reload.
+    pub digest: [u8; 32],
+    /// The reverse proxy.
+    pub reverse: Option<Reverse>,
+    /// The admin listener.
+    pub admin: Option<Admin>,
+    /// `/healthz`, `/readyz`, `/metrics` only.
+    pub health: Option<SocketAddr>,
+    /// Who vouches for callers.
+    pub issuers: Vec<IssuerSettings>,
+    /// What clients need to sign in: by issuer, its client id and scopes.
+    pub logins: Vec<Login>,
+    /// Who the gate is towards Azure.
+    pub credentials: Vec<Credential>,
+    /// What is forwarded where.
+    pub routes: Vec<Route>,
+    /// The folder of policies.
+    pub policies: PathBuf,
+    /// The record.
+    pub audit: Audit,
+    /// Sealing keys: the first signs, all verify.
+    pub seal: Vec<Reference>,
+    /// The gate's own way out.
+    pub outgoing: Outgoing,
+    /// Which Azure.
+    pub cloud: Cloud,
+    /// Bounds.
+    pub limits: Limits,
+    /// Times.
+    pub timeouts: Timeouts,
+    /// Live streams.
+    pub streams: StreamLimits,
+    /// Logs.
+    pub telemetry: TelemetrySettings,
+    /// What should be looked at, though it is accepted.
+    pub warnings: Vec<Problem>,
+}
+
+/// Where a secret is found. Resolved when the gate is built and again on reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// In an environment variable.
+    Env(String),
+    /// In a file.
+    File(PathBuf),
+    /// In a vault, by its latest version.
+    KeyVault {
+        /// `https://NAME.vault.azure.net`.
+        vault: BaseUrl,
+        /// The secret's name.
+        secret: String,
+    },
+}
+
+/// A server certificate.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// PEM chain, leaf first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub private_key: Reference,
+}
+
+/// The reverse proxy.
+#[derive(Debug, Clone)]
+pub struct Reverse {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The base of rewritten URLs.
+    pub public_url: BaseUrl,
+    /// Plaintext if none.
+    pub tls: Option<Tls>,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Whether those peers speak the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How people reach it.
+    pub public_url: Option<BaseUrl>,
+    /// Plaintext if none: then the address is loopback.
+    pub tls: Option<Tls>,
+}
+
+/// What a client needs to sign in with an issuer.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Login {
+    /// The issuer's name.
+    pub name: String,
+    /// The issuer's URL.
+    pub issuer: String,
+    /// The public client.
+    pub client_id: Option<String>,
+    /// What to ask for.
+    pub scopes: Vec<String>,
+}
+
+/// Who the gate is towards Azure.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// Its name in routes.
+    pub name: Arc<str>,
+    /// The tenant; empty only for a managed identity.
+    pub tenant: Option<String>,
+    /// The application.
+    pub client_id: Option<String>,
+    /// How it proves itself.
+    pub proof: Proof,
+    /// The login host.
+    pub authority: BaseUrl,
+    /// Connect here instead of resolving the name.
+    pub address: Option<SocketAddr>,
+    /// Roots besides the system's, PEM.
+    pub trust: Option<Arc<[u8]>>,
+}
+
+/// How a credential proves itself.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// By a secret.
+    Secret(Reference),
+    /// By a certificate.
+    Certificate {
+        /// PEM, leaf first.
+        certificate: PathBuf,
+        /// Its key.
+        private_key: Reference,
+        /// Whether the chain is sent along.
+        send_chain: bool,
+    },
+    /// By a federated token in a file, read anew for each use.
+    WorkloadIdentity {
+        /// The file; `AZURE_FEDERATED_TOKEN_FILE` if none.
+        token_file: Option<PathBuf>,
+    },
+    /// By the machine that it runs on.
+    ManagedIdentity {
+        /// A user-assigned identity by its object id.
+        object_id: Option<String>,
+        /// A user-assigned identity by its ARM id.
+        resource_id: Option<String>,
+        /// The endpoint, where the environment does not tell.
+        endpoint: Option<http::Uri>,
+    },
+}
+
+/// What is forwarded where.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its name in policies and records.
+    pub name: Arc<str>,
+    /// Where to.
+    pub upstream: BaseUrl,
+    /// Path prefixes.
+    pub paths: Vec<String>,
+    /// Host names.
+    pub hosts: Vec<String>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Which credential for what; `None` forwards without one.
+    pub credential: Option<BTreeMap<String, Arc<str>>>,
+    /// The ARM id that `scope` compares with.
+    pub resource: Option<ResourceId>,
+    /// How an inference endpoint authenticates the gate.
+    pub auth: EndpointAuth,
+    /// Connect here instead of resolving the name.
+    pub address: Option<SocketAddr>,
+    /// Roots besides the system's, PEM.
+    pub trust: Option<Arc<[u8]>>,
+}
+
+/// How a scoring endpoint authenticates the gate, where the caller brought no handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EndpointAuth {
+    /// By an Entra token for `https://ml.azure.com`.
+    #[default]
+    Entra,
+    /// By the endpoint's key, which the gate fetches.
+    Key,
+}
+
+/// The record.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// The log's origin.
+    pub name: String,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Ed25519, PKCS#8 PEM.
+    pub signing_key: Reference,
+    /// What happens to plain reads when the disk fails.
+    pub reads: Reads,
+}
+
+/// What happens to plain reads when the disk fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// They are refused.
+    #[default]
+    Required,
+    /// They go on and are counted.
+    BestEffort,
+}
+
+/// The gate's own way out.
+#[derive(Debug, Clone, Default)]
+pub struct Outgoing {
+    /// An HTTP proxy.
+    pub proxy: Option<BaseUrl>,
+    /// Hosts, suffixes and addresses that are dialled directly.
+    pub no_proxy: BTreeSet<String>,
+}
+
+/// Which Azure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cloud {
+    /// Azure.
+    #[default]
+    Public,
+    /// Azure Government.
+    UsGov,
+    /// Azure operated by 21Vianet.
+    China,
+}
+
+impl Cloud {
+    /// The login host.
+    #[must_use]
+    pub fn login(self) -> BaseUrl {
+        let host = match self {
+            Self::Public => "login.microsoftonline.com",
+            Self::UsGov => "login.microsoftonline.us",
+            Self::China => "login.partner.microsoftonline.cn",
+        };
+        BaseUrl { scheme: super::values::Scheme::Https, host: host.to_owned(), port: 443 }
+    }
+}
+
+/// Bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a judged body.
+    pub inspected_body: usize,
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one peer.
+    pub connections_per_peer: usize,
+    /// Remembered tokens.
+    pub remembered_tokens: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            inspected_body: 4 << 20,
+            connections: 10_000,
+            connections_per_peer: 1_024,
+            remembered_tokens: 1_000_000,
+        }
+    }
+}
+
+/// Times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TLS handshake.
+    pub handshake: Duration,
+    /// Request head.
+    pub head: Duration,
+    /// Idle connections.
+    pub idle: Duration,
+    /// Upstream connect.
+    pub connect: Duration,
+    /// Upstream response head.
+    pub upstream_head: Duration,
+    /// Drain at shutdown.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            handshake: seconds(10),
+            head: seconds(15),
+            idle: seconds(120),
+            connect: seconds(10),
+            // Azure answers some scoring calls only after minutes.
+            upstream_head: seconds(300),
+            drain: seconds(30),
+        }
+    }
+}
