@@ -18,6 +18,8 @@ pub mod principal;
 mod rejection;
 mod remembered;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 mod verifier;
 
 pub use admission::{SettingsProblem, open_to_anybody, problems};

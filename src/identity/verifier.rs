@@ -120,6 +120,11 @@ impl Verifier {
         self.remembered.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        self.remembered.settle();
+    }
+
     /// Verifies a token. It waits only if the issuer's keys are missing or do not hold the token's,
     /// and then for a few seconds at most.
     ///
