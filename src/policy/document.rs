@@ -279,11 +279,6 @@ impl Fields {
     pub(super) fn first(&self) -> Option<&Text> {
         self.entries.first().map(|(key, _)| key)
     }
-
-    /// Whether there is no key (left).
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 /// `did you mean` for a name that is close to a known one.

@@ -5,8 +5,14 @@
 //! value from which a request can go on.
 
 mod calendar;
+mod compile;
 pub mod condition;
 mod document;
+mod entry;
+mod files;
+mod hypothesis;
+mod index;
+mod judge;
 pub mod lease;
 pub mod live;
 mod path;
@@ -14,24 +20,38 @@ pub mod permit;
 mod raw;
 pub mod request;
 pub mod roles;
+#[cfg(test)]
+mod tests;
+mod trace;
 mod who;
+mod words;
 
+pub use entry::Selector;
+pub use files::FileSet;
+pub use hypothesis::Hypothesis;
 pub use lease::{Cut, Lease, OnTokenExpiry, StreamLimits};
 pub use live::LivePolicies;
 pub use permit::{
     Denial, DenialCode, Denied, EntryRef, Judgement, LimitPer, Obligation, Permit, SecretTreatment, decide,
 };
+pub use raw::List;
 pub use request::{DecisionId, RequestFacts};
+pub use trace::{EntryTrace, SelectorTrace, Verdict};
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use crate::{identity::Caller, yaml::Problem};
+use crate::{azureml::Operation, identity::Caller, time::Timestamp, yaml::Problem};
 
 /// All policy files, compiled and indexed; immutable.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PolicySet {
     digest: [u8; 32],
     generation: u64,
+    entries: Vec<entry::Entry>,
+    subjects: who::Subjects,
+    index: index::Index,
+    reads_body: bool,
+    depends_on_time: bool,
 }
 
 /// The names that the configuration defines and policies may use.
@@ -72,18 +92,24 @@ impl PolicySet {
     /// The set without entries: it denies everything.
     #[must_use]
     pub fn empty() -> Self {
-        Self { digest: [0; 32], generation: 0 }
+        Self::default()
     }
 
-    /// Reads and compiles the files below `directory`: `**/*.yaml` but not `*.test.yaml`, and
-    /// `roles/*.json`. Warnings come beside the set.
+    /// Reads and compiles the files below `directory` ([`FileSet::read`]). Warnings come beside the
+    /// set.
     ///
     /// # Errors
     /// Every problem of every file at once; no file at all is one.
     pub fn load(directory: &Path, around: &Surroundings) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let _ = around;
-        let file: Arc<str> = directory.display().to_string().into();
-        Err(vec![Problem::error(&file, crate::yaml::Place::default(), "holds no policy file")])
+        Self::compile(&FileSet::read(directory)?, around)
+    }
+
+    /// Compiles files that were read. Warnings come beside the set.
+    ///
+    /// # Errors
+    /// Every problem of every file at once.
+    pub fn compile(files: &FileSet, around: &Surroundings) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        compile::compile(files, around)
     }
 
     /// SHA-256 over the files' names and contents: stands in every record.
@@ -104,47 +130,56 @@ impl PolicySet {
         Self { generation, ..self }
     }
 
-    /// The names of the subjects that `caller` belongs to, sorted.
+    /// Every entry, in the order of the files: allow, deny, require of each.
+    pub fn entries(&self) -> impl Iterator<Item = (List, &EntryRef)> {
+        self.entries.iter().map(|entry| (entry.list, &entry.reference))
+    }
+
+    /// The names of all subjects that the policies define.
+    #[must_use]
+    pub fn subjects(&self) -> &[Arc<str>] {
+        self.subjects.names()
+    }
+
+    /// The names of the subjects that `caller` belongs to, in the order of the files.
     #[must_use]
     pub fn subjects_of(&self, caller: &Caller) -> Vec<Arc<str>> {
-        caller.subjects_at_issue.iter().flat_map(|names| names.iter().cloned()).collect()
+        let membership = self.subjects.of(caller);
+        membership.sure.iter().filter_map(|number| self.subjects.name(*number)).map(Arc::clone).collect()
     }
 
     /// Whether some entry that could apply reads the body (`request.body` in `when`), so that it
     /// must be inspected although the operation's meaning does not depend on it.
     #[must_use]
-    pub fn reads_body(
-        &self,
-        caller: &Caller,
-        operation: &crate::azureml::Operation,
-        request: &RequestFacts,
-    ) -> bool {
-        let _ = (caller, operation, request);
-        false
+    pub fn reads_body(&self, caller: &Caller, operation: &Operation, request: &RequestFacts) -> bool {
+        let now = request.received;
+        let standing = Standing::Entries;
+        self.reads_body && judge::reads_body(self, &Question { caller, operation, request, now, standing })
+    }
+
+    /// Whether the same question can have another answer later: live streams are then asked again as
+    /// time passes, not only when the policies change.
+    #[must_use]
+    pub fn depends_on_time(&self) -> bool {
+        self.depends_on_time
     }
 
     /// The decision, pure: same question, same answer.
     #[must_use]
     pub fn judge(&self, question: &Question<'_>) -> Judgement {
-        let missing = question
-            .operation
-            .acts
-            .iter()
-            .map(|act| {
-                let scope = act.resource.as_ref().map_or("an unknown resource", |r| r.as_str());
-                (act.action.as_str().to_owned(), scope.to_owned())
-            })
-            .collect();
-        Judgement {
-            denial: Some(Denial {
-                code: DenialCode::AuthorizationFailed,
-                cause: "no entry of the gate's policies allows this".to_owned(),
-                cure: "whoever keeps the policies can add an entry".to_owned(),
-                entry: None,
-                missing,
-            }),
-            ..Judgement::default()
-        }
+        judge::judge(self, question, &Hypothesis::default(), judge::Reach::Candidates)
+    }
+
+    /// The decision as it would be if the hypothesis held.
+    #[must_use]
+    pub fn judge_if(&self, question: &Question<'_>, hypothesis: &Hypothesis) -> Judgement {
+        judge::judge(self, question, hypothesis, judge::Reach::Candidates)
+    }
+
+    /// Every entry held against the question, selector by selector; slow, for people.
+    #[must_use]
+    pub fn trace(&self, question: &Question<'_>) -> Vec<EntryTrace> {
+        trace::trace(self, question, &Hypothesis::default())
     }
 
     /// Whether a live stream may go on under this set at `now`: judged again from its lease, limits
@@ -152,11 +187,24 @@ impl PolicySet {
     ///
     /// # Errors
     /// [`Cut`]: the token or the stream's age ended it, or the policies no longer allow it.
-    pub fn renew(&self, lease: &Lease, now: crate::time::Timestamp) -> Result<(), Cut> {
+    pub fn renew(&self, lease: &Lease, now: Timestamp) -> Result<(), Cut> {
         lease.ended(now)?;
         match self.judge(&lease.question(now)).denial {
             None => Ok(()),
             Some(denial) => Err(Cut::Denied(Box::new(denial))),
         }
+    }
+
+    fn membership(&self, caller: &Caller, hypothesis: &Hypothesis) -> Arc<who::Membership> {
+        let membership = self.subjects.of(caller);
+        if hypothesis.joins.is_empty() {
+            return membership;
+        }
+        let mut joined = who::Membership::clone(&membership);
+        joined.sure.extend(hypothesis.joins.iter().filter_map(|name| self.subjects.number(name)));
+        joined.sure.sort_unstable();
+        joined.sure.dedup();
+        joined.unknown.retain(|number| joined.sure.binary_search(number).is_err());
+        Arc::new(joined)
     }
 }

@@ -108,7 +108,7 @@ pub struct Denial {
 }
 
 /// The whole answer of [`PolicySet::judge`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Judgement {
     /// `None` allows.
     pub denial: Option<Denial>,

@@ -365,6 +365,7 @@ fn read_calendar(reader: &mut Reader<'_>, name: &Text, tree: Tree) -> Option<Cal
 
 fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<RawEntry> {
     let place = tree.place;
+    let before = reader.problems.len();
     let mut known: Vec<&str> = SELECTORS.to_vec();
     known.push("from");
     match list {
@@ -434,10 +435,26 @@ fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<RawEntry> {
         limit,
         name: name?,
     };
-    let demands = entry.from.is_some() || entry.during.is_some() || limit_place.is_some();
+    // What is said of an entry as a whole holds only if all of it could be read.
+    if reader.problems.len() > before {
+        return Some(entry);
+    }
+    let demands = entry.from.is_some() || entry.during.is_some() || entry.limit.is_some();
+    let narrowed = entry.role.is_some()
+        || entry.actions.is_some()
+        || entry.kinds.is_some()
+        || entry.effects.is_some()
+        || entry.secrets.is_some()
+        || entry.routes.is_some()
+        || entry.path.is_some()
+        || entry.when.is_some();
     if list == List::Require && !demands {
         let hint = "add `from`, `during` or `limit`: in `require` these are what must hold";
         reader.error_with(place, format!("entry `{}` demands nothing", entry.name.value), hint);
+    } else if list == List::Allow && !narrowed {
+        let hint =
+            "say which with `role`, `actions` or `kinds`, or write `actions: [\"*\"]` if all are meant";
+        reader.error_with(place, format!("entry `{}` allows every action", entry.name.value), hint);
     }
     Some(entry)
 }
@@ -526,9 +543,10 @@ fn method(reader: &mut Reader<'_>, text: &Text) -> Option<http::Method> {
 
 fn unless(reader: &mut Reader<'_>, tree: Tree) -> Option<Vec<Text>> {
     let place = tree.place;
+    let before = reader.problems.len();
     let mut fields = reader.fields(tree, "`unless`", &["who"], &["break_glass"])?;
     let who = texts(reader, &mut fields, "who");
-    if who.is_none() && fields.is_empty() {
+    if who.is_none() && reader.problems.len() == before {
         reader.error_with(place, "`unless` names nobody", "write `unless: {who: [NAME]}`, or leave it out");
     }
     who

@@ -1,0 +1,347 @@
+//! One entry, compiled: its selectors, each answered on its own.
+//!
+//! Judging, tracing and explaining all ask [`Entry::check`], so that they agree. A selector that is
+//! absent matches; one that cannot be evaluated says why, and the list decides what follows: it
+//! counts as matching in `deny` and `require`, and not in `allow` (DECISIONS 3).
+//!
+//! An operation may bring about several effects and hold several classes of secrets. In `deny` and
+//! `require` one named effect or class is enough; in `allow` all of the operation's must be named,
+//! because the entry would let all of them through.
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+
+use super::{
+    EntryRef, LimitPer, Question, SecretTreatment,
+    calendar::Calendar,
+    condition::{Condition, Roots},
+    path::{LetterCase, PathPattern},
+    raw::List,
+    roles::{ActionPattern, Role},
+    who::{Fit, Membership, SubjectIx},
+};
+use crate::{
+    azureml::{Act, Effects, Kind, Protocol, ResourceId, SecretClass, Secrets},
+    time::Timestamp,
+};
+
+/// A named set of networks.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub name: Arc<str>,
+    pub nets: Box<[IpNet]>,
+}
+
+/// `secrets` of an entry.
+#[derive(Debug)]
+pub(super) enum SecretsRule {
+    /// The entry concerns answers that hold one of these.
+    Selected(Secrets),
+    /// The entry names these, each with its treatment.
+    Granted(Box<[(SecretClass, SecretTreatment)]>),
+}
+
+/// `limit` of an entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    pub requests: u32,
+    pub every: Duration,
+    pub per: LimitPer,
+}
+
+/// An entry with every name resolved; `None` where a key is absent.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub reference: EntryRef,
+    pub list: List,
+    /// `None` also for `authenticated`.
+    pub who: Option<Box<[SubjectIx]>>,
+    pub role: Option<Arc<Role>>,
+    pub actions: Option<Box<[ActionPattern]>>,
+    pub kinds: Option<Box<[Kind]>>,
+    pub effects: Option<Effects>,
+    pub secrets: Option<SecretsRule>,
+    pub scope: Option<Box<[ResourceId]>>,
+    pub routes: Option<Box<[Box<str>]>>,
+    pub methods: Option<Box<[http::Method]>>,
+    pub path: Option<Box<[PathPattern]>>,
+    pub from: Option<Box<[Arc<Network>]>>,
+    pub during: Option<Box<[Arc<Calendar>]>>,
+    pub when: Option<Condition>,
+    pub unless: Option<Box<[SubjectIx]>>,
+    pub dry_run_until: Option<Timestamp>,
+    pub limit: Option<Limit>,
+}
+
+/// A key of an entry that decides whether it concerns a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Selector {
+    /// `who`: the caller's subjects.
+    Who,
+    /// `routes`.
+    Routes,
+    /// `kinds`.
+    Kinds,
+    /// `effects`.
+    Effects,
+    /// `secrets`, where it selects.
+    Secrets,
+    /// `methods`.
+    Methods,
+    /// `path`.
+    Path,
+    /// `from`, where it is no demand.
+    From,
+    /// `during`, where it is no demand.
+    During,
+    /// `unless`: matches unless the caller is exempt.
+    Unless,
+    /// `scope`, of one act.
+    Scope,
+    /// `role`, of one act.
+    Role,
+    /// `actions`, of one act.
+    Actions,
+    /// `when`, of one act.
+    When,
+}
+
+impl Selector {
+    /// Those that look at the request as a whole, cheapest first.
+    pub const OF_REQUEST: [Self; 10] = [
+        Self::Who,
+        Self::Routes,
+        Self::Kinds,
+        Self::Effects,
+        Self::Secrets,
+        Self::Methods,
+        Self::Path,
+        Self::From,
+        Self::During,
+        Self::Unless,
+    ];
+
+    /// Those that look at one (action, resource) pair, cheapest first.
+    pub const OF_ACT: [Self; 4] = [Self::Scope, Self::Role, Self::Actions, Self::When];
+
+    /// The key in a policy file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Who => "who",
+            Self::Routes => "routes",
+            Self::Kinds => "kinds",
+            Self::Effects => "effects",
+            Self::Secrets => "secrets",
+            Self::Methods => "methods",
+            Self::Path => "path",
+            Self::From => "from",
+            Self::During => "during",
+            Self::Unless => "unless",
+            Self::Scope => "scope",
+            Self::Role => "role",
+            Self::Actions => "actions",
+            Self::When => "when",
+        }
+    }
+}
+
+/// What a selector says of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Check {
+    Matches,
+    Fails,
+    Unevaluable(Cause),
+}
+
+/// Why a selector cannot be evaluated.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Cause {
+    /// The token names more groups than it carries.
+    Overage,
+    /// The request does not say what it is done to.
+    NoResource,
+    /// These effects could not be determined.
+    UnclearEffects(Effects),
+    /// The condition has no value.
+    Condition(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overage => f.write_str("the token does not carry all of the caller's groups"),
+            Self::NoResource => f.write_str("the request does not say which resource it concerns"),
+            Self::UnclearEffects(effects) => {
+                let names: Vec<_> = effects.iter().map(|e| format!("`{}`", e.name())).collect();
+                write!(f, "the request does not say whether it brings about {}", names.join(", "))
+            }
+            Self::Condition(why) => f.write_str(why),
+        }
+    }
+}
+
+/// What all entries are held against.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub question: &'a Question<'a>,
+    pub membership: &'a Membership,
+    /// The caller's address; an IPv4 address that came as IPv6 is IPv4.
+    pub source: IpAddr,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(question: &'a Question<'a>, membership: &'a Membership) -> Self {
+        Self { question, membership, source: question.request.source.ip().to_canonical() }
+    }
+}
+
+impl From<bool> for Check {
+    fn from(matches: bool) -> Self {
+        if matches { Self::Matches } else { Self::Fails }
+    }
+}
+
+impl Entry {
+    /// What a selector says; `None` if the entry does not have it, or if it is a demand here.
+    /// Selectors of an act are asked with the act.
+    pub(super) fn check(
+        &self,
+        selector: Selector,
+        context: &Context<'_>,
+        act: Option<&Act>,
+    ) -> Option<Check> {
+        let question = context.question;
+        let (operation, request) = (question.operation, question.request);
+        match selector {
+            Selector::Who => self.who.as_deref().map(|who| member(context.membership.fit(who))),
+            Selector::Unless => self.unless.as_deref().map(|exempt| match context.membership.fit(exempt) {
+                Fit::Yes => Check::Fails,
+                Fit::No => Check::Matches,
+                Fit::Unknown => Check::Unevaluable(Cause::Overage),
+            }),
+            Selector::Routes => self.routes.as_ref().map(|r| r.iter().any(|r| **r == *request.route).into()),
+            Selector::Kinds => self.kinds.as_ref().map(|kinds| kinds.contains(&operation.kind).into()),
+            Selector::Effects => self.effects.map(|wanted| self.effects_fit(wanted, context)),
+            Selector::Secrets => self.secrets_fit(operation.secrets),
+            Selector::Methods => self.methods.as_ref().map(|m| m.contains(&request.method).into()),
+            Selector::Path => self.path.as_ref().map(|patterns| {
+                let case = match self.list {
+                    // Elsewhere letters do not count, and `actions` say it better: nothing is
+                    // allowed by the spelling of such a path.
+                    List::Allow if !names_paths(operation.protocol) => return Check::Fails,
+                    List::Allow => LetterCase::Sensitive,
+                    List::Deny | List::Require => LetterCase::Ignored,
+                };
+                patterns.iter().any(|p| p.matches(&request.target, case)).into()
+            }),
+            Selector::From if self.list != List::Require => self.is_from(context).map(Check::from),
+            Selector::During if self.list != List::Require => self.is_during(question.now).map(Check::from),
+            Selector::From | Selector::During => None,
+            Selector::Scope => {
+                self.scope.as_ref().map(|scopes| match act.and_then(|a| a.resource.as_ref()) {
+                    None => Check::Unevaluable(Cause::NoResource),
+                    Some(resource) => scopes.iter().any(|scope| resource.is_within(scope)).into(),
+                })
+            }
+            Selector::Role => {
+                let role = self.role.as_ref()?;
+                Some(act.is_some_and(|act| role.grants(act.action.as_str())).into())
+            }
+            Selector::Actions => {
+                let patterns = self.actions.as_ref()?;
+                Some(act.is_some_and(|a| patterns.iter().any(|p| p.matches(a.action.as_str()))).into())
+            }
+            Selector::When => {
+                let condition = self.when.as_ref()?;
+                let Some(act) = act else { return Some(Check::Fails) };
+                Some(match condition.evaluate(&Roots { question, act }) {
+                    Ok(holds) => holds.into(),
+                    Err(why) => Check::Unevaluable(Cause::Condition(why.to_string())),
+                })
+            }
+        }
+    }
+
+    fn effects_fit(&self, wanted: Effects, context: &Context<'_>) -> Check {
+        let operation = context.question.operation;
+        let (sure, unclear) = (operation.effects, operation.unclear_effects);
+        let relevant = unclear.intersection(wanted);
+        match self.list {
+            List::Deny | List::Require => {
+                if !sure.intersection(wanted).is_empty() {
+                    Check::Matches
+                } else if relevant.is_empty() {
+                    Check::Fails
+                } else {
+                    Check::Unevaluable(Cause::UnclearEffects(relevant))
+                }
+            }
+            List::Allow => {
+                if sure.intersection(wanted) != sure || (sure.is_empty() && unclear.is_empty()) {
+                    Check::Fails
+                } else if sure.is_empty() || relevant != unclear {
+                    Check::Unevaluable(Cause::UnclearEffects(unclear))
+                } else {
+                    Check::Matches
+                }
+            }
+        }
+    }
+
+    /// Where `secrets` selects: always in `deny` and `require`; in `allow` only if the entry names
+    /// no action and no role, so that it says nothing else of what it lets through.
+    fn secrets_fit(&self, held: Secrets) -> Option<Check> {
+        match self.secrets.as_ref()? {
+            SecretsRule::Selected(classes) => Some((!held.intersection(*classes).is_empty()).into()),
+            SecretsRule::Granted(_) if self.role.is_some() || self.actions.is_some() => None,
+            SecretsRule::Granted(named) => {
+                let all = held.iter().all(|class| named.iter().any(|(c, _)| *c == class));
+                Some((!held.is_empty() && all).into())
+            }
+        }
+    }
+
+    /// Whether the caller's address lies in `from`; `None` without one.
+    pub(super) fn is_from(&self, context: &Context<'_>) -> Option<bool> {
+        let networks = self.from.as_ref()?;
+        Some(networks.iter().flat_map(|n| &n.nets).any(|net| net.contains(&context.source)))
+    }
+
+    /// Whether `during` holds the instant; `None` without one.
+    pub(super) fn is_during(&self, now: Timestamp) -> Option<bool> {
+        self.during.as_ref().map(|calendars| calendars.iter().any(|c| c.contains(now)))
+    }
+
+    /// The treatment of a class, if the entry names it.
+    pub(super) fn names(&self, class: SecretClass) -> Option<SecretTreatment> {
+        match self.secrets.as_ref()? {
+            SecretsRule::Selected(_) => None,
+            SecretsRule::Granted(named) => named.iter().find(|(c, _)| *c == class).map(|(_, how)| *how),
+        }
+    }
+
+    /// Whether the entry is only watched at `now`.
+    pub(super) fn is_dry_run(&self, now: Timestamp) -> bool {
+        self.dry_run_until.is_some_and(|until| now < until)
+    }
+}
+
+fn member(fit: Fit) -> Check {
+    match fit {
+        Fit::Yes => Check::Matches,
+        Fit::No => Check::Fails,
+        Fit::Unknown => Check::Unevaluable(Cause::Overage),
+    }
+}
+
+/// Whether paths of this protocol are its own vocabulary.
+fn names_paths(protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Http | Protocol::Kubernetes => true,
+        Protocol::Arm | Protocol::Azureml | Protocol::Inference | Protocol::Storage | Protocol::KeyVault => {
+            false
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The decision, pure: entries and a question become a judgement.
+//!
+//! Each act of the operation needs an `allow` entry; a `deny` entry that matches any act denies; a
+//! `require` entry that matches any act must be satisfied. What the answer holds of secrets needs
+//! entries of its own: a role brings what jobs cannot be submitted without, every other class must
+//! be named. If several things are wrong, the caller is told the one that no new right would mend
+//! first: a denial, then what is missing, then secrets, then demands.
+
+use super::{
+    Denial, DenialCode, EntryRef, Judgement, Obligation, PolicySet, Question, SecretTreatment, Standing,
+    condition::Roots,
+    entry::{Cause, Check, Context, Entry, Selector},
+    hypothesis::Hypothesis,
+    index::Doubt,
+    raw::List,
+    words,
+};
+use crate::azureml::{Act, SecretClass};
+
+/// Classes that every role brings, because jobs cannot be submitted without them.
+const BROUGHT_BY_ROLES: [SecretClass; 3] =
+    [SecretClass::UploadSas, SecretClass::DownloadSas, SecretClass::RunToken];
+
+/// How an entry's selectors came out, taken together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fit {
+    /// A selector surely does not match.
+    fails: bool,
+    /// Selectors without a value; empty if all have one.
+    pub unevaluable: Vec<(Selector, Cause)>,
+}
+
+impl Fit {
+    /// Takes one more selector into account.
+    pub(super) fn add(&mut self, selector: Selector, check: Check) {
+        match check {
+            Check::Matches => {}
+            Check::Fails => self.fails = true,
+            Check::Unevaluable(cause) => self.unevaluable.push((selector, cause)),
+        }
+    }
+
+    /// Whether the entry matches: what cannot be evaluated counts against the caller.
+    pub(super) fn matches(&self, list: List) -> bool {
+        !self.fails
+            && match list {
+                List::Allow => self.unevaluable.is_empty(),
+                List::Deny | List::Require => true,
+            }
+    }
+
+    /// Whether only what cannot be evaluated is in the way.
+    fn might_match(&self) -> bool {
+        !self.fails && !self.unevaluable.is_empty()
+    }
+}
+
+/// Asks selectors until one fails.
+fn fit(entry: &Entry, selectors: &[Selector], context: &Context<'_>, act: Option<&Act>) -> Fit {
+    let mut fit = Fit::default();
+    for &selector in selectors {
+        if let Some(check) = entry.check(selector, context, act) {
+            fit.add(selector, check);
+        }
+        if fit.fails {
+            break;
+        }
+    }
+    fit
+}
+
+/// One act under one entry whose request-wide selectors came out as `of_request`.
+fn fit_act(entry: &Entry, of_request: &Fit, context: &Context<'_>, act: &Act) -> Fit {
+    let mut fit = fit(entry, &Selector::OF_ACT, context, Some(act));
+    fit.unevaluable.splice(0..0, of_request.unevaluable.iter().cloned());
+    fit
+}
+
+/// An entry that denies or demands, and why it matched.
+struct Matched<'e> {
+    entry: &'e Entry,
+    fit: Fit,
+}
+
+/// A judgement in the making.
+struct Bench<'a> {
+    set: &'a PolicySet,
+    context: Context<'a>,
+    hypothesis: &'a Hypothesis,
+    judgement: Judgement,
+}
+
+/// Which entries are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those that the index finds.
+    Candidates,
+    /// All: what the index must agree with.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the reference that tests hold the index against"))]
+    Everything,
+}
+
+pub(super) fn judge(
+    set: &PolicySet,
+    question: &Question<'_>,
+    hypothesis: &Hypothesis,
+    reach: Reach,
+) -> Judgement {
+    let membership = set.membership(question.caller, hypothesis);
+    let context = Context::new(question, &membership);
+    let bench = Bench { set, context, hypothesis, judgement: Judgement::default() };
+    bench.judge(reach)
+}
+
+impl<'a> Bench<'a> {
+    fn judge(mut self, reach: Reach) -> Judgement {
+        let deny = self.deny(reach);
+        let allow = self.allow(reach);
+        let require = self.require(reach);
+        self.judgement.denial = deny.or(allow).or(require);
+        if self.judgement.denial.is_some() {
+            self.judgement.obligations.clear();
+        }
+        self.judgement
+    }
+
+    fn entries(&self, list: List, doubt: Doubt, reach: Reach) -> Vec<&'a Entry> {
+        let entries = &self.set.entries;
+        match reach {
+            Reach::Everything => entries.iter().filter(|e| e.list == list).collect(),
+            Reach::Candidates => {
+                let Context { question, membership, .. } = self.context;
+                let found = self.set.index.candidates(list, doubt, question, membership);
+                found.into_iter().filter_map(|n| entries.get(usize::try_from(n).ok()?)).collect()
+            }
+        }
+    }
+
+    /// The matching entries of `deny` or `require`, each once, by its best-fitting act.
+    fn matching(&mut self, list: List, reach: Reach) -> Vec<Matched<'a>> {
+        let mut matching = Vec::new();
+        for entry in self.entries(list, Doubt::Counts, reach) {
+            let of_request = fit(entry, &Selector::OF_REQUEST, &self.context, None);
+            if of_request.fails || self.hypothesis.leaves(&entry.reference) {
+                continue;
+            }
+            let mut best: Option<(&Act, Fit)> = None;
+            for act in &self.context.question.operation.acts {
+                let fit = fit_act(entry, &of_request, &self.context, act);
+                let better = best.as_ref().is_none_or(|(_, b)| fit.unevaluable.len() < b.unevaluable.len());
+                if fit.matches(list) && better {
+                    best = Some((act, fit));
+                }
+            }
+            let Some((act, fit)) = best else { continue };
+            self.note(entry, &fit, Some(act));
+            matching.push(Matched { entry, fit });
+        }
+        matching
+    }
+
+    /// Keeps what the record needs of an entry that counted.
+    fn note(&mut self, entry: &Entry, fit: &Fit, act: Option<&Act>) {
+        for (selector, cause) in &fit.unevaluable {
+            let noted = (entry.reference.clone(), selector.name(), cause.to_string());
+            self.judgement.unevaluable.push(noted);
+        }
+        if let (Some(condition), Some(act)) = (&entry.when, act) {
+            for (name, value) in condition.read(&Roots { question: self.context.question, act }) {
+                if !self.judgement.read.iter().any(|(known, _)| *known == name) {
+                    self.judgement.read.push((name, value));
+                }
+            }
+        }
+    }
+
+    fn deny(&mut self, reach: Reach) -> Option<Denial> {
+        let now = self.context.question.now;
+        let (watched, enforced): (Vec<_>, Vec<_>) =
+            self.matching(List::Deny, reach).into_iter().partition(|m| m.entry.is_dry_run(now));
+        self.judgement.would_deny.extend(watched.iter().map(|m| m.entry.reference.clone()));
+        // An entry that surely matches explains more than one that could not be evaluated.
+        let told = enforced.iter().find(|m| m.fit.unevaluable.is_empty()).or(enforced.first())?;
+        Some(words::denied(told.entry, &told.fit, &self.context))
+    }
+
+    fn allow(&mut self, reach: Reach) -> Option<Denial> {
+        let question = self.context.question;
+        let acts = &question.operation.acts;
+        let held = question.operation.secrets;
+        let mut allowed: Vec<Option<EntryRef>> = vec![None; acts.len()];
+        let mut secrets = SecretsGranted::new(acts.len());
+        for entry in self.entries(List::Allow, Doubt::Fails, reach) {
+            if held.is_empty() && allowed.iter().all(Option::is_some) && !acts.is_empty() {
+                break;
+            }
+            let of_request = fit(entry, &Selector::OF_REQUEST, &self.context, None);
+            if of_request.fails {
+                continue;
+            }
+            for (number, act) in acts.iter().enumerate() {
+                let fit = fit_act(entry, &of_request, &self.context, act);
+                let matches = fit.matches(List::Allow);
+                secrets.add(entry, number, matches, || self.reaches(entry, &of_request, act));
+                if matches && let Some(slot @ None) = allowed.get_mut(number) {
+                    *slot = Some(entry.reference.clone());
+                    self.note(entry, &fit, Some(act));
+                }
+            }
+        }
+        let missing: Vec<&Act> = acts
+            .iter()
+            .zip(&allowed)
+            .filter(|(act, by)| by.is_none() && !self.hypothesis.grants(act))
+            .map(|(act, _)| act)
+            .collect();
+        let stands_in = question.standing == Standing::PollingCapability;
+        self.judgement.allowed_by = allowed.into_iter().flatten().collect();
+        if acts.is_empty() || (!missing.is_empty() && !stands_in) {
+            self.note_undecided(reach);
+            return Some(words::not_allowed(&missing, &self.judgement.unevaluable));
+        }
+        let mut ungranted = Vec::new();
+        for class in held.iter() {
+            match self.hypothesis.treatment(class).or_else(|| secrets.treatment(class)) {
+                Some(treatment) => self.judgement.secrets.push((class, treatment)),
+                None => ungranted.push(class),
+            }
+        }
+        (!ungranted.is_empty()).then(|| words::secrets_not_granted(&ungranted, acts))
+    }
+
+    /// Notes the entries that would allow some act if all of their selectors could be evaluated.
+    fn note_undecided(&mut self, reach: Reach) {
+        for entry in self.entries(List::Allow, Doubt::Counts, reach) {
+            let of_request = fit(entry, &Selector::OF_REQUEST, &self.context, None);
+            if of_request.fails {
+                continue;
+            }
+            for act in &self.context.question.operation.acts {
+                let fit = fit_act(entry, &of_request, &self.context, act);
+                if fit.might_match() {
+                    self.note(entry, &fit, None);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether an entry's secrets reach an act: every selector but the action itself matches.
+    fn reaches(&self, entry: &Entry, of_request: &Fit, act: &Act) -> bool {
+        of_request.matches(List::Allow)
+            && fit(entry, &[Selector::Scope, Selector::When], &self.context, Some(act)).matches(List::Allow)
+    }
+
+    fn require(&mut self, reach: Reach) -> Option<Denial> {
+        let now = self.context.question.now;
+        let mut told = None;
+        for Matched { entry, .. } in self.matching(List::Require, reach) {
+            if self.hypothesis.satisfies(&entry.reference) {
+                continue;
+            }
+            if let Some(limit) = entry.limit {
+                self.judgement.obligations.push(Obligation::Limit {
+                    entry: entry.reference.clone(),
+                    requests: limit.requests,
+                    every: limit.every,
+                    per: limit.per,
+                });
+            }
+            let outside_network = entry.is_from(&self.context) == Some(false);
+            let outside_hours = entry.is_during(now) == Some(false);
+            if !outside_network && !outside_hours {
+                continue;
+            }
+            if entry.is_dry_run(now) {
+                self.judgement.would_deny.push(entry.reference.clone());
+            } else if told.is_none() {
+                let code =
+                    if outside_network { DenialCode::OutsideNetwork } else { DenialCode::OutsideHours };
+                told = Some(words::outside(code, entry, &self.context));
+            }
+        }
+        told
+    }
+}
+
+/// What allow entries grant of secrets, act by act.
+struct SecretsGranted {
+    /// For each act and class, by its number: the best treatment named for it.
+    named: Vec<Vec<(SecretClass, SecretTreatment)>>,
+    /// Whether some act is allowed by a role.
+    by_role: bool,
+}
+
+impl SecretsGranted {
+    fn new(acts: usize) -> Self {
+        Self { named: vec![Vec::new(); acts], by_role: false }
+    }
+
+    fn add(&mut self, entry: &Entry, act: usize, matches: bool, reaches: impl FnOnce() -> bool) {
+        self.by_role |= matches && entry.role.is_some();
+        if entry.secrets.is_none() || !reaches() {
+            return;
+        }
+        let Some(named) = self.named.get_mut(act) else { return };
+        named.extend(SecretClass::ALL.iter().filter_map(|class| Some((*class, entry.names(*class)?))));
+    }
+
+    /// A class is treated as every act allows: revealed only if each of them has an entry that says
+    /// so, because the request does not tell which of them the answer comes from.
+    fn treatment(&self, class: SecretClass) -> Option<SecretTreatment> {
+        if self.by_role && BROUGHT_BY_ROLES.contains(&class) {
+            return Some(SecretTreatment::Reveal);
+        }
+        let best = self.named.iter().map(|named| {
+            let mut of_class = named.iter().filter(|(c, _)| *c == class).map(|(_, how)| *how).peekable();
+            of_class.peek()?;
+            let revealed = of_class.any(|how| how == SecretTreatment::Reveal);
+            Some(if revealed { SecretTreatment::Reveal } else { SecretTreatment::Substitute })
+        });
+        best.reduce(|one, other| match (one?, other?) {
+            (SecretTreatment::Reveal, SecretTreatment::Reveal) => Some(SecretTreatment::Reveal),
+            (SecretTreatment::Substitute, _) | (_, SecretTreatment::Substitute) => {
+                Some(SecretTreatment::Substitute)
+            }
+        })
+        .flatten()
+    }
+}
+
+/// Whether some entry that could apply reads the body.
+pub(super) fn reads_body(set: &PolicySet, question: &Question<'_>) -> bool {
+    let membership = set.membership(question.caller, &Hypothesis::default());
+    let context = Context::new(question, &membership);
+    let candidates = |list| {
+        let found = set.index.candidates(list, Doubt::Counts, question, &membership);
+        found.into_iter().filter_map(|n| set.entries.get(usize::try_from(n).ok()?))
+    };
+    [List::Allow, List::Deny, List::Require].into_iter().flat_map(candidates).any(|entry| {
+        entry.when.as_ref().is_some_and(super::condition::Condition::reads_body)
+            && !fit(entry, &Selector::OF_REQUEST, &context, None).fails
+            && question.operation.acts.iter().any(|act| {
+                !fit(entry, &[Selector::Scope, Selector::Role, Selector::Actions], &context, Some(act)).fails
+            })
+    })
+}

@@ -1,0 +1,171 @@
+use super::*;
+use crate::yaml::Problem;
+
+fn problems(text: &str) -> Vec<String> {
+    problems_of(&[("p.yaml", text)], &Surroundings::default())
+}
+
+fn problems_of(files: &[(&str, &str)], around: &Surroundings) -> Vec<String> {
+    let files = FileSet::from_texts(files.iter().copied());
+    PolicySet::compile(&files, around).unwrap_err().iter().map(Problem::to_string).collect()
+}
+
+#[test]
+fn all_mistakes_of_all_files_are_told_at_once_with_their_places() {
+    let one = "version: 1
+subjects:
+  team: [{group: g}]
+allow:
+  - name: a
+    who: [taem]
+    role: AzureML Data Scentist
+    scope: ws-a
+    actons: [x/y]
+  - who: [authenticated]
+    kinds: [raed]
+";
+    let two = "version: 2
+require:
+  - {name: a, from: [home]}
+  - {name: b, kinds: [read]}
+";
+    let said = problems_of(&[("a.yaml", one), ("b.yaml", two)], &Surroundings::default());
+    let places: Vec<_> = said.iter().map(|p| p.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        places,
+        [
+            "a.yaml:3:10",
+            "a.yaml:6:11",
+            "a.yaml:7:11",
+            "a.yaml:8:12",
+            "a.yaml:9:5",
+            "a.yaml:10:5",
+            "a.yaml:11:13",
+            "b.yaml:1:10",
+            "b.yaml:3:12",
+            "b.yaml:3:22",
+            "b.yaml:4:5",
+        ],
+        "{said:#?}"
+    );
+    assert!(said[2].contains("did you mean `AzureML Data Scientist`?"), "{}", said[2]);
+    assert!(said[4].contains("did you mean `actions`?"), "{}", said[4]);
+    assert!(said[6].contains("did you mean `read`?"), "{}", said[6]);
+    assert!(
+        said[8].contains("the other stands at a.yaml:5:5") || said[8].contains("a.yaml:5:11"),
+        "{}",
+        said[8]
+    );
+}
+
+#[test]
+fn keys_of_later_versions_are_refused_by_name() {
+    for key in ["rights", "as", "step_up", "people", "approval", "review", "lists", "record"] {
+        let said = problems(&format!(
+            "version: 1\nallow:\n  - {{name: a, who: [authenticated], kinds: [read], {key}: x}}\n"
+        ));
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains(&format!("`{key}` is not in this version")), "{said:?}");
+    }
+    let said = problems("version: 1\ndeny:\n  - {name: d, kinds: [read], unless: {break_glass: true}}\n");
+    assert!(said[0].contains("`break_glass` is not in this version"), "{said:?}");
+}
+
+#[test]
+fn an_allow_entry_must_say_who_and_what() {
+    let said =
+        problems("version: 1\nallow:\n  - {name: a, kinds: [read]}\n  - {name: b, who: [authenticated]}\n");
+    assert!(said[0].contains("needs `who`") && said[0].contains("authenticated"), "{said:?}");
+    assert!(said[1].contains("allows every action"), "{said:?}");
+}
+
+#[test]
+fn the_version_comes_first_and_an_empty_file_is_refused() {
+    assert!(problems("")[0].contains("the file is empty"));
+    assert!(problems("# nothing\n")[0].contains("the file is empty"));
+    assert!(problems("scopes: {}\nversion: 1\n")[0].contains("`version` comes first"));
+    assert!(problems("scopes: {}\n")[0].contains("`version` is missing"));
+    assert!(problems("- a\n")[0].contains("must be a map, not a list"));
+}
+
+#[test]
+fn names_are_unique_over_all_files() {
+    let said = problems_of(
+        &[
+            ("a.yaml", "version: 1\nsubjects: {t: [{issuer: i}]}\nscopes: {s: /subscriptions/x}\n"),
+            ("b.yaml", "version: 1\nsubjects: {t: [{issuer: i}]}\nscopes: {s: /subscriptions/y}\n"),
+        ],
+        &Surroundings::default(),
+    );
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("b.yaml:2:12: subject `t` is defined twice"), "{said:?}");
+}
+
+#[test]
+fn a_duplicate_key_is_refused_not_overridden() {
+    let said = problems("version: 1\nsubjects:\n  t: [{issuer: i, claims: {branch: main, branch: evil}}]\n");
+    assert!(said[0].starts_with("p.yaml:3:42: "), "{said:?}");
+}
+
+#[test]
+fn issuers_and_routes_are_those_of_the_configuration() {
+    let around =
+        Surroundings { issuers: Some(["corp".to_owned()].into()), routes: Some(["arm".to_owned()].into()) };
+    let said = problems_of(
+        &[("p.yaml", "version: 1\nsubjects: {t: [{issuer: crop}]}\ndeny:\n  - {name: d, routes: [amr]}\n")],
+        &around,
+    );
+    assert!(said[0].contains("issuer `crop` is not defined") && said[0].contains("`corp`"), "{said:?}");
+    assert!(said[1].contains("route `amr` is not defined") && said[1].contains("`arm`"), "{said:?}");
+}
+
+#[test]
+fn values_that_would_match_nothing_or_mean_something_else_are_refused() {
+    for (line, wanted) in [
+        ("subjects: {t: []}", "is empty"),
+        ("subjects: {t: [{issuer: i, claims: {}}]}", "is empty"),
+        ("subjects: {t: [{issuer: i, group: 42}]}", "put it in quotes"),
+        ("subjects: {authenticated: [{issuer: i}]}", "every caller with a valid token"),
+        ("scopes: {s: workspaces/a}", "is no ARM id"),
+        ("scopes: {s: /subscriptions/..}", "is no ARM id"),
+        ("networks: {n: [10.0.0.1/8]}", "write `10.0.0.0/8`"),
+        ("networks: {n: [home]}", "is no network"),
+        ("calendars: {c: {zone: Europe/Zürich}}", "unknown time zone"),
+        ("calendars: {c: {zone: Europe/Zurich, from: \"08:00\", to: \"08:00\"}}", "ends when it begins"),
+        ("calendars: {c: {zone: Europe/Zurich, days: [monday]}}", "unknown day"),
+        ("deny: [{name: d, actions: [read]}]", "is no action"),
+        ("deny: [{name: d, who: []}]", "empty list"),
+        ("deny: [{name: d, methods: [get]}]", "in capitals"),
+        ("deny: [{name: d, path: api}]", "begins with `/`"),
+        ("deny: [{name: d, secrets: {endpoint_key: reveal}}]", "only in `allow`"),
+        ("deny: [{name: d, unless: {who: [authenticated]}}]", "exempts every caller"),
+        ("deny: [{name: d, dry_run_until: tomorrow}]", "is no instant"),
+        ("deny: [{name: d, role: Reader}]", "unknown key `role`"),
+        ("deny: [{name: d, when: \"1 +\"}]", ""),
+        ("allow: [{name: a, who: [authenticated], secrets: [endpoint_key]}]", "is a map"),
+        ("allow: [{name: a, who: [authenticated], kinds: [read], dry_run_until: x}]", "unknown key"),
+        ("require: [{name: r, limit: {requests: 0, every: 1s}}]", "whole number"),
+        ("require: [{name: r, limit: {requests: 5, every: 1 s}}]", "is no duration"),
+        ("require: [{name: r, limit: {requests: 5}}]", "`limit` needs `every`"),
+        (
+            "require: [{name: r, limit: {requests: 5, every: 1s}, dry_run_until: \"2026-12-01T09:00:00+01:00\"}]",
+            "not in this version",
+        ),
+    ] {
+        let said = problems(&format!("version: 1\n{line}\n"));
+        assert!(said[0].contains(wanted) && said[0].starts_with("p.yaml:2:"), "{line}: {said:?}");
+    }
+}
+
+#[test]
+fn a_role_outside_its_assignable_scopes_is_a_warning() {
+    let role = r#"[{"name":"g","roleName":"Mine","assignableScopes":["/subscriptions/s"],"permissions":[]}]"#;
+    let policy =
+        "version: 1\nallow: [{name: a, who: [authenticated], role: Mine, scope: /subscriptions/t}]\n";
+    let files = FileSet::from_texts([("roles/mine.json", role), ("p.yaml", policy)]);
+    let (_, warnings) = PolicySet::compile(&files, &Surroundings::default()).unwrap();
+    assert!(
+        warnings[0].to_string().starts_with("p.yaml:2:47: warning: role `Mine` is not assignable"),
+        "{warnings:?}"
+    );
+}

@@ -1,0 +1,142 @@
+//! Denials in words: one line of cause, one line of cure.
+//!
+//! The caller learns the action, the scope and the entry that decided, and what would change it. The
+//! caller does not learn who else is exempt, which subjects exist, or whether the resource does.
+
+use super::{
+    Denial, DenialCode, EntryRef,
+    entry::{Check, Context, Entry, Selector},
+    judge::Fit,
+};
+use crate::azureml::{Act, SecretClass};
+
+/// How many missing rights are spelled out in the text; all are in the details.
+const SPELLED_OUT: usize = 3;
+
+fn scope_of(act: &Act) -> String {
+    act.resource.as_ref().map_or_else(|| "(not told by the request)".to_owned(), ToString::to_string)
+}
+
+fn rights(acts: &[&Act]) -> String {
+    let spelled: Vec<_> = acts
+        .iter()
+        .take(SPELLED_OUT)
+        .map(|act| format!("`{}` at `{}`", act.action.as_str(), scope_of(act)))
+        .collect();
+    let more = acts.len().saturating_sub(SPELLED_OUT);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{tail}", spelled.join(", "))
+}
+
+/// No entry allows some act.
+pub(super) fn not_allowed(missing: &[&Act], unevaluable: &[(EntryRef, &'static str, String)]) -> Denial {
+    let mut cause = if missing.is_empty() {
+        "the request names nothing that could be allowed".to_owned()
+    } else {
+        format!("no entry allows you {}", rights(missing))
+    };
+    if let Some((entry, selector, why)) = unevaluable.last() {
+        cause.push_str(&format!("; entry `{}` could not be evaluated at `{selector}`: {why}", entry.name));
+    }
+    let cure = if missing.is_empty() {
+        "nobody can allow it".to_owned()
+    } else {
+        "whoever keeps the gate's policies can grant it with an `allow` entry, or by adding you to a subject \
+         that has it"
+            .to_owned()
+    };
+    Denial {
+        code: DenialCode::AuthorizationFailed,
+        cause,
+        cure,
+        entry: None,
+        missing: missing.iter().map(|act| (act.action.as_str().to_owned(), scope_of(act))).collect(),
+    }
+}
+
+/// An entry denies.
+pub(super) fn denied(entry: &Entry, fit: &Fit, context: &Context<'_>) -> Denial {
+    let name = &entry.reference.name;
+    let mut cause = format!("entry `{name}` denies {}", subject_matter(entry, context));
+    if let Some((selector, why)) = fit.unevaluable.first() {
+        cause.push_str(&format!(
+            "; its `{}` could not be evaluated and so counts as matching: {why}",
+            selector.name()
+        ));
+    }
+    let cure = if entry.unless.is_some() {
+        "only callers whom the entry exempts may; no further right lifts it"
+    } else {
+        "no right lifts it: it stands until the entry is changed in the gate's policies"
+    };
+    Denial {
+        code: DenialCode::RequestDisallowedByPolicy,
+        cause,
+        cure: cure.to_owned(),
+        entry: Some(entry.reference.clone()),
+        missing: Vec::new(),
+    }
+}
+
+/// What about the request an entry is concerned with, as far as its selectors tell.
+fn subject_matter(entry: &Entry, context: &Context<'_>) -> String {
+    let operation = context.question.operation;
+    if let Some(wanted) = entry.effects {
+        let met = operation.effects.union(operation.unclear_effects).intersection(wanted);
+        let names: Vec<_> = met.iter().map(|e| format!("`{}`", e.name())).collect();
+        return format!("what brings about {}", names.join(", "));
+    }
+    let matched = operation.acts.iter().find(|act| {
+        [Selector::Scope, Selector::Actions]
+            .into_iter()
+            .all(|s| entry.check(s, context, Some(act)).is_none_or(|check| check != Check::Fails))
+    });
+    matched.map_or_else(|| "this request".to_owned(), |act| rights(&[act]))
+}
+
+/// The answer holds secrets that no entry names.
+pub(super) fn secrets_not_granted(classes: &[SecretClass], acts: &[Act]) -> Denial {
+    let names: Vec<_> = classes.iter().map(|class| format!("`{}`", class.name())).collect();
+    let acts: Vec<_> = acts.iter().collect();
+    let class = classes.first().map_or("", |class| class.name());
+    Denial {
+        code: DenialCode::SecretsNotGranted,
+        cause: format!(
+            "the answer to {} holds secrets of class {}, which no entry names for you",
+            rights(&acts),
+            names.join(", ")
+        ),
+        cure: format!(
+            "whoever keeps the gate's policies can add `secrets: {{{class}: substitute}}` to an `allow` entry of yours"
+        ),
+        entry: None,
+        missing: Vec::new(),
+    }
+}
+
+/// A demanded network or time does not hold the request.
+pub(super) fn outside(code: DenialCode, entry: &Entry, context: &Context<'_>) -> Denial {
+    let name = &entry.reference.name;
+    let now = context.question.now;
+    let (cause, cure) = if code == DenialCode::OutsideNetwork {
+        let names: Vec<_> =
+            entry.from.iter().flatten().map(|network| format!("`{}`", network.name)).collect();
+        (
+            format!("entry `{name}` demands a network that does not hold your address {}", context.source),
+            format!("send it from the network {}", names.join(" or ")),
+        )
+    } else {
+        let calendars = || entry.during.iter().flatten();
+        let hours: Vec<_> = calendars().map(ToString::to_string).collect();
+        let local = calendars().next().map(|calendar| calendar.local(now)).unwrap_or_default();
+        let next = calendars().filter_map(|calendar| calendar.next_opening(now)).min();
+        (
+            format!("entry `{name}` demands `{}`, and it is {local} there", hours.join("` or `")),
+            next.map_or_else(
+                || "the calendar names no day".to_owned(),
+                |at| format!("send it again from {} on", at.to_rfc3339()),
+            ),
+        )
+    };
+    Denial { code, cause, cure, entry: Some(entry.reference.clone()), missing: Vec::new() }
+}
