@@ -183,6 +183,16 @@ pub enum KeysAt {
     Jwks(Uri),
 }
 
+impl KeysAt {
+    /// The URL that is asked first.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        match self {
+            Self::Discovery(uri) | Self::Jwks(uri) => uri,
+        }
+    }
+}
+
 /// Claims that a token must hold. A value matches exactly: case and JSON type; a claim that is an
 /// array matches if it contains the value; a list of values matches if any of them does.
 #[derive(Debug, Clone, PartialEq, Default)]
