@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod certs;
 pub mod init;
+pub mod token;
 
 /// The exit codes that every verb uses.
 pub mod exit {
@@ -44,6 +45,9 @@ enum Verb {
     Certs(certs::Args),
     /// Writes a configuration, policies and certificates for one workspace.
     Init(init::Args),
+    /// Says what a gate would make of a token.
+    #[command(subcommand)]
+    Token(token::Args),
     /// Prints the version.
     Version,
     /// Prints a completion script for a shell.
@@ -59,6 +63,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Certs(args) => certs::run(args),
         Verb::Init(args) => init::run(&args),
+        Verb::Token(args) => token::run(args),
         Verb::Version => {
             println!("amlgate {}", env!("CARGO_PKG_VERSION"));
             exit::DONE

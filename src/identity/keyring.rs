@@ -64,7 +64,8 @@ struct Problem {
 struct Progress {
     asked: u64,
     answered: u64,
-    last_asked: Option<Timestamp>,
+    /// When somebody last asked or a fetch last ended.
+    last_fetch: Option<Timestamp>,
 }
 
 /// What a request finds.
@@ -133,17 +134,17 @@ impl Keyring {
         }
     }
 
-    /// Asks for newer keys, unless somebody did within [`ASK_EVERY`], and waits until the question
-    /// is answered, at most a few seconds. Whether an answer came.
+    /// Asks for newer keys, unless somebody did or they were fetched within [`ASK_EVERY`], and waits
+    /// until the question is answered, at most a few seconds. Whether an answer came.
     pub async fn newer(&self, clock: &dyn Clock) -> bool {
         let mut progress = self.progress.subscribe();
         let now = clock.now();
         self.progress.send_if_modified(|p| {
             // A clock that jumped back does not silence us.
-            let due = p.last_asked.is_none_or(|last| now < last || now.since(last) >= ASK_EVERY);
+            let due = p.last_fetch.is_none_or(|last| now < last || now.since(last) >= ASK_EVERY);
             if due {
                 p.asked += 1;
-                p.last_asked = Some(now);
+                p.last_fetch = Some(now);
                 self.asked.notify_one();
             }
             due
@@ -172,7 +173,11 @@ impl Keyring {
                 self.last_error.store(Arc::new(Some(Problem { at: now, what, in_a_row })));
             }
         }
-        self.progress.send_modify(|p| p.answered = p.answered.max(ticket));
+        self.progress.send_modify(|p| {
+            p.answered = p.answered.max(ticket);
+            // Whatever it was for: what was just fetched is not worth fetching again.
+            p.last_fetch = Some(now);
+        });
     }
 
     fn install(&self, keys: KeySet, now: Timestamp) {

@@ -20,7 +20,7 @@ mod rejection;
 mod remembered;
 pub mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verifier;
 
 pub use admission::{SettingsProblem, open_to_anybody, problems};

@@ -2,6 +2,7 @@
 //! in memory.
 
 mod accepted;
+mod handles;
 mod hostile;
 mod keys;
 mod lifecycle;

@@ -1,0 +1,547 @@
+//! `amlgate token`: what a gate would make of a token.
+//!
+//! `verify` runs the gate's own verifier, so that its answer is the gate's. The token comes from
+//! standard input, because arguments are visible to other users; neither it nor its signature is
+//! ever printed.
+
+use std::{
+    io::{IsTerminal, Read},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::Uri;
+use serde::Serialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{exit, report};
+use crate::{
+    config,
+    identity::{
+        Fetching, Groups, Handles, HttpKeySource, IssuerKind, IssuerSettings, KeySet, KeySource, KeysAt,
+        MAX_TOKEN, Principal, PrincipalKind, Reason, Rejection, RememberedSettings, Verifier,
+    },
+    net::{Connector, ConnectorSettings, EgressProxy},
+    time::SystemClock,
+};
+
+/// Tokens.
+#[derive(Debug, clap::Subcommand)]
+pub enum Args {
+    /// Reads a token from standard input: would it be accepted, as whom, else which check fails.
+    Verify(Verify),
+}
+
+/// `token verify`.
+#[derive(Debug, clap::Args)]
+pub struct Verify {
+    /// The configuration whose issuers are asked.
+    #[arg(long, default_value = "amlgate.yaml", conflicts_with_all = ["jwks", "iss", "aud"])]
+    config: PathBuf,
+    /// Only this issuer of the configuration.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["jwks", "iss", "aud"])]
+    issuer: Option<String>,
+    /// A file with a JSON Web Key Set, instead of a configuration.
+    #[arg(long, value_name = "FILE", requires = "iss", requires = "aud")]
+    jwks: Option<PathBuf>,
+    /// The issuer, exactly as `iss` says; an Entra issuer is checked as Entra.
+    #[arg(long, value_name = "ISSUER", requires = "jwks")]
+    iss: Option<String>,
+    /// The audience, exactly as `aud` says; repeatable.
+    #[arg(long, value_name = "AUDIENCE", requires = "jwks")]
+    aud: Vec<String>,
+    /// How the answer is printed.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// The shape of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON object.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+/// Why the question cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Standard input gave no token.
+    #[error("standard input holds no token: pipe one in, as in `... | amlgate token verify`")]
+    NoToken,
+    /// Standard input broke off, or is no text.
+    #[error("cannot read a token from standard input")]
+    Input(#[source] std::io::Error),
+    /// The key set cannot be read.
+    #[error("cannot read the key set `{path}`")]
+    KeySetFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The key set is none.
+    #[error("`{path}` is no key set")]
+    KeySet {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: crate::identity::KeySetError,
+    },
+    /// `--iss` is not a URL.
+    #[error("`{0}` is not an issuer: write exactly what `iss` says in its tokens")]
+    Issuer(String),
+    /// The configuration has no issuer of this name.
+    #[error("the configuration has no issuer `{name}`; it has {known}")]
+    UnknownIssuer {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// Outgoing TLS cannot be set up.
+    #[error("cannot set up outgoing connections")]
+    Connector(#[from] crate::net::TrustError),
+    /// The system gave no runtime.
+    #[error("cannot start")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Runs the verb.
+#[must_use]
+pub fn run(args: Args) -> ExitCode {
+    let Args::Verify(verify) = args;
+    let asked = match question(&verify) {
+        Ok(asked) => asked,
+        Err(Refused::Problems(problems)) => {
+            for problem in problems {
+                eprintln!("{problem}");
+            }
+            return exit::FINDING;
+        }
+        Err(Refused::Error(error)) => return report(&error, exit::usage()),
+    };
+    match read_token().and_then(|token| answer(&asked, &token)) {
+        Ok(answer) => {
+            print!("{}", answer.print(verify.output));
+            answer.code()
+        }
+        Err(error) => report(&error, exit::usage()),
+    }
+}
+
+enum Refused {
+    Problems(Vec<crate::yaml::Problem>),
+    Error(TokenError),
+}
+
+/// Who is trusted, and where the keys come from.
+struct Asked {
+    issuers: Vec<IssuerSettings>,
+    source: Arc<dyn KeySource>,
+}
+
+fn question(verify: &Verify) -> Result<Asked, Refused> {
+    let error = Refused::Error;
+    if let (Some(path), Some(iss)) = (&verify.jwks, &verify.iss) {
+        let document = std::fs::read(path)
+            .map_err(|source| error(TokenError::KeySetFile { path: path.clone(), source }))?;
+        KeySet::parse(&document)
+            .map_err(|source| error(TokenError::KeySet { path: path.clone(), source }))?;
+        let audiences: Vec<&str> = verify.aud.iter().map(String::as_str).collect();
+        let issuer = described(iss, &audiences).ok_or_else(|| error(TokenError::Issuer(iss.clone())))?;
+        return Ok(Asked { issuers: vec![issuer], source: Arc::new(FileKeys(document.into())) });
+    }
+    let settings = config::load(&verify.config).map_err(Refused::Problems)?;
+    let known: Vec<_> = settings.issuers.iter().map(|i| format!("`{}`", i.name)).collect();
+    let mut issuers = settings.issuers;
+    if let Some(name) = &verify.issuer {
+        issuers.retain(|issuer| issuer.name.as_ref() == name);
+        if issuers.is_empty() {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(error(TokenError::UnknownIssuer { name: name.clone(), known }));
+        }
+    }
+    let except = settings.outgoing.no_proxy.iter().map(|host| host.as_str().into()).collect();
+    let proxy =
+        settings.outgoing.proxy.map(|url| EgressProxy { host: url.host.into(), port: url.port, except });
+    let connector = Connector::new(ConnectorSettings { proxy, ..ConnectorSettings::default() });
+    let connector = connector.map_err(|e| error(e.into()))?;
+    Ok(Asked { issuers, source: Arc::new(HttpKeySource::new(connector)) })
+}
+
+/// The settings that `--iss` and `--aud` describe; an Entra issuer is recognised by its form.
+fn described(iss: &str, audiences: &[&str]) -> Option<IssuerSettings> {
+    let tenant = iss.split('/').find(|part| uuid::Uuid::try_parse(part).is_ok());
+    if let Some(tenant) = tenant {
+        let entra = IssuerSettings::entra("given", tenant, audiences);
+        if entra.forms().iter().any(|form| form.iss.as_ref() == iss) {
+            return Some(entra);
+        }
+    }
+    let mut settings = IssuerSettings::oidc("given", iss, audiences).ok()?;
+    if let IssuerKind::Oidc { keys, .. } = &mut settings.kind {
+        *keys = KeysAt::Jwks(keys.uri().clone());
+    }
+    Some(settings)
+}
+
+/// One key set for whatever is asked.
+#[derive(Debug)]
+struct FileKeys(Bytes);
+
+impl KeySource for FileKeys {
+    fn get<'a>(&'a self, uri: &'a Uri, issuer: &'a IssuerSettings) -> Fetching<'a> {
+        // An Entra tenant's keys are found through discovery: it names the same file.
+        let form = issuer.forms().into_iter().find(|form| form.keys == KeysAt::Discovery(uri.clone()));
+        let document = match form {
+            Some(form) => {
+                json!({"issuer": form.iss, "jwks_uri": "https://given.invalid/jwks"}).to_string().into()
+            }
+            None => self.0.clone(),
+        };
+        Box::pin(async move { Ok(document) })
+    }
+}
+
+/// Bounded; a pasted `Bearer ` and white space around are no part of it.
+fn read_token() -> Result<Zeroizing<String>, TokenError> {
+    let mut input = std::io::stdin();
+    if input.is_terminal() {
+        eprintln!("amlgate: paste a token, then end the input");
+    }
+    let mut text = Zeroizing::new(String::new());
+    let bound = u64::try_from(MAX_TOKEN).unwrap_or(u64::MAX).saturating_add(1_024);
+    input.by_ref().take(bound).read_to_string(&mut text).map_err(TokenError::Input)?;
+    let trimmed = text.trim();
+    let bare = match trimmed.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
+        Some(_) | None => trimmed,
+    };
+    if bare.is_empty() { Err(TokenError::NoToken) } else { Ok(Zeroizing::new(bare.to_owned())) }
+}
+
+fn answer(asked: &Asked, token: &str) -> Result<Answer, TokenError> {
+    if Handles::is_handle(token) {
+        return Ok(Answer::handle());
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TokenError::Runtime)?;
+    runtime.block_on(async {
+        let verifier = Verifier::new(
+            asked.issuers.clone(),
+            RememberedSettings::default(),
+            Arc::clone(&asked.source),
+            Arc::new(SystemClock),
+        );
+        verifier.refresh_once().await;
+        let outcome = verifier.authenticate(token).await;
+        let notes = verifier
+            .status()
+            .into_iter()
+            .flat_map(|status| status.notes)
+            .map(|note| format!("the published key `{}` is not used: {}", note.key, note.why))
+            .collect();
+        Ok(match outcome {
+            Ok(principal) => Answer::accepted(&principal),
+            Err(rejection) => Answer::refused(&rejection, notes),
+        })
+    })
+}
+
+/// The verb's answer, as it is printed.
+#[derive(Debug, Serialize)]
+struct Answer {
+    accepted: bool,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum What {
+    Caller {
+        issuer: String,
+        subject: String,
+        kind: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        groups: Value,
+        roles: Vec<String>,
+        expires: String,
+    },
+    Refusal {
+        check: &'static str,
+        message: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        found: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expected: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<&'static str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<String>,
+        #[serde(skip)]
+        outage: bool,
+    },
+}
+
+impl Answer {
+    fn accepted(principal: &Principal) -> Self {
+        let text = |value: &Option<Arc<str>>| value.as_deref().map(str::to_owned);
+        let what = What::Caller {
+            issuer: principal.id.issuer.to_string(),
+            subject: principal.id.subject.to_string(),
+            kind: match principal.kind {
+                PrincipalKind::Person => "person",
+                PrincipalKind::Machine => "machine",
+            },
+            tenant: text(&principal.tenant),
+            client: text(&principal.client),
+            name: text(&principal.display),
+            groups: match &principal.groups {
+                Groups::Known(all) => all.iter().map(|group| Value::from(group.as_ref())).collect(),
+                Groups::Overage => Value::from("more than the token carries"),
+            },
+            roles: principal.roles.iter().map(ToString::to_string).collect(),
+            expires: principal.expires.to_rfc3339(),
+        };
+        Self { accepted: true, what }
+    }
+
+    fn refused(rejection: &Rejection, notes: Vec<String>) -> Self {
+        let keys = matches!(rejection.reason(), Reason::Key | Reason::KeysUnavailable);
+        let what = What::Refusal {
+            check: rejection.reason().name(),
+            message: rejection.to_string(),
+            found: rejection.value_found().map(str::to_owned),
+            expected: rejection.value_expected().map(str::to_owned),
+            hint: hint(rejection.reason()),
+            notes: if keys { notes } else { Vec::new() },
+            outage: rejection.is_outage(),
+        };
+        Self { accepted: false, what }
+    }
+
+    fn handle() -> Self {
+        let what = What::Refusal {
+            check: "handle",
+            message: "this is a handle, not a token: only the gate that issued it can read it".to_owned(),
+            found: None,
+            expected: Some("a signed token: 3 segments".to_owned()),
+            hint: Some("send it to the endpoint's route of that gate; it is worth nothing elsewhere"),
+            notes: Vec::new(),
+            outage: false,
+        };
+        Self { accepted: false, what }
+    }
+
+    fn code(&self) -> ExitCode {
+        match &self.what {
+            What::Caller { .. } => exit::DONE,
+            What::Refusal { outage: true, .. } => exit::unreachable(),
+            What::Refusal { outage: false, .. } => exit::FINDING,
+        }
+    }
+
+    fn print(&self, output: Output) -> String {
+        let Ok(Value::Object(members)) = serde_json::to_value(self) else { return String::new() };
+        match output {
+            Output::Json => format!("{}\n", Value::Object(members)),
+            // A JSON value is a YAML value.
+            Output::Yaml => members.iter().map(|(name, value)| format!("{name}: {value}\n")).collect(),
+            Output::Table => {
+                let shown = |value: &Value| match value {
+                    Value::Bool(true) => "yes".to_owned(),
+                    Value::Bool(false) => "no".to_owned(),
+                    Value::String(text) => text.clone(),
+                    Value::Array(all) if all.is_empty() => "none".to_owned(),
+                    Value::Array(all) => all
+                        .iter()
+                        .map(|one| one.as_str().unwrap_or_default())
+                        .collect::<Vec<_>>()
+                        .join("\n            "),
+                    Value::Null | Value::Number(_) | Value::Object(_) => value.to_string(),
+                };
+                let order = [
+                    "accepted", "issuer", "subject", "kind", "name", "tenant", "client", "groups", "roles",
+                    "expires", "check", "message", "found", "expected", "hint", "notes",
+                ];
+                order
+                    .iter()
+                    .filter_map(|name| Some(format!("{name:<12}{}\n", shown(members.get(*name)?))))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// How the holder of the token, or who configures the gate, mends it.
+const fn hint(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::Malformed | Reason::Type | Reason::Header | Reason::KeyId => {
+            "the gate takes signed access tokens (compact JWS) and nothing else"
+        }
+        Reason::Issuer => {
+            "compare with the issuers in amlgate.yaml, to the letter: a slash at the end counts"
+        }
+        Reason::Algorithm => "add it to `algorithms` of the issuer, if it signs with a public key",
+        Reason::Key => "the token is older than the issuer's keys, or from another issuer of the same name",
+        Reason::Signature => {
+            "a Graph token cannot be verified by anybody else; any other was changed or forged"
+        }
+        Reason::Expired => "get a fresh one",
+        Reason::NotYetValid | Reason::IssuedInFuture => "compare the clocks of this machine and the issuer",
+        Reason::Lifetime => "ask the issuer for a shorter token",
+        Reason::Audience => "ask for a token for the gate: its audience, not Azure's",
+        Reason::Claim => "the issuer must put the claim into the access token",
+        Reason::Tenant => "sign in to the tenant that is configured",
+        Reason::Unscoped => "expose a scope or an application role of the gate's application, and grant it",
+        Reason::NotAccepted => "the issuer serves everybody; `accept` says whose tokens are taken",
+        Reason::Bound => "ask for a bearer token: proof of possession is not in this version",
+        Reason::KeysUnavailable => "`found` says why the keys could not be fetched",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        identity::tests::{Signer, TENANT, claims_with, entra_v2, patched},
+        time::Clock,
+    };
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        args: Args,
+    }
+
+    fn verify(arguments: &[&str]) -> Verify {
+        let line = ["token", "verify"].iter().chain(arguments);
+        let Args::Verify(verify) = Line::try_parse_from(line).unwrap().args;
+        verify
+    }
+
+    fn key_file() -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let keys = [Signer::rsa(0).jwk("k1"), json!({"kty": "oct", "kid": "old", "k": "c2VjcmV0"})];
+        write!(file, "{}", json!({"keys": keys})).unwrap();
+        file
+    }
+
+    /// The answer for a token, checked with a key file.
+    fn asked(iss: &str, aud: &str, token: &str) -> Answer {
+        let file = key_file();
+        let path = file.path().to_str().unwrap();
+        let Ok(asked) = question(&verify(&["--jwks", path, "--iss", iss, "--aud", aud])) else {
+            panic!("the question stands")
+        };
+        answer(&asked, token).unwrap()
+    }
+
+    fn times() -> Value {
+        let now = SystemClock.now().as_secs();
+        json!({"iat": now, "nbf": now, "exp": now + 600})
+    }
+
+    const ISS: &str = "https://issuer.example";
+
+    fn fresh(changes: &Value) -> String {
+        Signer::rsa(0).token("k1", &patched(claims_with(&times()), changes))
+    }
+
+    #[test]
+    fn a_good_token_is_accepted_and_its_holder_named() {
+        let answer = asked(ISS, "amlgate", &fresh(&json!({"groups": ["vision", "ml"]})));
+        assert_eq!(answer.code(), exit::DONE);
+        let table = answer.print(Output::Table);
+        for line in ["accepted    yes", "subject     alice", "kind        person", "groups      vision"] {
+            assert!(table.contains(line), "{table}");
+        }
+        let json: Value = serde_json::from_str(&answer.print(Output::Json)).unwrap();
+        assert_eq!((&json["accepted"], &json["groups"][1]), (&json!(true), &json!("ml")));
+        let yaml: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
+            crate::yaml::parse(&"answer".into(), &answer.print(Output::Yaml)).unwrap();
+        assert!(yaml.contains_key("subject"));
+    }
+
+    #[test]
+    fn an_entra_issuer_is_checked_as_entra() {
+        let iss = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+        let token = Signer::rsa(0).token("k1", &patched(entra_v2(), &times()));
+        let answer = asked(&iss, "api://amlgate", &token);
+        assert!(answer.print(Output::Table).contains(&format!("subject     {TENANT}/")), "{answer:?}");
+        let other =
+            Signer::rsa(0).token("k1", &patched(patched(entra_v2(), &times()), &json!({"tid": "other"})));
+        assert!(asked(&iss, "api://amlgate", &other).print(Output::Table).contains("check       tenant"));
+    }
+
+    #[test]
+    fn the_failing_check_is_named_with_both_values_and_the_token_is_not_shown() {
+        for (token, check, found, expected) in [
+            (fresh(&json!({"aud": "api://other"})), "audience", "api://other", "amlgate"),
+            (fresh(&json!({"iss": "https://issuer.example/"})), "issuer", "https://issuer.example/", ISS),
+            (fresh(&json!({"exp": 5})), "expired", "1970-01-01", "leeway 60 s"),
+            (Signer::rsa(1).token("k1", &claims_with(&times())), "signature", "`k1`", "RS256"),
+            (Signer::rsa(1).token("k9", &claims_with(&times())), "key", "k9", "k1"),
+            ("a.b".to_owned(), "malformed", "2 segments", "3 segments"),
+            ("amlgh1.AAAA".to_owned(), "handle", "", "3 segments"),
+        ] {
+            let answer = asked(ISS, "amlgate", &token);
+            assert_eq!(answer.code(), exit::FINDING);
+            let json: Value = serde_json::from_str(&answer.print(Output::Json)).unwrap();
+            assert_eq!(json["check"], check, "{json}");
+            assert!(json["found"].as_str().unwrap_or_default().contains(found), "{json}");
+            assert!(json["expected"].as_str().unwrap().contains(expected), "{json}");
+            for output in [Output::Table, Output::Json, Output::Yaml] {
+                let printed = answer.print(output);
+                for part in token.split('.').filter(|part| part.len() > 8) {
+                    assert!(!printed.contains(part), "{printed}");
+                }
+            }
+        }
+        let key = asked(ISS, "amlgate", &Signer::rsa(1).token("old", &claims_with(&times())));
+        assert!(key.print(Output::Table).contains("`old` is not used: a symmetric key"), "{key:?}");
+    }
+
+    #[test]
+    fn arguments_that_make_no_sense_together_are_refused() {
+        for line in [
+            &["--jwks", "x"][..],
+            &["--iss", "x"],
+            &["--jwks", "x", "--iss", "y"],
+            &["--issuer", "a", "--iss", "y"],
+        ] {
+            assert!(Line::try_parse_from(["token", "verify"].iter().chain(line)).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_broken_key_file_is_said() {
+        let said = |path: &str| match question(&verify(&["--jwks", path, "--iss", ISS, "--aud", "a"])) {
+            Err(Refused::Error(error)) => error.to_string(),
+            _ => panic!("refused"),
+        };
+        assert_eq!(said("/does/not/exist"), "cannot read the key set `/does/not/exist`");
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"{}").unwrap();
+        assert!(said(file.path().to_str().unwrap()).ends_with("is no key set"));
+    }
+}
