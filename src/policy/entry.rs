@@ -279,7 +279,7 @@ impl Entry {
                 }
             }
             List::Allow => {
-                if sure.intersection(wanted) != sure || (sure.is_empty() && unclear.is_empty()) {
+                if sure.intersection(wanted) != sure || sure.union(relevant).is_empty() {
                     Check::Fails
                 } else if sure.is_empty() || relevant != unclear {
                     Check::Unevaluable(Cause::UnclearEffects(unclear))
