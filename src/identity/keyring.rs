@@ -124,6 +124,15 @@ impl Keyring {
             && !self.retired.load(Ordering::Acquire)
     }
 
+    fn good(&self, now: Timestamp) -> bool {
+        matches!(self.keys(now), Keys::Good(_))
+    }
+
+    /// Why the last fetch failed, if it did.
+    pub fn down(&self) -> Option<String> {
+        self.last_error.load().as_ref().as_ref().map(|p| p.what.clone())
+    }
+
     /// The snapshot.
     pub fn keys(&self, now: Timestamp) -> Keys {
         match self.loaded.load_full() {
@@ -135,7 +144,8 @@ impl Keyring {
     }
 
     /// Asks for newer keys, unless somebody did or they were fetched within [`ASK_EVERY`], and waits
-    /// until the question is answered, at most a few seconds. Whether an answer came.
+    /// until the question is answered, at most a few seconds. Whether an answer came. While the
+    /// issuer is known to be down nobody waits for it who could be served by the last good keys.
     pub async fn newer(&self, clock: &dyn Clock) -> bool {
         let mut progress = self.progress.subscribe();
         let now = clock.now();
@@ -150,7 +160,7 @@ impl Keyring {
             due
         });
         let ticket = progress.borrow().asked;
-        if progress.borrow().answered >= ticket {
+        if progress.borrow().answered >= ticket || (self.down().is_some() && self.good(now)) {
             return false;
         }
         tokio::select! {
@@ -164,6 +174,9 @@ impl Keyring {
         let ticket = self.progress.borrow().asked;
         let loaded = discovery::load(source, &self.issuer, &self.form).await;
         let now = clock.now();
+        let (issuer, result) =
+            (self.issuer.name.to_string(), if loaded.is_ok() { "fetched" } else { "failed" });
+        metrics::counter!("amlgate_key_fetches_total", "issuer" => issuer, "result" => result).increment(1);
         match loaded {
             Ok(keys) => self.install(keys, now),
             Err(error) => {
@@ -239,7 +252,7 @@ impl Keyring {
         IssuerStatus {
             name: Arc::clone(&self.issuer.name),
             iss: self.form.iss.clone(),
-            usable: matches!(self.keys(now), Keys::Good(_)),
+            usable: self.good(now),
             keys: keys.iter().flat_map(|k| k.ids()).map(str::to_owned).collect(),
             fetched: loaded.as_ref().map(|l| l.at),
             last_error: self

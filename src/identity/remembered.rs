@@ -16,7 +16,7 @@ use std::{
 use http::HeaderValue;
 use moka::{Expiry, sync::Cache};
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Groups, Principal, keyring::Keyring};
 use crate::time::Timestamp;
@@ -170,13 +170,15 @@ const MEMO_LIMIT: usize = 4 << 10;
 /// is wiped with it.
 #[derive(Default)]
 pub struct ConnectionMemo {
-    last: Option<(Zeroizing<Box<[u8]>>, Arc<Verified>)>,
+    // Kept when the header changes, so that connections that carry several callers allocate once.
+    header: Zeroizing<Vec<u8>>,
+    last: Option<Arc<Verified>>,
 }
 
 impl fmt::Debug for ConnectionMemo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.last {
-            Some((_, verified)) => write!(f, "ConnectionMemo({:?})", verified.principal),
+            Some(verified) => write!(f, "ConnectionMemo({:?})", verified.principal),
             None => f.write_str("ConnectionMemo(empty)"),
         }
     }
@@ -188,12 +190,19 @@ impl ConnectionMemo {
     /// signature, and whoever could time single bytes of it would have to guess 32 of them at once.
     #[must_use]
     pub fn recall(&self, header: &HeaderValue, now: Timestamp) -> Option<Principal> {
-        let (bytes, verified) = self.last.as_ref()?;
-        (bytes.as_ref() == header.as_bytes() && verified.stands(now)).then(|| verified.principal.clone())
+        let verified = self.last.as_ref()?;
+        (self.header.as_slice() == header.as_bytes() && verified.stands(now))
+            .then(|| verified.principal.clone())
     }
 
     pub(super) fn keep(&mut self, header: &HeaderValue, verified: Arc<Verified>) {
+        self.last = None;
+        self.header.zeroize();
         let bytes = header.as_bytes();
-        self.last = (bytes.len() <= MEMO_LIMIT).then(|| (Zeroizing::new(bytes.into()), verified));
+        if bytes.len() <= MEMO_LIMIT {
+            self.header.reserve_exact(bytes.len());
+            self.header.extend_from_slice(bytes);
+            self.last = Some(verified);
+        }
     }
 }

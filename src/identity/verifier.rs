@@ -94,14 +94,17 @@ impl Verifier {
     }
 
     /// The fast path of a connection: its memo, then the process's memory. `None` says nothing of
-    /// the token: [`Self::authenticate`] it. No allocation on a hit of either.
+    /// the token: [`Self::authenticate`] it. A hit allocates nothing once the connection's memo
+    /// has grown to the header's length.
     #[must_use]
     pub fn recall(&self, memo: &mut ConnectionMemo, header: &HeaderValue) -> Option<Principal> {
         let now = self.clock.now();
         if let Some(principal) = memo.recall(header, now) {
+            metrics::counter!(TOKENS, "result" => "connection").increment(1);
             return Some(principal);
         }
         let verified = self.remembered.get(&digest_of(bearer::token(header).ok()?), now)?;
+        metrics::counter!(TOKENS, "result" => "process").increment(1);
         let principal = verified.principal.clone();
         memo.keep(header, verified);
         Some(principal)
@@ -131,11 +134,19 @@ impl Verifier {
     /// # Errors
     /// [`Rejection`]: a 401 that says nothing, or a 503 if [`Rejection::is_outage`].
     pub async fn authenticate(&self, token: &str) -> Result<Principal, Rejection> {
-        let now = self.clock.now();
         let digest = digest_of(token);
-        if let Some(verified) = self.remembered.get(&digest, now) {
+        if let Some(verified) = self.remembered.get(&digest, self.clock.now()) {
+            metrics::counter!(TOKENS, "result" => "process").increment(1);
             return Ok(verified.principal.clone());
         }
+        let outcome = self.verify(token, digest).await;
+        let result = outcome.as_ref().map_or_else(|rejection| rejection.reason().name(), |_| "verified");
+        metrics::counter!(TOKENS, "result" => result).increment(1);
+        outcome
+    }
+
+    async fn verify(&self, token: &str, digest: Digest) -> Result<Principal, Rejection> {
+        let now = self.clock.now();
         let jws = Jws::parse(token)?;
         let keyring = self.keyring(&jws)?;
         accepted(&keyring.issuer, jws.algorithm)?;
@@ -193,16 +204,22 @@ impl Verifier {
                             .found(format_args!("a signature that the key `{key_id}` did not make"))
                             .expected(format_args!("{algorithm} by a key of {}", keyring.form.iss)));
                     }
-                    None => Rejection::new(Reason::Key)
-                        .found(format_args!("`kid`: {key_id}"))
-                        .expected(format_args!("one of {}", keys.ids().join(", "))),
+                    None => {
+                        let found = format!("`kid`: {key_id}");
+                        let expected = format!("one of {}", keys.ids().join(", "));
+                        // It may be newer than what could be fetched last: that is no fault of
+                        // the token.
+                        match keyring.down() {
+                            Some(why) => Rejection::new(Reason::KeysUnavailable)
+                                .found(format_args!("{found}, and newer keys cannot be had: {why}"))
+                                .expected(expected),
+                            None => Rejection::new(Reason::Key).found(found).expected(expected),
+                        }
+                    }
                 },
-                Keys::None => {
-                    let status = keyring.status(self.clock.now());
-                    Rejection::new(Reason::KeysUnavailable)
-                        .found(status.last_error.unwrap_or_else(|| "not fetched yet".to_owned()))
-                        .expected(format_args!("the keys of {}", keyring.form.iss))
-                }
+                Keys::None => Rejection::new(Reason::KeysUnavailable)
+                    .found(keyring.down().unwrap_or_else(|| "not fetched yet".to_owned()))
+                    .expected(format_args!("the keys of {}", keyring.form.iss)),
             };
             match attempt {
                 Attempt::First if keyring.newer(self.clock.as_ref()).await => {}
@@ -248,6 +265,10 @@ impl Verifier {
         self.issuers.load().iter().map(|keyring| keyring.status(now)).collect()
     }
 }
+
+/// Counts tokens by what became of them: recalled by the connection or the process, verified, or the
+/// reason of their rejection.
+const TOKENS: &str = "amlgate_tokens_total";
 
 #[derive(Clone, Copy)]
 enum Attempt {
