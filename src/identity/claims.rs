@@ -236,7 +236,7 @@ fn oidc_kind(claims: &Map<String, Value>, subject: &str, client: Option<&str>) -
     let workload = client == Some(subject)
         || subject.starts_with("system:serviceaccount:")
         || has("kubernetes.io")
-        || has("repository_id") && has("run_id")
+        || has("repository_id")
         || has("project_id") && has("job_id")
         || is("gty", |gty| gty == "client-credentials" || gty == "client_credentials")
         || is("preferred_username", |name| name.starts_with("service-account-"));

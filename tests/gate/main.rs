@@ -1,1 +1,3 @@
-//! Empty for now.
+//! The gate through its public surfaces: real sockets, real TLS, the sandbox as the other side.
+
+mod identity;
