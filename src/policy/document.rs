@@ -219,6 +219,11 @@ impl Reader<'_> {
     /// Text that is not empty.
     pub(super) fn text(&mut self, tree: Tree, what: &str) -> Option<Text> {
         match tree.value {
+            // What `amlgate init` could not know; it must not become a name that somebody has.
+            Node::Text(text) if text.contains("UNSET") => {
+                self.error_with(tree.place, format!("{what} is `{text}`"), "write what `UNSET` stands for");
+                None
+            }
             Node::Text(text) if !text.trim().is_empty() => Some(Located::new(text, tree.place)),
             Node::Text(_) => {
                 self.error(tree.place, format!("{what} is empty"));

@@ -120,6 +120,8 @@ impl<'a> Bench<'a> {
         self.judgement.denial = deny.or(allow).or(require);
         if self.judgement.denial.is_some() {
             self.judgement.obligations.clear();
+            // A watched entry is counted where it would change something.
+            self.judgement.would_deny.clear();
         }
         self.judgement
     }

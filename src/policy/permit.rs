@@ -118,7 +118,7 @@ pub struct Judgement {
     pub obligations: Vec<Obligation>,
     /// Treatment of each class of secrets in the answer.
     pub secrets: Vec<(SecretClass, SecretTreatment)>,
-    /// Dry-run entries that would have denied.
+    /// Dry-run entries that would have denied, where nothing else does.
     pub would_deny: Vec<EntryRef>,
     /// Selectors that could not be evaluated: entry, selector, cause.
     pub unevaluable: Vec<(EntryRef, &'static str, String)>,

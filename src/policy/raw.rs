@@ -279,7 +279,7 @@ fn expected(reader: &mut Reader<'_>, tree: Tree, claim: &str) -> Option<Expected
 
 fn scalar(reader: &mut Reader<'_>, tree: Tree, what: &str) -> Option<serde_json::Value> {
     match tree.value {
-        Node::Text(text) => Some(text.into()),
+        Node::Text(_) => reader.text(tree, what).map(|text| text.value.into()),
         Node::Bool(value) => Some(value.into()),
         Node::Number(number) => Some(number.into()),
         Node::Null | Node::List(_) | Node::Map(_) => {

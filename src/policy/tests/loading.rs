@@ -125,6 +125,8 @@ fn values_that_would_match_nothing_or_mean_something_else_are_refused() {
         ("subjects: {t: []}", "is empty"),
         ("subjects: {t: [{issuer: i, claims: {}}]}", "is empty"),
         ("subjects: {t: [{issuer: i, group: 42}]}", "put it in quotes"),
+        ("subjects: {t: [{issuer: i, group: UNSET}]}", "write what `UNSET` stands for"),
+        ("subjects: {t: [{issuer: i, claims: {c: UNSET}}]}", "write what `UNSET` stands for"),
         ("subjects: {authenticated: [{issuer: i}]}", "every caller with a valid token"),
         ("scopes: {s: workspaces/a}", "is no ARM id"),
         ("scopes: {s: /subscriptions/..}", "is no ARM id"),
