@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod certs;
 pub mod init;
+pub mod sandbox;
 pub mod token;
 
 /// The exit codes that every verb uses.
@@ -48,6 +49,8 @@ enum Verb {
     /// Says what a gate would make of a token.
     #[command(subcommand)]
     Token(token::Args),
+    /// Runs the gate with a development issuer and a simulated Azure on this machine's loopback.
+    Sandbox(sandbox::Args),
     /// Prints the version.
     Version,
     /// Prints a completion script for a shell.
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Verb::Certs(args) => certs::run(args),
         Verb::Init(args) => init::run(&args),
         Verb::Token(args) => token::run(args),
+        Verb::Sandbox(args) => sandbox::run(&args),
         Verb::Version => {
             println!("amlgate {}", env!("CARGO_PKG_VERSION"));
             exit::DONE

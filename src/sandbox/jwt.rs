@@ -65,12 +65,16 @@ pub fn verify(keys: &KeyRing, token: &str, now: Timestamp) -> Result<Map<String,
 /// # Errors
 /// [`Flaw::Malformed`], [`Flaw::Expired`] or [`Flaw::Early`].
 pub fn timely(claims: &Map<String, Value>, now: Timestamp) -> Result<(), Flaw> {
-    let expires = claims.get("exp").and_then(Value::as_u64).ok_or(Flaw::Malformed)?;
+    // A NumericDate may have a fraction (RFC 7519 section 2); assertions of MSAL for Python do.
+    let seconds = |name: &str| {
+        let at = claims.get(name)?.as_f64().filter(|at| at.is_finite() && *at >= 0.0)?;
+        Some(std::time::Duration::try_from_secs_f64(at).ok()?.as_secs())
+    };
+    let expires = seconds("exp").ok_or(Flaw::Malformed)?;
     if now.as_secs() >= expires.saturating_add(LEEWAY) {
         return Err(Flaw::Expired);
     }
-    let from = claims.get("nbf").and_then(Value::as_u64).unwrap_or_default();
-    if now.as_secs().saturating_add(LEEWAY) < from {
+    if now.as_secs().saturating_add(LEEWAY) < seconds("nbf").unwrap_or_default() {
         return Err(Flaw::Early);
     }
     Ok(())

@@ -11,6 +11,7 @@
 //! answered 404 rather than guessed. It listens on loopback only.
 
 pub mod azure;
+pub mod home;
 pub mod issuer;
 mod jwt;
 mod keys;
@@ -19,6 +20,7 @@ mod people;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod tls;
 
 pub use keys::{KeyRing, SigningKey};
@@ -49,6 +51,16 @@ pub enum SandboxError {
     /// A token could not be signed.
     #[error("cannot sign a token")]
     Token(#[from] jsonwebtoken::errors::Error),
+    /// A file of the sandbox's folder could not be used.
+    #[error("cannot {verb} `{path}`")]
+    File {
+        /// `read`, `write`, `create` or `protect`.
+        verb: &'static str,
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// There is nobody of that name.
     #[error("nobody in the sandbox is called `{0}`")]
     Nobody(String),

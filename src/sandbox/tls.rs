@@ -119,6 +119,30 @@ impl SandboxCa {
     }
 }
 
+/// A self-signed RSA certificate of an application and its key, as PEM.
+///
+/// # Errors
+/// [`SandboxError::Certificate`] if the machine gives no randomness.
+pub fn client_certificate() -> Result<(String, String), SandboxError> {
+    let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.distinguished_name.push(DnType::CommonName, "amlgate sandbox client");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    (params.not_before, params.not_after) = validity(1);
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// The first certificate of a PEM text, as DER.
+///
+/// # Errors
+/// [`SandboxError::Tls`] if there is none.
+pub fn der(pem: &str) -> Result<Vec<u8>, SandboxError> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map(|der| der.to_vec())
+        .map_err(|_| rustls::Error::General("the certificate is not PEM".to_owned()).into())
+}
+
 /// From yesterday (clocks differ) for so many years.
 fn validity(years: i32) -> (time::OffsetDateTime, time::OffsetDateTime) {
     let start = chrono::Utc::now().date_naive() - chrono::Days::new(1);

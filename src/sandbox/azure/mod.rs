@@ -32,7 +32,7 @@ use std::{
 use axum::{Router, middleware};
 use serde_json::{Value, json};
 
-pub use entra::{App, FederatedCredential, TokenVersion, UserToken};
+pub use entra::{App, FederatedCredential, TokenVersion, UserToken, inbound as inbound_claims};
 pub use inference::Live;
 pub use roles::{Assignment, ROLES, Role};
 
@@ -319,7 +319,7 @@ impl SimulatedAzure {
         wanted: &UserToken,
         change: impl FnOnce(&mut serde_json::Map<String, Value>),
     ) -> Result<String, SandboxError> {
-        let mut claims = entra::inbound(&self.shared, person, wanted);
+        let mut claims = inbound_claims(self.shared.clock.now(), person, wanted);
         change(&mut claims);
         self.shared.sign(&Value::Object(claims))
     }

@@ -237,11 +237,15 @@ pub fn poll(shared: &Shared, call: &Call, caller: &Caller, kind: &str, id: &str)
             }
         }
         let operation = world.operations.get(id).ok_or_else(|| Refusal::not_found(id))?;
-        Ok(if by_status { status(call, id, operation) } else { result(shared, world, call, operation) })
+        Ok(if by_status {
+            status(shared, call, id, operation)
+        } else {
+            result(shared, world, call, operation)
+        })
     })
 }
 
-fn status(call: &Call, id: &str, operation: &Operation) -> Response {
+fn status(shared: &Shared, call: &Call, id: &str, operation: &Operation) -> Response {
     let mut body = json!({
         "id": call.path,
         "name": id,
@@ -251,6 +255,9 @@ fn status(call: &Call, id: &str, operation: &Operation) -> Response {
         Progress::Running => {
             body["status"] = json!("InProgress");
             body["percentComplete"] = json!(50.0);
+            // Without it here too, the official SDK waits its own thirty seconds.
+            let again = [("retry-after", shared.retry_after.as_secs().to_string())];
+            return answer(StatusCode::OK, &again, Some(body));
         }
         Progress::Succeeded => {
             body["status"] = json!("Succeeded");

@@ -38,12 +38,15 @@ pub fn apps() -> Vec<App> {
 fn assignments() -> Vec<Assignment> {
     let group = names::group_id();
     let workspace = names::workspace_id(names::WORKSPACE);
+    let subscription = format!("/subscriptions/{}", names::SUBSCRIPTION);
     let of = |name: &str| Person::named(name).map_or("", |p| p.object_id);
     let groups_of = |name: &str| {
         PEOPLE.iter().find(|p| p.name == name).and_then(|p| p.group_ids.first()).copied().unwrap_or_default()
     };
     let given = [
         (names::GATE_PRINCIPAL, "ServicePrincipal", "Contributor", &group),
+        // Role definitions and assignments are read at the subscription.
+        (names::GATE_PRINCIPAL, "ServicePrincipal", "Reader", &subscription),
         (names::GATE_PRINCIPAL, "ServicePrincipal", "Key Vault Secrets User", &group),
         (names::MACHINE_PRINCIPAL, "ServicePrincipal", "Contributor", &group),
         (names::MACHINE_PRINCIPAL, "ServicePrincipal", "Key Vault Secrets User", &group),

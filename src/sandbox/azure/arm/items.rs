@@ -79,7 +79,14 @@ pub fn get(shared: &Shared, world: &mut World, call: &Call, kind: &Kind, id: &st
 /// # Errors
 /// 400 for a paging token that is none.
 pub fn list(shared: &Shared, world: &World, call: &Call, kind: &Kind, parent: &str) -> Reply {
-    let mut found = world.children(parent, kind.path);
+    let mut found = if kind.path == "workspaces/codes/versions" && call.query("hash").is_some() {
+        // A content hash finds code whatever it is called: clients name it at random.
+        let workspace = parent.rsplitn(3, '/').nth(2).unwrap_or_default();
+        let codes = world.children(workspace, "workspaces/codes");
+        codes.iter().flat_map(|code| world.children(&code.id, kind.path)).collect()
+    } else {
+        world.children(parent, kind.path)
+    };
     let view = call.query("listViewType").unwrap_or("ActiveOnly");
     found.retain(|r| {
         let archived = r.body["properties"]["isArchived"].as_bool().unwrap_or(false);
@@ -89,14 +96,13 @@ pub fn list(shared: &Shared, world: &World, call: &Call, kind: &Kind, parent: &s
             _ => !archived,
         }
     });
-    for (key, member) in [("jobType", "jobType"), ("hash", "hash")] {
-        if let Some(wanted) = call.query(key) {
-            found.retain(|r| {
-                let properties = &r.body["properties"];
-                let value = properties[member].as_str().or_else(|| properties["properties"][member].as_str());
-                value.is_some_and(|v| v.eq_ignore_ascii_case(wanted))
-            });
-        }
+    if let Some(wanted) = call.query("jobType") {
+        found.retain(|r| {
+            r.body["properties"]["jobType"].as_str().is_some_and(|v| v.eq_ignore_ascii_case(wanted))
+        });
+    }
+    if let Some(wanted) = call.query("hash") {
+        found.retain(|r| r.body["properties"]["properties"]["hash_sha256"].as_str() == Some(wanted));
     }
     if let Some(tag) = call.query("tag") {
         found.retain(|r| r.body["properties"]["tags"].get(tag).is_some());
@@ -183,7 +189,12 @@ pub fn put_version(
         world.put(&container, &format!("workspaces/{assets}"), body, by, now);
     }
     let id = format!("{container}/versions/{version}");
-    world.put(&id, &format!("workspaces/{assets}/versions"), json!({ "properties": properties }), by, now);
+    let path = format!("workspaces/{assets}/versions");
+    let mut body = json!({ "properties": properties });
+    if let Some(kind) = Kind::find(&path) {
+        complete(kind, &mut body);
+    }
+    world.put(&id, &path, body, by, now);
 }
 
 /// `PUT` of one resource.
@@ -219,6 +230,7 @@ pub fn put(shared: &Shared, world: &mut World, call: &Call, caller: &Caller, kin
         let empty = json!({"properties": {"isArchived": false}});
         world.put(container, parent, empty, &caller.object_id, now);
     }
+    complete(kind, &mut body);
     let secret = split_secret(kind, &mut body, existing.as_ref());
     let created = existing.is_none();
     match kind.write {
@@ -239,6 +251,34 @@ pub fn put(shared: &Shared, world: &mut World, call: &Call, caller: &Caller, kin
             let started = operations::start(shared, world, family, caller, jobs::version(call), effect);
             let status = if created { StatusCode::CREATED } else { StatusCode::OK };
             Ok(answer(status, &started.by_status(call), Some(shown(&resource, call))))
+        }
+    }
+}
+
+/// Members of `properties` that the service shows even if nobody wrote them; the official SDK counts
+/// on them.
+fn complete(kind: &Kind, body: &mut Value) {
+    let defaults = match kind.path {
+        "workspaces/models/versions" => {
+            json!({"flavors": {}, "tags": {}, "properties": {}, "isArchived": false, "isAnonymous": false})
+        }
+        _ if kind.is_version() => {
+            json!({"tags": {}, "properties": {}, "isArchived": false, "isAnonymous": false})
+        }
+        "workspaces/jobs" => json!({"tags": {}, "properties": {}, "isArchived": false}),
+        "workspaces/onlineendpoints/deployments" => json!({
+            "scaleSettings": {"scaleType": "Default"}, "environmentVariables": {}, "properties": {},
+            "appInsightsEnabled": false, "egressPublicNetworkAccess": "Enabled",
+        }),
+        "workspaces/onlineendpoints" => json!({
+            "traffic": {}, "mirrorTraffic": {}, "properties": {}, "publicNetworkAccess": "Enabled",
+        }),
+        _ => json!({}),
+    };
+    for (name, value) in defaults.as_object().into_iter().flatten() {
+        let member = &mut body["properties"][name.as_str()];
+        if member.is_null() {
+            *member = value.clone();
         }
     }
 }

@@ -86,7 +86,8 @@ pub fn prove(shared: &Shared, call: &Call, app: &App, form: &[(String, String)])
     by_federation(shared, app, assertion)
 }
 
-/// A JWT signed with PS256 by the key of a registered certificate, named by `x5t#S256`.
+/// A JWT signed by the key of a registered certificate: PS256 where `x5t#S256` names it, RS256 where
+/// `x5t` does.
 fn by_certificate(
     shared: &Shared,
     call: &Call,
@@ -95,21 +96,26 @@ fn by_certificate(
     header: &jsonwebtoken::Header,
 ) -> Result<(), Denied> {
     let refused = |code: u32, text: &str| Denied::new("invalid_client", code, text);
-    let thumbprint = header.x5t_s256.as_deref().map(|t| t.trim_end_matches('='));
+    // The older form, SHA-1 and RS256, is what azure-identity for Python still sends.
+    let (named, hash, alg) = match (&header.x5t_s256, &header.x5t) {
+        (Some(named), _) => (named, &digest::SHA256, Algorithm::PS256),
+        (None, Some(named)) => (named, &digest::SHA1_FOR_LEGACY_USE_ONLY, Algorithm::RS256),
+        (None, None) => return Err(refused(50_027, "JWT token is invalid or malformed.")),
+    };
     let certificate = app
         .certificates
         .iter()
-        .find(|der| {
-            let print = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der));
-            thumbprint == Some(print.as_str())
-        })
+        .find(|der| URL_SAFE_NO_PAD.encode(digest::digest(hash, der)) == named.trim_end_matches('='))
         .ok_or_else(|| {
             refused(700_027, "The certificate with identifier used to sign the client assertion is not registered on application.")
         })?;
-    if header.alg != Algorithm::PS256 {
-        return Err(refused(700_027, "Client assertion with x5t#S256 must be signed with PS256."));
+    if header.alg != alg {
+        return Err(refused(
+            700_027,
+            "Client assertion is signed with an algorithm that does not fit its thumbprint.",
+        ));
     }
-    let claims = signed_by(assertion, certificate)
+    let claims = signed_by(assertion, certificate, alg)
         .ok_or_else(|| refused(700_027, "Client assertion failed signature validation."))?;
     jwt::timely(&claims, shared.clock.now()).map_err(|flaw| match flaw {
         jwt::Flaw::Malformed | jwt::Flaw::Signature => refused(50_027, "JWT token is invalid or malformed."),
@@ -139,10 +145,10 @@ fn by_certificate(
 }
 
 /// The claims of an assertion that the certificate's key signed.
-fn signed_by(assertion: &str, certificate: &[u8]) -> Option<Map<String, Value>> {
+fn signed_by(assertion: &str, certificate: &[u8], alg: Algorithm) -> Option<Map<String, Value>> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let key = DecodingKey::from_rsa_der(&parsed.public_key().subject_public_key.data);
-    let mut rules = Validation::new(Algorithm::PS256);
+    let mut rules = Validation::new(alg);
     rules.validate_exp = false;
     rules.validate_aud = false;
     rules.required_spec_claims.clear();

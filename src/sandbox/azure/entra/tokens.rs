@@ -5,10 +5,13 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{App, field};
-use crate::sandbox::{
-    Person,
-    azure::{Shared, names},
-    people::PersonKind,
+use crate::{
+    sandbox::{
+        Person,
+        azure::{Shared, names},
+        people::PersonKind,
+    },
+    time::Timestamp,
 };
 
 /// The life of a token whose client can answer claims challenges.
@@ -46,8 +49,7 @@ impl Default for UserToken {
 }
 
 /// What every token has.
-fn base(shared: &Shared, audience: &str, version: TokenVersion, life: Duration) -> Map<String, Value> {
-    let now = shared.clock.now();
+fn base(now: Timestamp, audience: &str, version: TokenVersion, life: Duration) -> Map<String, Value> {
     let mut claims = Map::new();
     let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     put("aud", json!(audience));
@@ -102,7 +104,7 @@ pub fn application(
 
 /// A token of a service principal or managed identity.
 pub fn machine(shared: &Shared, client: &str, principal: &str, resource: &str) -> Map<String, Value> {
-    let mut claims = base(shared, resource, TokenVersion::V1, shared.token_lifetime);
+    let mut claims = base(shared.clock.now(), resource, TokenVersion::V1, shared.token_lifetime);
     let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     put("appid", json!(client));
     put("appidacr", json!("1"));
@@ -121,7 +123,7 @@ pub fn delegated(
     resource: &str,
     form: &[(String, String)],
 ) -> Map<String, Value> {
-    let mut claims = base(shared, resource, TokenVersion::V1, shared.token_lifetime);
+    let mut claims = base(shared.clock.now(), resource, TokenVersion::V1, shared.token_lifetime);
     let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     put("appid", json!(app.client_id));
     put("appidacr", json!("1"));
@@ -137,8 +139,8 @@ pub fn delegated(
 }
 
 /// A person's (or machine's) token for the gate.
-pub fn inbound(shared: &Shared, person: &Person, wanted: &UserToken) -> Map<String, Value> {
-    let mut claims = base(shared, &wanted.audience, wanted.version, wanted.lifetime);
+pub fn inbound(now: Timestamp, person: &Person, wanted: &UserToken) -> Map<String, Value> {
+    let mut claims = base(now, &wanted.audience, wanted.version, wanted.lifetime);
     let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     let client = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
     let (id, class) = match wanted.version {

@@ -1,0 +1,223 @@
+//! The texts that a sandbox writes: the gate's configuration, its policies with their tests, and
+//! commands to copy and paste.
+
+use std::path::Path;
+
+use super::{
+    azure::names::{self, workspace_id},
+    home::Layout,
+};
+
+/// The api-version of the commands.
+const VERSION: &str = "2025-12-01";
+
+/// `amlgate.yaml`.
+pub fn configuration(layout: &Layout) -> String {
+    let scoring = format!("https://{}.{}.inference.ml.azure.com", names::ENDPOINT, names::REGION);
+    format!(
+        r#"# Written by `amlgate sandbox` at each start; edit the policies instead.
+version: 1
+
+listen:
+  reverse:
+    address: "{reverse}"
+    public_url: {gate}
+    tls: {{certificate: certs/server.pem, private_key: {{file: certs/server.key}}}}
+  admin: {{address: "{admin}"}}
+  health: {{address: "{health}"}}
+
+issuers:
+  - name: sandbox                 # the development issuer: sam, rita, pat, alex and ci
+    oidc: {{issuer: "{issuer}", audiences: [amlgate]}}
+    address: "{issuer_address}"
+    trust: {{ca: certs/ca.pem}}
+  - name: entra                   # the simulated Entra, for tokens of its shape
+    entra: {{tenant: {tenant}, client_id: {client}, audiences: [{client}, "{uri}"]}}
+    address: "{azure}"
+    trust: {{ca: certs/ca.pem}}
+
+credentials:
+  - name: gate                    # who the gate is towards Azure
+    tenant: {tenant}
+    client_id: {client}
+    client_secret: {{file: certs/gate-client.secret}}
+    address: "{azure}"
+    trust: {{ca: certs/ca.pem}}
+
+routes:                           # Azure's own names, served by the sandbox
+  - name: arm
+    upstream: https://management.azure.com
+    paths: [/subscriptions, /providers, /tenants]
+    protocol: arm
+    credential: gate
+    address: "{azure}"
+    trust: {{ca: certs/ca.pem}}
+  - name: data-plane
+    upstream: https://{region}.api.azureml.ms
+    hosts: [ml.localhost]
+    paths: [/mlflow, /history, /metric, /artifact, /mferp, /discovery]
+    protocol: azureml
+    credential: gate
+    address: "{azure}"
+    trust: {{ca: certs/ca.pem}}
+  - name: {endpoint}
+    upstream: {scoring}
+    paths: [/endpoints/{endpoint}]
+    protocol: inference
+    credential: gate
+    resource: {workspace}/onlineEndpoints/{endpoint}
+    address: "{azure}"
+    trust: {{ca: certs/ca.pem}}
+
+policies: policies/
+audit: {{name: amlgate-sandbox, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
+keys: {{seal: [{{file: certs/seal.key}}]}}
+"#,
+        reverse = layout.reverse_address,
+        gate = layout.gate,
+        admin = layout.admin_address,
+        health = layout.health_address,
+        issuer = layout.issuer,
+        issuer_address = layout.issuer_address,
+        azure = layout.azure_address,
+        tenant = names::TENANT,
+        client = names::GATE_CLIENT,
+        uri = names::GATE_APP_ID_URI,
+        region = names::REGION,
+        endpoint = names::ENDPOINT,
+        workspace = workspace_id(names::WORKSPACE),
+    )
+}
+
+/// `policies/sandbox.yaml`.
+pub fn policies() -> String {
+    format!(
+        r#"# Default deny. Edit this file while the sandbox runs: the gate takes it up within a second.
+version: 1
+
+subjects:
+  data-scientists: [{{issuer: sandbox, group: data-science}}]
+  reviewers: [{{issuer: sandbox, group: model-review}}]
+  platform: [{{issuer: sandbox, group: platform}}]
+  auditors: [{{issuer: sandbox, group: audit}}]
+  ci: [{{issuer: sandbox, claims: {{repository_id: "42", ref: refs/heads/main, event_name: push}}}}]
+
+scopes:
+  vision: {workspace}
+  group: {group}
+
+allow:
+  - name: data scientists work in the workspace
+    who: [data-scientists]
+    role: AzureML Data Scientist
+    scope: vision
+  - name: endpoints are scored with keys that nobody sees
+    who: [data-scientists, ci]
+    actions:
+      - Microsoft.MachineLearningServices/workspaces/onlineEndpoints/read
+      - Microsoft.MachineLearningServices/workspaces/onlineEndpoints/listKeys/action
+      - Microsoft.MachineLearningServices/workspaces/onlineEndpoints/score/action
+    secrets: {{endpoint_key: substitute, endpoint_token: substitute}}
+    scope: vision
+  - name: reviewers and auditors read
+    who: [reviewers, auditors]
+    role: Reader
+    scope: group
+  - name: the platform team runs it
+    who: [platform]
+    role: Contributor
+    scope: group
+
+deny:
+  - name: nothing is opened to public networks
+    effects: [expose_network]
+"#,
+        workspace = workspace_id(names::WORKSPACE),
+        group = names::group_id(),
+    )
+}
+
+/// `policies/sandbox.test.yaml`.
+pub fn policy_tests() -> String {
+    let url = format!("https://management.azure.com{}", workspace_id(names::WORKSPACE));
+    format!(
+        r#"version: 1
+cases:
+  - name: sam lists jobs
+    as: {{issuer: sandbox, subject: user-sam, groups: [data-science]}}
+    request: {{method: GET, url: "{url}/jobs?api-version={VERSION}"}}
+    expect: {{decision: allow, entry: data scientists work in the workspace}}
+  - name: sam may not delete the workspace
+    as: {{issuer: sandbox, subject: user-sam, groups: [data-science]}}
+    request: {{method: DELETE, url: "{url}?api-version={VERSION}"}}
+    expect: {{decision: deny, code: AuthorizationFailed}}
+  - name: rita reads and submits nothing
+    as: {{issuer: sandbox, subject: user-rita, groups: [model-review]}}
+    request: {{method: GET, url: "{url}/models?api-version={VERSION}"}}
+    expect: {{decision: allow, entry: reviewers and auditors read}}
+  - name: ci reads no jobs
+    as: {{issuer: sandbox, subject: "repo:contoso/vision:ref:refs/heads/main", claims: {{repository_id: "42", ref: refs/heads/main, event_name: push}}}}
+    request: {{method: GET, url: "{url}/jobs?api-version={VERSION}"}}
+    expect: {{decision: deny, code: AuthorizationFailed}}
+"#
+    )
+}
+
+/// Commands for a scientist, a reviewer and a CI job; `program` is how this program is called.
+pub fn commands(program: &str, dir: &Path, layout: &Layout) -> String {
+    let workspace = workspace_id(names::WORKSPACE);
+    let dir = quoted(&dir.display().to_string());
+    let program = quoted(program);
+    let job = format!(
+        r#"{{"properties":{{"jobType":"Command","command":"python train.py","experimentName":"churn","environmentId":"{workspace}/environments/sklearn/versions/1","computeId":"{workspace}/computes/cpu-cluster"}}}}"#
+    );
+    format!(
+        r#"
+# Paste this into another terminal first.
+amlgate() {{ {program} "$@"; }}
+SANDBOX={dir}
+GATE={gate}
+WS={workspace}
+V='api-version={VERSION}'
+as() {{ who=$1; shift; curl -sS --cacert "$SANDBOX/certs/ca.pem" -w '\n-> %{{http_code}}\n' -H "Authorization: Bearer $(amlgate sandbox token "$who" --dir "$SANDBOX")" "$@"; }}
+
+# Sam is a data scientist. She lists jobs (200), ...
+as sam "$GATE$WS/jobs?$V"
+# ... submits one (201), ...
+as sam -X PUT -H 'Content-Type: application/json' "$GATE$WS/jobs/sams-first?$V" -d '{job}'
+# ... and is told exactly why she may not delete the workspace (403).
+as sam -X DELETE "$GATE$WS?$V"
+
+# Rita reviews models: she reads them (200) and submits nothing (403).
+as rita "$GATE$WS/models?$V"
+as rita -X PUT -H 'Content-Type: application/json' "$GATE$WS/jobs/ritas?$V" -d '{job}'
+
+# A CI job scores the endpoint (200). It is a caller of the gate; the endpoint's key it never sees.
+as ci -X POST -H 'Content-Type: application/json' "$GATE/endpoints/{endpoint}/score" -d '{{"input_data":{{"data":[[1,2,3],[-4,0,1]]}}}}'
+
+# A forged token gets 401.
+curl -sS --cacert "$SANDBOX/certs/ca.pem" -w '\n-> %{{http_code}}\n' -H "Authorization: Bearer $(amlgate sandbox token sam --forged --dir "$SANDBOX")" "$GATE$WS/jobs?$V"
+
+# The record shows all of it, and is whole.
+amlgate audit query "$SANDBOX/var/audit"
+amlgate audit verify "$SANDBOX/var/audit"
+"#,
+        gate = layout.gate,
+        endpoint = names::ENDPOINT,
+    )
+}
+
+/// A word for a POSIX shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_spaces_and_quotes_is_one_word() {
+        assert_eq!(quoted("a 'b'"), r"'a '\''b'\'''");
+    }
+}
