@@ -1,1 +1,42 @@
-//! (room audit)
+//! What happened, in a form that cannot be changed unnoticed.
+//!
+//! [`Journal::intend`] turns a cleared request into a [`Recorded`] one: the only value from which
+//! an Azure token can be had. Records are canonical JSON lines, leaves of a Merkle tree (RFC 6962)
+//! whose head is signed at intervals; one thread writes them, many in one sync. Nothing here knows
+//! how a request is forwarded; rooms give back events as values, and only the proxy, the admin
+//! listener, the server and the command line append them.
+
+mod canonical;
+pub mod event;
+mod journal;
+pub mod merkle;
+pub mod note;
+mod record;
+mod recovery;
+mod refusals;
+mod segment;
+pub mod storage;
+pub mod verify;
+mod writer;
+
+pub use journal::{
+    Exchange, Journal, JournalSettings, OpenError, Outcome, OutcomeGuard, Reads, Recorded, Unrecorded,
+    Unwritable,
+};
+pub use record::{Ending, MAX_RECORD};
+pub use recovery::Recovery;
+pub use refusals::Refusals;
+pub use writer::Condition;
+
+/// The segments of a log, in their order.
+///
+/// # Errors
+/// What the disk says.
+pub fn segment_names<S: storage::Storage>(storage: &S) -> std::io::Result<Vec<String>> {
+    let mut names = storage.list()?;
+    names.retain(|name| segment::first_of(name).is_some());
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub mod audit;
 pub mod certs;
 pub mod init;
 pub mod sandbox;
@@ -41,6 +42,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Reads and verifies the record.
+    #[command(subcommand)]
+    Audit(audit::Args),
     /// Makes or renews the gate's certificates and keys.
     #[command(subcommand)]
     Certs(certs::Args),
@@ -64,6 +68,7 @@ enum Verb {
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().verb {
+        Verb::Audit(args) => audit::run(args),
         Verb::Certs(args) => certs::run(args),
         Verb::Init(args) => init::run(&args),
         Verb::Token(args) => token::run(args),
@@ -88,4 +93,31 @@ pub fn report(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
         cause = error.source();
     }
     code
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+}
+
+/// Prints data for programs.
+pub fn print_data<T: serde::Serialize>(data: &T, output: Output) {
+    let value = serde_json::to_value(data).unwrap_or_default();
+    match output {
+        Output::Yaml => println!("{}", to_yaml(&value)),
+        Output::Json | Output::Table => println!("{value:#}"),
+    }
+}
+
+/// YAML of a JSON value.
+#[must_use]
+pub fn to_yaml(value: &serde_json::Value) -> String {
+    serde_yaml::to_string(value).unwrap_or_default().trim_end().to_owned()
 }

@@ -1,0 +1,149 @@
+//! Events that are no request: life cycle (class 6002), configuration and policies (3004),
+//! refusals before anybody was known (6003).
+
+use std::net::IpAddr;
+
+use super::{canonical::Line, record};
+use crate::time::Timestamp;
+
+/// Something that happened to the gate itself.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The gate began to serve.
+    Started {
+        /// SHA-256 of the configuration.
+        configuration: [u8; 32],
+        /// SHA-256 of the policies.
+        policies: [u8; 32],
+    },
+    /// The gate stopped serving; nothing is under way any more.
+    Stopped,
+    /// Another set of policies is in force.
+    PoliciesChanged {
+        /// SHA-256 of the policies.
+        policies: [u8; 32],
+        /// The number of the set.
+        generation: u64,
+    },
+    /// A change was not taken over; what was in force stays.
+    ReloadRefused {
+        /// `policies`, `certificates` or `configuration`.
+        what: &'static str,
+        /// The first problem.
+        problem: String,
+        /// How many there are.
+        count: u64,
+    },
+    /// The journal was found with an unfinished end and went on behind it.
+    Recovered {
+        /// Bytes of an unfinished record that were left out.
+        torn_bytes: u64,
+        /// Intents whose outcome is not known.
+        unresolved: Vec<String>,
+    },
+    /// Requests were refused before anybody was known.
+    Refused {
+        /// From where.
+        peer: IpAddr,
+        /// Why.
+        reason: &'static str,
+        /// How often since the last such record.
+        count: u64,
+    },
+}
+
+impl Event {
+    pub(super) fn render(&self, now: Timestamp) -> Vec<u8> {
+        let (class, activity, category) = match self {
+            Self::Started { .. } => (6_002, 3, 6),
+            Self::Stopped => (6_002, 4, 6),
+            Self::Recovered { .. } => (6_002, 99, 6),
+            Self::PoliciesChanged { .. } => (3_004, 3, 3),
+            Self::ReloadRefused { .. } => (3_004, 99, 3),
+            Self::Refused { .. } => (6_003, 99, 6),
+        };
+        let failed =
+            matches!(self, Self::ReloadRefused { .. } | Self::Refused { .. } | Self::Recovered { .. });
+        Line::new().object(|l| {
+            l.number("activity_id", activity);
+            l.number("category_uid", category);
+            l.number("class_uid", class);
+            l.nested("metadata", |l| {
+                record::product(l);
+                l.text("uid", &*uuid::Uuid::now_v7().to_string());
+                l.text("version", record::ocsf());
+            });
+            l.number("severity_id", if failed { 3 } else { 1 });
+            if let Self::Refused { peer, .. } = self {
+                l.nested("src_endpoint", |l| l.text("ip", &*peer.to_canonical().to_string()));
+            }
+            l.number("status_id", if failed { 2 } else { 1 });
+            l.number("time", now.as_millis());
+            l.number("type_uid", class * 100 + activity);
+            l.nested("unmapped", |l| l.nested("amlgate", |l| self.own(l)));
+        })
+    }
+
+    fn own(&self, l: &mut Line) {
+        match self {
+            Self::Started { configuration, policies } => {
+                l.hex("configuration_digest", configuration);
+                l.text("event", "started");
+                l.text("form", "amlgate-1");
+                l.hex("policy_digest", policies);
+            }
+            Self::Stopped => {
+                l.text("event", "stopped");
+                l.text("form", "amlgate-1");
+            }
+            Self::PoliciesChanged { policies, generation } => {
+                l.text("event", "policies_changed");
+                l.text("form", "amlgate-1");
+                l.number("generation", *generation);
+                l.hex("policy_digest", policies);
+            }
+            Self::ReloadRefused { what, problem, count } => {
+                l.number("count", *count);
+                l.text("event", "reload_refused");
+                l.text("form", "amlgate-1");
+                l.text("problem", &**problem);
+                l.text("what", *what);
+            }
+            Self::Recovered { torn_bytes, unresolved } => {
+                l.text("event", "recovered");
+                l.text("form", "amlgate-1");
+                l.number("torn_bytes", *torn_bytes);
+                l.texts("unresolved", unresolved.iter().take(256).map(String::as_str));
+                l.number("unresolved_count", unresolved.len() as u64);
+            }
+            Self::Refused { reason, count, .. } => {
+                l.number("count", *count);
+                l.text("event", "refused");
+                l.text("form", "amlgate-1");
+                l.text("reason", *reason);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_canonical_json() {
+        let events = [
+            Event::Started { configuration: [1; 32], policies: [2; 32] },
+            Event::Stopped,
+            Event::PoliciesChanged { policies: [2; 32], generation: 7 },
+            Event::ReloadRefused { what: "policies", problem: "a.yaml:1:2: no".into(), count: 3 },
+            Event::Recovered { torn_bytes: 9, unresolved: vec!["d".into()] },
+            Event::Refused { peer: "::1".parse().unwrap(), reason: "no token", count: 4 },
+        ];
+        for event in events {
+            let line = event.render(Timestamp::from_secs(1));
+            let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            assert_eq!(serde_json::to_vec(&value).unwrap(), line, "{event:?}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Signed heads: C2SP tlog-checkpoint in a C2SP signed note, with Ed25519.
+
+use std::fmt;
+
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
+
+use super::merkle::Hash;
+
+/// The algorithm's byte in key ids and verifier keys.
+const ED25519_BYTE: u8 = 1;
+
+/// A tree's size and root, which a signature vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The log's name.
+    pub origin: String,
+    /// How many leaves.
+    pub size: u64,
+    /// Their root.
+    pub root: Hash,
+}
+
+/// Signs heads.
+pub struct Signer {
+    origin: String,
+    key: Ed25519KeyPair,
+}
+
+/// Checks heads: the public half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifierKey {
+    origin: String,
+    public: Vec<u8>,
+}
+
+/// Why a note or key is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// Not an Ed25519 private key in PKCS#8 PEM.
+    #[error("the signing key is not an Ed25519 key in PKCS#8 PEM: `amlgate certs init` makes one")]
+    SigningKey,
+    /// Not a verifier key.
+    #[error("`{0}` is not a verifier key: it looks like NAME+HASH+KEY")]
+    VerifierKey(String),
+    /// Not a checkpoint.
+    #[error("the head is not a checkpoint: {0}")]
+    Malformed(&'static str),
+    /// Of another log.
+    #[error("the head is of the log `{found}`, not of `{expected}`")]
+    Origin {
+        /// What it says.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// No signature of this key is good.
+    #[error("no signature of `{0}` under the head is good")]
+    Signature(String),
+}
+
+impl Signer {
+    /// From an Ed25519 key in PKCS#8 PEM.
+    ///
+    /// # Errors
+    /// [`NoteError::SigningKey`].
+    pub fn from_pem(origin: &str, pem: &[u8]) -> Result<Self, NoteError> {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| NoteError::SigningKey)?;
+        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der())
+            .map_err(|_| NoteError::SigningKey)?;
+        Ok(Self { origin: origin.to_owned(), key })
+    }
+
+    /// The log's name.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn verifier(&self) -> VerifierKey {
+        VerifierKey { origin: self.origin.clone(), public: self.key.public_key().as_ref().to_vec() }
+    }
+
+    /// The signed note of a tree.
+    #[must_use]
+    pub fn sign(&self, size: u64, root: &Hash) -> String {
+        let text = body(&self.origin, size, root);
+        let mut signature = key_id(&self.origin, self.key.public_key().as_ref()).to_vec();
+        signature.extend_from_slice(self.key.sign(text.as_bytes()).as_ref());
+        format!("{text}\n\u{2014} {} {}\n", self.origin, STANDARD.encode(signature))
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signer({})", self.origin)
+    }
+}
+
+impl VerifierKey {
+    /// From `NAME+HASH+KEY`, as it is printed.
+    ///
+    /// # Errors
+    /// [`NoteError::VerifierKey`].
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
+        let wrong = || NoteError::VerifierKey(text.trim().chars().take(120).collect());
+        let mut parts = text.trim().splitn(3, '+');
+        let (Some(origin), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(wrong());
+        };
+        let bytes = STANDARD.decode(key).map_err(|_| wrong())?;
+        let Some((&ED25519_BYTE, public)) = bytes.split_first() else { return Err(wrong()) };
+        if public.len() != 32 || hex(&key_id(origin, public)) != id {
+            return Err(wrong());
+        }
+        Ok(Self { origin: origin.to_owned(), public: public.to_vec() })
+    }
+
+    /// The log's name.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Reads a signed note and checks it.
+    ///
+    /// # Errors
+    /// [`NoteError`].
+    pub fn open(&self, note: &str) -> Result<Head, NoteError> {
+        let (text, signatures) =
+            note.split_once("\n\n").ok_or(NoteError::Malformed("it has no signature"))?;
+        let text = format!("{text}\n");
+        let head = parse_body(&text)?;
+        if head.origin != self.origin {
+            return Err(NoteError::Origin { found: head.origin, expected: self.origin.clone() });
+        }
+        let id = key_id(&self.origin, &self.public);
+        let good = signatures.lines().any(|line| {
+            let Some((name, signature)) = line.strip_prefix("\u{2014} ").and_then(|l| l.split_once(' '))
+            else {
+                return false;
+            };
+            let Ok(bytes) = STANDARD.decode(signature) else { return false };
+            let Some(signature) = bytes.strip_prefix(&id) else { return false };
+            name == self.origin
+                && UnparsedPublicKey::new(&ED25519, &self.public).verify(text.as_bytes(), signature).is_ok()
+        });
+        if good { Ok(head) } else { Err(NoteError::Signature(self.origin.clone())) }
+    }
+}
+
+impl fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = vec![ED25519_BYTE];
+        bytes.extend_from_slice(&self.public);
+        write!(f, "{}+{}+{}", self.origin, hex(&key_id(&self.origin, &self.public)), STANDARD.encode(bytes))
+    }
+}
+
+fn body(origin: &str, size: u64, root: &Hash) -> String {
+    format!("{origin}\n{size}\n{}\n", STANDARD.encode(root))
+}
+
+fn parse_body(text: &str) -> Result<Head, NoteError> {
+    let mut lines = text.lines();
+    let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
+        return Err(NoteError::Malformed("it has fewer than three lines"));
+    };
+    let size: u64 = size.parse().map_err(|_| NoteError::Malformed("its size is not a number"))?;
+    let root = STANDARD
+        .decode(root)
+        .ok()
+        .and_then(|r| Hash::try_from(r).ok())
+        .ok_or(NoteError::Malformed("its root is not a hash"))?;
+    if body(origin, size, &root) != text {
+        return Err(NoteError::Malformed("it is not in the one form that such a head has"));
+    }
+    Ok(Head { origin: origin.to_owned(), size, root })
+}
+
+fn key_id(origin: &str, public: &[u8]) -> [u8; 4] {
+    let mut bytes = origin.as_bytes().to_vec();
+    bytes.extend_from_slice(&[b'\n', ED25519_BYTE]);
+    bytes.extend_from_slice(public);
+    let mut id = [0; 4];
+    for (to, from) in id.iter_mut().zip(digest(&SHA256, &bytes).as_ref()) {
+        *to = *from;
+    }
+    id
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn signer() -> Signer {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        Signer::from_pem("amlgate-test", key.serialize_pem().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_signed_head_opens_with_its_key_only() {
+        let (ours, other) = (signer(), signer());
+        let note = ours.sign(7, &[9; 32]);
+        let head = ours.verifier().open(&note).unwrap();
+        assert_eq!(head, Head { origin: "amlgate-test".into(), size: 7, root: [9; 32] });
+        assert!(matches!(other.verifier().open(&note), Err(NoteError::Signature(_))));
+    }
+
+    #[test]
+    fn every_changed_byte_of_a_head_is_found() {
+        let ours = signer();
+        let note = ours.sign(123, &[5; 32]);
+        for at in 0..note.len() {
+            let mut bytes = note.clone().into_bytes();
+            bytes[at] ^= 1;
+            let Ok(changed) = String::from_utf8(bytes) else { continue };
+            let opened = ours.verifier().open(&changed);
+            assert!(opened.is_err() || opened == ours.verifier().open(&note), "byte {at}: {changed:?}");
+            if at < note.find("\n\n").unwrap() {
+                assert!(opened.is_err(), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_verifier_key_is_read_as_it_is_printed() {
+        let key = signer().verifier();
+        assert_eq!(VerifierKey::parse(&key.to_string()).unwrap(), key);
+        assert!(VerifierKey::parse(&key.to_string().replace('a', "b")).is_err());
+        assert!(VerifierKey::parse("nonsense").is_err());
+    }
+}

@@ -1,0 +1,357 @@
+//! One event as one line: OCSF API Activity (class 6003), canonical, at most 32 KiB.
+//!
+//! Only typed values come in, and each is either ours or escaped and bounded; no header, no body,
+//! no token, and of the query only the keys and the values that are known to be harmless.
+
+use std::time::Duration;
+
+use super::canonical::Line;
+use crate::{
+    azureml::{Kind, Operation},
+    identity::{Caller, PrincipalKind},
+    policy::{Denial, EntryRef, Judgement, RequestFacts, SecretTreatment},
+    secrets::Mac,
+    time::Timestamp,
+};
+
+/// The largest record, in bytes.
+pub const MAX_RECORD: usize = 32 << 10;
+
+/// The version of the form, in every record.
+const FORM: &str = "amlgate-1";
+/// The version of OCSF whose names are used.
+const OCSF: &str = "1.5.0";
+/// At most so many acts, entries or values of each kind are written.
+const MAX_LISTED: usize = 16;
+/// Query keys whose values tell an auditor something and cannot hold a secret.
+const PLAIN_QUERY: &[&str] = &["api-version", "$top", "$skip", "$orderby", "listviewtype", "jobtype"];
+
+/// How a request came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The answer was passed on to its last byte.
+    Completed,
+    /// The caller hung up.
+    ClientGone,
+    /// The upstream broke off or could not be reached.
+    UpstreamFailed,
+    /// The upstream did not answer in time.
+    TimedOut,
+    /// No token could be had, or the gate stopped before anything was sent.
+    NotSent,
+    /// The gate let go of the request without saying how it ended.
+    Aborted,
+    /// An upgrade was established.
+    Established,
+    /// An upgraded connection ended.
+    Ended,
+    /// The policies no longer allow a stream.
+    Cut,
+}
+
+impl Ending {
+    /// The word in records and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::TimedOut => "timed_out",
+            Self::NotSent => "not_sent",
+            Self::Aborted => "aborted",
+            Self::Established => "established",
+            Self::Ended => "ended",
+            Self::Cut => "cut",
+        }
+    }
+
+    const fn is_success(self) -> bool {
+        matches!(self, Self::Completed | Self::Established | Self::Ended)
+    }
+}
+
+/// Which of a request's records this is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Phase<'a> {
+    /// Before anything is sent.
+    Intent,
+    /// What came of it.
+    Outcome(&'a super::Outcome),
+    /// It was refused.
+    Denial(&'a Denial),
+}
+
+/// What a record is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub phase: Phase<'a>,
+    pub caller: &'a Caller,
+    /// None where the request could not be named.
+    pub operation: Option<&'a Operation>,
+    pub request: &'a RequestFacts,
+    pub judgement: Option<&'a Judgement>,
+    pub policy_digest: Option<&'a [u8; 32]>,
+    /// The credential that Azure sees.
+    pub credential: Option<&'a str>,
+    pub thumbprint: &'a Mac,
+    pub now: Timestamp,
+}
+
+/// Writes the record; if it is too large the lists are left out and that is said.
+pub(super) fn render(parts: &Parts<'_>) -> Vec<u8> {
+    let line = write(parts, MAX_LISTED);
+    if line.len() <= MAX_RECORD { line } else { write(parts, 0) }
+}
+
+fn activity(operation: Option<&Operation>) -> u64 {
+    match operation.map(|o| o.kind) {
+        Some(Kind::Write) => 3,
+        Some(Kind::Read) => 2,
+        Some(Kind::Delete) => 4,
+        Some(Kind::Action) | None => 99,
+    }
+}
+
+fn write(parts: &Parts<'_>, listed: usize) -> Vec<u8> {
+    let Parts { phase, caller, operation, request, judgement, .. } = *parts;
+    let acts = operation.map_or(&[][..], |o| &o.acts);
+    let activity = activity(operation);
+    let denied = matches!(phase, Phase::Denial(_));
+    let outcome = match phase {
+        Phase::Outcome(outcome) => Some(outcome),
+        Phase::Intent | Phase::Denial(_) => None,
+    };
+    let header = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok());
+    Line::new().object(|l| {
+        l.number("action_id", if denied { 2 } else { 1 });
+        l.number("activity_id", activity);
+        l.nested("actor", |l| actor(l, caller, judgement, parts, listed));
+        l.nested("api", |l| {
+            l.text("operation", acts.first().map(|a| a.action.as_str()));
+            l.nested("request", |l| l.text("uid", header("x-ms-client-request-id")));
+            if let Some(code) = outcome.and_then(|o| o.status) {
+                l.nested("response", |l| l.number("code", u64::from(code)));
+            }
+            l.nested("service", |l| l.text("name", &*request.route));
+            l.text("version", request.target.query().get("api-version"));
+        });
+        l.number("category_uid", 6);
+        l.number("class_uid", 6_003);
+        l.number(
+            "disposition_id",
+            match phase {
+                Phase::Denial(_) => 2,
+                Phase::Outcome(o) if o.ending == Ending::Cut => 24,
+                Phase::Intent | Phase::Outcome(_) => 1,
+            },
+        );
+        if let Some(outcome) = outcome {
+            l.number("duration", millis(outcome.took));
+        }
+        l.nested("http_request", |l| http_request(l, request, outcome));
+        if let Some(outcome) = outcome {
+            l.nested("http_response", |l| {
+                l.number("body_length", outcome.received);
+                if let Some(code) = outcome.status {
+                    l.number("code", u64::from(code));
+                }
+            });
+        }
+        l.nested("metadata", |l| {
+            l.text("correlation_uid", outcome.and_then(|o| o.correlation.as_deref()));
+            product(l);
+            l.texts("profiles", ["cloud", "record_integrity", "security_control"]);
+            l.text("uid", &*request.decision.to_string());
+            l.text("version", OCSF);
+        });
+        l.list("resources", acts.iter().take(listed.max(1)), |l, act| {
+            let id = act.resource.as_ref();
+            l.text("name", id.and_then(|r| r.as_str().rsplit('/').next()));
+            l.text("uid", id.map(|r| r.as_str()));
+        });
+        l.number("severity_id", 1);
+        l.nested("src_endpoint", |l| {
+            l.text("ip", &*request.source.ip().to_canonical().to_string());
+            l.number("port", u64::from(request.source.port()));
+        });
+        l.number(
+            "status_id",
+            match phase {
+                Phase::Intent => 0,
+                Phase::Denial(_) => 2,
+                Phase::Outcome(o) => {
+                    if o.ending.is_success() && o.status.is_none_or(|s| s < 400) {
+                        1
+                    } else {
+                        2
+                    }
+                }
+            },
+        );
+        l.number("time", parts.now.as_millis());
+        l.number("type_uid", 600_300 + activity);
+        l.nested("unmapped", |l| l.nested("amlgate", |l| own(l, parts, acts.len(), listed)));
+    })
+}
+
+fn actor(l: &mut Line, caller: &Caller, judgement: Option<&Judgement>, parts: &Parts<'_>, listed: usize) {
+    l.text("app_uid", caller.client.as_deref());
+    let digest = parts.policy_digest.map(|d| short(d));
+    let applied: &[EntryRef] = judgement.map_or(&[], |j| &j.allowed_by);
+    l.list("authorizations", applied.iter().take(listed), |l, entry| {
+        l.text("decision", "allow");
+        l.nested("policy", |l| {
+            l.text("name", &*entry.name);
+            l.text("uid", &*format!("{}:{}", entry.file, entry.line));
+            l.text("version", digest.as_deref());
+        });
+    });
+    l.nested("idp", |l| l.text("name", &*caller.id.issuer));
+    l.nested("session", |l| {
+        l.text("credential_uid", &*short(&parts.thumbprint.tag(&caller.token_digest)));
+        l.number("expiration_time", caller.expires.as_millis());
+    });
+    l.nested("user", |l| {
+        l.text("domain", caller.tenant.as_deref());
+        l.text("name", caller.display.as_deref());
+        l.number(
+            "type_id",
+            match caller.kind {
+                PrincipalKind::Person => 1,
+                PrincipalKind::Machine => 4,
+            },
+        );
+        l.text("uid", &*caller.id.to_string());
+    });
+}
+
+fn http_request(l: &mut Line, request: &RequestFacts, outcome: Option<&super::Outcome>) {
+    let query = request.target.query();
+    let plain = |key: &str| PLAIN_QUERY.iter().any(|p| p.eq_ignore_ascii_case(key));
+    let arguments: Vec<String> = query
+        .pairs()
+        .take(MAX_LISTED)
+        .map(|(key, value)| if plain(key) { format!("{key}={value}") } else { format!("{key}=…") })
+        .collect();
+    l.text("args", (!arguments.is_empty()).then(|| arguments.join("&")).as_deref());
+    if let Some(outcome) = outcome {
+        l.number("body_length", outcome.sent);
+    }
+    l.text("http_method", request.method.as_str());
+    l.nested("url", |l| {
+        l.text("hostname", request.target.host());
+        l.text("path", request.target.path());
+    });
+    l.text("user_agent", request.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()));
+}
+
+fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
+    let Parts { phase, operation, judgement, .. } = *parts;
+    if let Some(operation) = operation.filter(|_| acts > 1) {
+        l.list("acts", operation.acts.iter().take(listed), |l, act| {
+            l.text("action", act.action.as_str());
+            l.text("resource", act.resource.as_ref().map(|r| r.as_str()));
+        });
+        l.number("acts_count", acts as u64);
+    }
+    l.text("credential", parts.credential);
+    l.text("decision", &*parts.request.decision.to_string());
+    if let Phase::Denial(denial) = phase {
+        l.nested("denial", |l| {
+            l.text("cause", &*denial.cause);
+            l.text("code", denial.code.name());
+            if let Some(entry) = &denial.entry {
+                l.nested("entry", |l| entry_ref(l, entry));
+            }
+            l.list("missing", denial.missing.iter().take(listed), |l, (action, scope)| {
+                l.text("action", &**action);
+                l.text("scope", &**scope);
+            });
+        });
+    }
+    l.texts("effects", operation.iter().flat_map(|o| o.effects.iter()).map(|e| e.name()));
+    if let Phase::Outcome(outcome) = phase {
+        l.text("ending", outcome.ending.name());
+    }
+    l.text("form", FORM);
+    l.text("kind", operation.map(|o| kind(o.kind)));
+    l.text("mode", "reverse");
+    l.text("operation", operation.map(|o| &*o.name));
+    l.text(
+        "phase",
+        match phase {
+            Phase::Intent => "intent",
+            Phase::Outcome(_) => "outcome",
+            Phase::Denial(_) => "denial",
+        },
+    );
+    if let Some(digest) = parts.policy_digest {
+        l.hex("policy_digest", digest);
+    }
+    let judgement = judgement.filter(|_| listed > 0);
+    l.list("read", judgement.iter().flat_map(|j| &j.read).take(listed), |l, (name, value)| {
+        l.text("name", &**name);
+        l.text("value", &*value.to_string());
+    });
+    l.list("secrets", judgement.iter().flat_map(|j| &j.secrets), |l, (class, treatment)| {
+        l.text("class", class.name());
+        l.text(
+            "treatment",
+            match treatment {
+                SecretTreatment::Substitute => "substitute",
+                SecretTreatment::Reveal => "reveal",
+            },
+        );
+    });
+    if listed == 0 {
+        l.text("shortened", "the record would exceed 32 KiB");
+    }
+    l.list(
+        "unevaluable",
+        judgement.iter().flat_map(|j| &j.unevaluable).take(listed),
+        |l, (entry, selector, cause)| {
+            l.text("cause", &**cause);
+            l.text("entry", &*entry.name);
+            l.text("selector", *selector);
+        },
+    );
+    l.list("would_deny", judgement.iter().flat_map(|j| &j.would_deny).take(listed), entry_ref);
+}
+
+fn entry_ref(l: &mut Line, entry: &EntryRef) {
+    l.text("file", &*entry.file);
+    l.number("line", u64::from(entry.line));
+    l.text("name", &*entry.name);
+}
+
+/// `metadata.product`: the same in every class.
+pub(super) fn product(l: &mut Line) {
+    l.nested("product", |l| {
+        l.text("name", "amlgate");
+        l.text("vendor_name", "amlgate");
+        l.text("version", env!("CARGO_PKG_VERSION"));
+    });
+}
+
+pub(super) const fn ocsf() -> &'static str {
+    OCSF
+}
+
+const fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Read => "read",
+        Kind::Write => "write",
+        Kind::Delete => "delete",
+        Kind::Action => "action",
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The first 16 bytes in hexadecimal: enough to tell apart, short enough to read.
+fn short(bytes: &[u8; 32]) -> String {
+    bytes.iter().take(16).map(|b| format!("{b:02x}")).collect()
+}

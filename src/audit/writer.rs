@@ -1,0 +1,271 @@
+//! The one thread that writes: it takes what has come, writes it in one go, syncs once, and tells
+//! those who wait. A record waits for at most the sync in progress and its own, never for a timer.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, mpsc},
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use metrics::{counter, gauge, histogram};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{
+    merkle::{self, Range},
+    note::Signer,
+    segment::{self, HEADS, Header},
+    storage::{LogFile, Storage},
+};
+
+/// At most so many records are written with one sync.
+const BATCH: usize = 4_096;
+
+/// Whether records can be made durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// They can.
+    Healthy,
+    /// They cannot: writes are refused. Tried again with each record and each head.
+    Failing {
+        /// What the disk said.
+        why: String,
+    },
+}
+
+/// A record on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub line: Vec<u8>,
+    /// The place in the queue, given back when the record is durable.
+    pub slot: Option<OwnedSemaphorePermit>,
+    /// Who waits for it to be durable; if nobody does it is kept and tried again.
+    pub durable: Option<oneshot::Sender<bool>>,
+}
+
+pub(super) enum Message {
+    Append(Entry),
+    /// Sign the head, if there is anything new.
+    Head,
+    /// Sign the head and end.
+    Stop(oneshot::Sender<bool>),
+}
+
+/// A segment that is being written.
+struct Open<F> {
+    file: F,
+    name: String,
+    /// Bytes that are durable.
+    good: u64,
+}
+
+pub(super) struct Writer<S: Storage> {
+    pub storage: S,
+    pub signer: Signer,
+    pub range: Range,
+    /// The size of the newest signed head, and the bytes of the file of heads.
+    pub signed: u64,
+    pub heads_good: u64,
+    pub segment_bytes: u64,
+    pub condition: Arc<ArcSwap<Condition>>,
+    state: State<S::File>,
+    /// Records that nobody waits for and that a failing disk did not take yet.
+    carried: VecDeque<Entry>,
+}
+
+enum State<F> {
+    /// The next record begins a segment.
+    None,
+    /// Appending.
+    Open(Open<F>),
+    /// A write or sync failed: what lies behind the good bytes must go first.
+    Broken { name: String, good: u64 },
+}
+
+impl<S: Storage> Writer<S> {
+    pub fn new(
+        storage: S,
+        signer: Signer,
+        recovered: &super::Recovery,
+        segment_bytes: u64,
+        condition: Arc<ArcSwap<Condition>>,
+    ) -> Self {
+        Self {
+            storage,
+            signer,
+            range: recovered.range.clone(),
+            signed: recovered.signed,
+            heads_good: recovered.heads_bytes,
+            segment_bytes,
+            condition,
+            state: State::None,
+            carried: VecDeque::new(),
+        }
+    }
+
+    /// Runs until told to stop, or until nobody is left who could send anything.
+    pub fn run(mut self, messages: &mpsc::Receiver<Message>) {
+        let mut stop = None;
+        while let Ok(first) = messages.recv() {
+            let mut batch = Vec::new();
+            let mut head = false;
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Append(entry) => batch.push(entry),
+                    Message::Head => head = true,
+                    Message::Stop(done) => {
+                        head = true;
+                        stop = Some(done);
+                    }
+                }
+                next = if batch.len() < BATCH && stop.is_none() { messages.try_recv().ok() } else { None };
+            }
+            self.commit(batch);
+            if head {
+                self.sign();
+            }
+            if let Some(done) = stop.take() {
+                let clean = self.carried.is_empty() && self.signed == self.range.size();
+                drop(done.send(clean));
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Entry>) {
+        let entries: Vec<Entry> = self.carried.drain(..).chain(batch).collect();
+        if entries.is_empty() && !matches!(self.state, State::Broken { .. }) {
+            return;
+        }
+        let start = Instant::now();
+        match self.write(&entries) {
+            Ok(()) => {
+                histogram!("amlgate_journal_sync_seconds").record(start.elapsed().as_secs_f64());
+                histogram!("amlgate_journal_batch_records").record(entries.len() as f64);
+                counter!("amlgate_journal_records_total").increment(entries.len() as u64);
+                self.now(Condition::Healthy);
+                for entry in entries {
+                    self.range.push(merkle::leaf(&entry.line));
+                    drop(entry.slot);
+                    if let Some(durable) = entry.durable {
+                        drop(durable.send(true));
+                    }
+                }
+                self.rotate();
+            }
+            Err(error) => {
+                counter!("amlgate_journal_failures_total").increment(1);
+                self.now(Condition::Failing { why: error.to_string() });
+                for mut entry in entries {
+                    match entry.durable.take() {
+                        Some(durable) => drop(durable.send(false)),
+                        None => self.carried.push_back(entry),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes and syncs all of them, or none counts.
+    fn write(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let mut open = self.open()?;
+        let mut bytes = Vec::with_capacity(entries.iter().map(|e| e.line.len() + 1).sum());
+        for entry in entries {
+            bytes.extend_from_slice(&entry.line);
+            bytes.push(b'\n');
+        }
+        match open.file.write(&bytes).and_then(|()| open.file.sync()) {
+            Ok(()) => {
+                open.good += bytes.len() as u64;
+                self.state = State::Open(open);
+                Ok(())
+            }
+            Err(error) => {
+                // After a failed sync nothing is known of the file: it is not written to again.
+                self.state = State::Broken { name: open.name, good: open.good };
+                Err(error)
+            }
+        }
+    }
+
+    /// The segment to append to; begins one if need be, after what failed was cut off.
+    fn open(&mut self) -> io::Result<Open<S::File>> {
+        let name = segment::name(self.range.size());
+        match std::mem::replace(&mut self.state, State::None) {
+            State::Open(open) => return Ok(open),
+            State::Broken { name: broken, good } => {
+                // A segment without a leaf has the name of the one that is to begin: it starts anew.
+                let keep = if broken == name { 0 } else { good };
+                if let Err(error) = self.storage.truncate(&broken, keep) {
+                    self.state = State::Broken { name: broken, good };
+                    return Err(error);
+                }
+                if broken == name {
+                    let file = self.storage.append(&name)?;
+                    return self.begin(file, name);
+                }
+            }
+            State::None => {}
+        }
+        let file = self.storage.create(&name)?;
+        self.begin(file, name)
+    }
+
+    fn begin(&mut self, mut file: S::File, name: String) -> io::Result<Open<S::File>> {
+        let header = Header::after(self.signer.origin(), &self.range).line();
+        match file.write(&header).and_then(|()| file.sync()) {
+            Ok(()) => Ok(Open { file, name, good: header.len() as u64 }),
+            Err(error) => {
+                self.state = State::Broken { name, good: 0 };
+                Err(error)
+            }
+        }
+    }
+
+    fn rotate(&mut self) {
+        if matches!(&self.state, State::Open(open) if open.good >= self.segment_bytes) {
+            self.sign();
+            self.state = State::None;
+        }
+    }
+
+    fn sign(&mut self) {
+        if self.signed == self.range.size() {
+            return;
+        }
+        let note = format!("{}\n", self.signer.sign(self.range.size(), &self.range.root()));
+        let written = self.storage.append(HEADS).and_then(|mut file| {
+            file.write(note.as_bytes())?;
+            file.sync()
+        });
+        match written {
+            Ok(()) => {
+                self.signed = self.range.size();
+                self.heads_good += note.len() as u64;
+                gauge!("amlgate_journal_signed_size").set(self.signed as f64);
+            }
+            Err(error) => {
+                counter!("amlgate_journal_failures_total").increment(1);
+                self.now(Condition::Failing { why: format!("the head could not be signed: {error}") });
+                // Half a head would hide the next: cut it off, or try again with the next head.
+                drop(self.storage.truncate(HEADS, self.heads_good));
+            }
+        }
+    }
+
+    fn now(&self, condition: Condition) {
+        if **self.condition.load() == condition {
+            return;
+        }
+        gauge!("amlgate_journal_healthy").set(if condition == Condition::Healthy { 1.0 } else { 0.0 });
+        match &condition {
+            Condition::Healthy => tracing::info!("the journal is healthy"),
+            Condition::Failing { why } => {
+                tracing::error!(%why, "records cannot be made durable: writes are refused until they can");
+            }
+        }
+        self.condition.store(Arc::new(condition));
+    }
+}
