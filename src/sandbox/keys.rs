@@ -1,5 +1,6 @@
 //! RSA signing keys and key rings with rotation.
 
+use crate::sandbox::members::Members as _;
 use std::sync::{Arc, RwLock};
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
@@ -46,7 +47,7 @@ impl SigningKey {
         let kid = jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256)?;
         let decoding = DecodingKey::from_jwk(&jwk)?;
         let members = serde_json::to_value(&jwk).unwrap_or_default();
-        let jwk = json!({"kty": "RSA", "use": "sig", "kid": kid, "n": members["n"], "e": members["e"]});
+        let jwk = json!({"kty": "RSA", "use": "sig", "kid": kid, "n": members.member("n"), "e": members.member("e")});
         Ok(Self { kid, pem: pem.to_owned(), encoding, decoding, jwk })
     }
 

@@ -15,6 +15,7 @@ pub mod home;
 pub mod issuer;
 mod jwt;
 mod keys;
+mod members;
 mod observe;
 mod people;
 mod serve;

@@ -3,6 +3,7 @@
 mod assertion;
 mod tokens;
 
+use crate::sandbox::members::Members as _;
 use axum::{
     Json,
     response::{IntoResponse as _, Response},
@@ -66,8 +67,8 @@ impl Denied {
             "error_uri": format!("https://login.microsoftonline.com/error?code={}", self.code),
         });
         if let Some(claims) = self.claims {
-            body["claims"] = json!(claims);
-            body["suberror"] = json!("basic_action");
+            *body.member_mut("claims") = json!(claims);
+            *body.member_mut("suberror") = json!("basic_action");
         }
         (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
     }
@@ -151,8 +152,8 @@ fn keys(shared: &Shared) -> Response {
         .public()
         .into_iter()
         .map(|mut key| {
-            key["x5t"] = key["kid"].clone();
-            key["issuer"] = json!("https://login.microsoftonline.com/{tenantid}/v2.0");
+            *key.member_mut("x5t") = key.member("kid").clone();
+            *key.member_mut("issuer") = json!("https://login.microsoftonline.com/{tenantid}/v2.0");
             key
         })
         .collect();
@@ -329,7 +330,7 @@ fn issue(shared: &Shared, claims: Map<String, Value>) -> Result<Response, Denied
         "access_token": token,
     });
     if life >= 7_200 {
-        body["refresh_in"] = json!(life / 2);
+        *body.member_mut("refresh_in") = json!(life / 2);
     }
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }

@@ -1,5 +1,6 @@
 //! Microsoft Graph: the groups of a person or service principal, for tokens that do not hold them.
 
+use crate::sandbox::members::Members as _;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
@@ -30,7 +31,8 @@ fn route(shared: &Shared, call: &Call) -> Reply {
     let ["v1.0", "users" | "servicePrincipals", id, "getMemberObjects"] = segments.as_slice() else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "Request_ResourceNotFound", "Resource not found."));
     };
-    call.json()?["securityEnabledOnly"]
+    call.json()?
+        .member("securityEnabledOnly")
         .as_bool()
         .ok_or_else(|| Refusal::bad_request("securityEnabledOnly is required."))?;
     let person = PEOPLE.iter().find(|p| p.object_id.eq_ignore_ascii_case(id)).ok_or_else(|| {

@@ -5,6 +5,7 @@
 mod stream;
 mod websocket;
 
+use crate::sandbox::members::Members as _;
 use axum::{
     body::Body,
     extract::Request,
@@ -75,11 +76,11 @@ fn admit(shared: &Shared, call: &Call, endpoint: &str) -> Result<String, Refusal
     let (mode, keys, traffic) = shared
         .with(|world| {
             world.get(&id).map(|e| {
-                let properties = &e.body["properties"];
+                let properties = e.body.member("properties");
                 (
-                    properties["authMode"].as_str().unwrap_or_default().to_owned(),
+                    properties.member("authMode").as_str().unwrap_or_default().to_owned(),
                     e.secret.clone(),
-                    properties["traffic"].clone(),
+                    properties.member("traffic").clone(),
                 )
             })
         })
@@ -91,7 +92,7 @@ fn admit(shared: &Shared, call: &Call, endpoint: &str) -> Result<String, Refusal
         |text: &str| Refusal::unauthorized("Unauthorized", text, &call.urls().login(), "invalid_token");
     match mode.as_str() {
         "Key" => {
-            let is = |name: &str| keys[name].as_str().is_some_and(|k| k == bearer);
+            let is = |name: &str| keys.member(name).as_str().is_some_and(|k| k == bearer);
             if bearer.is_empty() || !(is("primaryKey") || is("secondaryKey")) {
                 return Err(unauthorized("The key is missing or wrong."));
             }
@@ -144,7 +145,8 @@ async fn whole(headers: &HeaderMap, body: Body) -> Result<Value, Refusal> {
 
 /// The churn model: a logistic of the row's mean. Small, but its answer depends on its input.
 fn score(input: &Value, deployment: &str) -> Response {
-    let rows = input["input_data"]["data"].as_array().or_else(|| input["data"].as_array());
+    let rows =
+        input.member("input_data").member("data").as_array().or_else(|| input.member("data").as_array());
     let Some(rows) = rows else {
         return Refusal::bad_request("expected {\"input_data\": {\"data\": [[...], ...]}}").arm();
     };
@@ -164,13 +166,15 @@ fn score(input: &Value, deployment: &str) -> Response {
 }
 
 fn chat(shared: &std::sync::Arc<Shared>, input: &Value) -> Response {
-    let asked = input["messages"].as_array().and_then(|m| m.last()).and_then(|m| m["content"].as_str());
+    let asked =
+        input.member("messages").as_array().and_then(|m| m.last()).and_then(|m| m.member("content").as_str());
     let Some(asked) = asked else { return Refusal::bad_request("messages is required").arm() };
     let words: Vec<String> =
         format!("You said: {asked}").split_whitespace().map(|w| format!("{w} ")).collect();
-    let limit = input["max_tokens"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(words.len());
+    let limit =
+        input.member("max_tokens").as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(words.len());
     let id = format!("chatcmpl-{}", uuid::Uuid::new_v4().simple());
-    if input["stream"].as_bool() != Some(true) {
+    if input.member("stream").as_bool() != Some(true) {
         let text: String = words.iter().take(limit).map(String::as_str).collect();
         return ok(json!({
             "id": id, "object": "chat.completion", "model": "churn-chat",

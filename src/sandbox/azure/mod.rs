@@ -193,7 +193,7 @@ impl SimulatedAzure {
             trusted: RwLock::default(),
             step_ups: RwLock::default(),
             sas: storage::Sas::new(),
-            live: Live::new(),
+            live: Live::default(),
             operation_polls: settings.operation_polls,
             retry_after: settings.retry_after,
             page_size: settings.page_size.max(1),

@@ -2,6 +2,7 @@
 //!
 //! The status URLs are signed and compared byte for byte when they come back, because Azure's are.
 
+use crate::sandbox::members::Members as _;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -174,14 +175,14 @@ fn finish(world: &mut World, id: &str) {
     match (operation.effect.clone(), failure) {
         (Effect::Provision { id, properties }, None) => {
             if let Some(resource) = world.get_mut(&id) {
-                let target = &mut resource.body["properties"];
+                let target = resource.body.member_mut("properties");
                 merge(target, &properties);
-                target["provisioningState"] = json!("Succeeded");
+                *target.member_mut("provisioningState") = json!("Succeeded");
             }
         }
         (Effect::Provision { id, .. }, Some(_)) => {
             if let Some(resource) = world.get_mut(&id) {
-                resource.body["properties"]["provisioningState"] = json!("Failed");
+                *resource.body.member_mut("properties").member_mut("provisioningState") = json!("Failed");
             }
         }
         (Effect::Remove { id }, None) => {
@@ -253,19 +254,19 @@ fn status(shared: &Shared, call: &Call, id: &str, operation: &Operation) -> Resp
     });
     match &operation.progress {
         Progress::Running => {
-            body["status"] = json!("InProgress");
-            body["percentComplete"] = json!(50.0);
+            *body.member_mut("status") = json!("InProgress");
+            *body.member_mut("percentComplete") = json!(50.0);
             // Without it here too, the official SDK waits its own thirty seconds.
             let again = [("retry-after", shared.retry_after.as_secs().to_string())];
             return answer(StatusCode::OK, &again, Some(body));
         }
         Progress::Succeeded => {
-            body["status"] = json!("Succeeded");
-            body["percentComplete"] = json!(100.0);
+            *body.member_mut("status") = json!("Succeeded");
+            *body.member_mut("percentComplete") = json!(100.0);
         }
         Progress::Failed { code, message } => {
-            body["status"] = json!("Failed");
-            body["error"] = json!({"code": code, "message": message});
+            *body.member_mut("status") = json!("Failed");
+            *body.member_mut("error") = json!({"code": code, "message": message});
         }
     }
     ok(body)

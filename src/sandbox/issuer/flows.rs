@@ -1,5 +1,6 @@
 //! The issuer's endpoints (OIDC Core, RFC 6749, RFC 7636, RFC 8628).
 
+use crate::sandbox::members::Members as _;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -91,10 +92,10 @@ impl Flows {
                 "exp": now.saturating_add(lifetime), "nonce": login.nonce, "name": login.person.display,
                 "email": login.person.email(), "groups": login.person.groups, "auth_time": now,
             });
-            answer["id_token"] = self.mint.sign(&id).map(Value::String).unwrap_or_default();
+            *answer.member_mut("id_token") = self.mint.sign(&id).map(Value::String).unwrap_or_default();
             if refreshable {
                 let token = secret();
-                answer["refresh_token"] = json!(token);
+                *answer.member_mut("refresh_token") = json!(token);
                 // Rotated on each use, as RFC 9700 asks of public clients.
                 self.pending().refresh.insert(token, login);
             }
@@ -131,7 +132,7 @@ pub async fn keys(State(flows): State<Arc<Flows>>) -> Json<Value> {
         .public()
         .into_iter()
         .map(|mut key| {
-            key["alg"] = json!("RS256");
+            *key.member_mut("alg") = json!("RS256");
             key
         })
         .collect();

@@ -1,5 +1,6 @@
 //! Tokens of the development issuer, minted without asking anybody; and forged ones.
 
+use crate::sandbox::members::Members as _;
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -133,8 +134,8 @@ impl Mint {
             }
             Forgery::Altered => {
                 let mut claims = claims;
-                claims["sub"] = json!("user-pat");
-                claims["groups"] = json!(["platform"]);
+                *claims.member_mut("sub") = json!("user-pat");
+                *claims.member_mut("groups") = json!(["platform"]);
                 format!("{head}.{}.{signature}", encoded(&claims))
             }
             Forgery::Unsigned => {

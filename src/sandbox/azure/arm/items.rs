@@ -1,5 +1,6 @@
 //! Reading, writing, listing and deleting resources of any type.
 
+use crate::sandbox::members::Members as _;
 use axum::response::Response;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -25,14 +26,14 @@ use crate::{
 pub fn shown(resource: &Resource, call: &Call) -> Value {
     let canonical = Kind::find(&resource.kind).map_or(resource.kind.as_str(), |k| k.canonical);
     let mut shown = World::show(resource, canonical);
-    shown["etag"] = json!(format!("W/\"{:08x}\"", resource.version));
+    *shown.member_mut("etag") = json!(format!("W/\"{:08x}\"", resource.version));
     let urls = call.urls();
-    let properties = &mut shown["properties"];
+    let properties = shown.member_mut("properties");
     match resource.kind.as_str() {
         "workspaces" => {
             let data_plane = urls.data_plane();
-            properties["discoveryUrl"] = json!(format!("{data_plane}/discovery"));
-            properties["mlFlowTrackingUri"] = json!(format!(
+            *properties.member_mut("discoveryUrl") = json!(format!("{data_plane}/discovery"));
+            *properties.member_mut("mlFlowTrackingUri") = json!(format!(
                 "azureml://{}/mlflow/v1.0{}",
                 data_plane.trim_start_matches("https://"),
                 resource.id
@@ -44,7 +45,7 @@ pub fn shown(resource: &Resource, call: &Call) -> Value {
                 urls.data_plane().trim_start_matches("https://"),
                 resource.parent()
             );
-            properties["services"] = json!({
+            *properties.member_mut("services") = json!({
                 "Tracking": {"jobServiceType": "Tracking", "status": null, "endpoint": tracking},
                 "Studio": {
                     "jobServiceType": "Studio", "status": null,
@@ -54,8 +55,8 @@ pub fn shown(resource: &Resource, call: &Call) -> Value {
         }
         "workspaces/onlineendpoints" => {
             let base = urls.inference(resource.name());
-            properties["scoringUri"] = json!(format!("{base}/score"));
-            properties["swaggerUri"] = json!(format!("{base}/swagger.json"));
+            *properties.member_mut("scoringUri") = json!(format!("{base}/score"));
+            *properties.member_mut("swaggerUri") = json!(format!("{base}/swagger.json"));
         }
         _ => {}
     }
@@ -89,7 +90,7 @@ pub fn list(shared: &Shared, world: &World, call: &Call, kind: &Kind, parent: &s
     };
     let view = call.query("listViewType").unwrap_or("ActiveOnly");
     found.retain(|r| {
-        let archived = r.body["properties"]["isArchived"].as_bool().unwrap_or(false);
+        let archived = r.body.member("properties").member("isArchived").as_bool().unwrap_or(false);
         match view {
             "All" => true,
             "ArchivedOnly" => archived,
@@ -98,14 +99,20 @@ pub fn list(shared: &Shared, world: &World, call: &Call, kind: &Kind, parent: &s
     });
     if let Some(wanted) = call.query("jobType") {
         found.retain(|r| {
-            r.body["properties"]["jobType"].as_str().is_some_and(|v| v.eq_ignore_ascii_case(wanted))
+            r.body
+                .member("properties")
+                .member("jobType")
+                .as_str()
+                .is_some_and(|v| v.eq_ignore_ascii_case(wanted))
         });
     }
     if let Some(wanted) = call.query("hash") {
-        found.retain(|r| r.body["properties"]["properties"]["hash_sha256"].as_str() == Some(wanted));
+        found.retain(|r| {
+            r.body.member("properties").member("properties").member("hash_sha256").as_str() == Some(wanted)
+        });
     }
     if let Some(tag) = call.query("tag") {
-        found.retain(|r| r.body["properties"]["tags"].get(tag).is_some());
+        found.retain(|r| r.body.member("properties").member("tags").get(tag).is_some());
     }
     // Newest first, as the studio shows it.
     if kind.path == "workspaces/jobs"
@@ -132,7 +139,7 @@ pub fn list(shared: &Shared, world: &World, call: &Call, kind: &Kind, parent: &s
     let next = skip + shared.page_size;
     let mut body = json!({ "value": page });
     if next < found.len() {
-        body["nextLink"] = json!(next_link(call, next));
+        *body.member_mut("nextLink") = json!(next_link(call, next));
     }
     Ok(ok(body))
 }
@@ -153,8 +160,9 @@ fn next_link(call: &Call, skip: usize) -> String {
 fn with_latest(world: &World, resource: &Resource, mut shown: Value) -> Value {
     let versions = world.children(&resource.id, &format!("{}/versions", resource.kind));
     if Kind::find(&format!("{}/versions", resource.kind)).is_some() {
-        shown["properties"]["latestVersion"] = json!(versions.last().map(|v| v.name().to_owned()));
-        shown["properties"]["nextVersion"] = json!(next_version(world, &resource.id));
+        *shown.member_mut("properties").member_mut("latestVersion") =
+            json!(versions.last().map(|v| v.name().to_owned()));
+        *shown.member_mut("properties").member_mut("nextVersion") = json!(next_version(world, &resource.id));
     }
     shown
 }
@@ -242,7 +250,8 @@ pub fn put(shared: &Shared, world: &mut World, call: &Call, caller: &Caller, kin
             Ok(answer(status, &[], Some(shown(&resource, call))))
         }
         Flow::Long(family) => {
-            body["properties"]["provisioningState"] = json!(if created { "Creating" } else { "Updating" });
+            *body.member_mut("properties").member_mut("provisioningState") =
+                json!(if created { "Creating" } else { "Updating" });
             let resource = world.put(id, kind.path, body, &caller.object_id, now);
             resource.secret = secret;
             let resource = resource.clone();
@@ -276,7 +285,7 @@ fn complete(kind: &Kind, body: &mut Value) {
         _ => json!({}),
     };
     for (name, value) in defaults.as_object().into_iter().flatten() {
-        let member = &mut body["properties"][name.as_str()];
+        let member = body.member_mut("properties").member_mut(name.as_str());
         if member.is_null() {
             *member = value.clone();
         }
@@ -307,8 +316,8 @@ fn precondition(call: &Call, existing: Option<&Resource>) -> Result<(), Refusal>
 /// Versions of assets are written once; tags, description and archiving may change.
 fn unchanged(existing: &Resource, body: &Value) -> Result<(), Refusal> {
     for fixed in ["modelUri", "codeUri", "dataUri", "image", "condaFile", "componentSpec"] {
-        let new = &body["properties"][fixed];
-        if !new.is_null() && new != &existing.body["properties"][fixed] {
+        let new = body.member("properties").member(fixed);
+        if !new.is_null() && new != existing.body.member("properties").member(fixed) {
             return Err(Refusal::new(
                 StatusCode::CONFLICT,
                 "Conflict",
@@ -325,12 +334,15 @@ fn unchanged(existing: &Resource, body: &Value) -> Result<(), Refusal> {
 /// Takes what no `GET` shows out of a body, or makes it.
 fn split_secret(kind: &Kind, body: &mut Value, existing: Option<&Resource>) -> Value {
     match kind.path {
-        "workspaces/datastores" => body["properties"]["credentials"]
+        "workspaces/datastores" => body
+            .member_mut("properties")
+            .member_mut("credentials")
             .as_object_mut()
             .and_then(|c| c.remove("secrets"))
             .or_else(|| existing.map(|e| e.secret.clone()))
             .unwrap_or_default(),
-        "workspaces/connections" => body["properties"]
+        "workspaces/connections" => body
+            .member_mut("properties")
             .as_object_mut()
             .and_then(|p| p.remove("credentials"))
             .or_else(|| existing.map(|e| e.secret.clone()))
@@ -352,15 +364,15 @@ pub fn new_keys() -> Value {
 
 /// What the service fills in once a resource is provisioned.
 fn provisioned(kind: &Kind, resource: &Resource) -> Value {
-    let properties = &resource.body["properties"];
-    match (kind.path, properties["computeType"].as_str()) {
+    let properties = resource.body.member("properties");
+    match (kind.path, properties.member("computeType").as_str()) {
         ("workspaces/computes", Some("AmlCompute")) => json!({
             "computeLocation": names::REGION,
             "isAttachedCompute": false,
             "properties": {
                 "allocationState": "Steady",
-                "currentNodeCount": properties["properties"]["scaleSettings"]["minNodeCount"].as_u64().unwrap_or(0),
-                "targetNodeCount": properties["properties"]["scaleSettings"]["minNodeCount"].as_u64().unwrap_or(0),
+                "currentNodeCount": properties.member("properties").member("scaleSettings").member("minNodeCount").as_u64().unwrap_or(0),
+                "targetNodeCount": properties.member("properties").member("scaleSettings").member("minNodeCount").as_u64().unwrap_or(0),
             },
         }),
         ("workspaces/computes", Some("ComputeInstance")) => {
@@ -387,7 +399,7 @@ pub fn patch(
     let resource = world.get_mut(id).ok_or_else(|| Refusal::not_found(id))?;
     for (name, value) in change.as_object().into_iter().flatten() {
         if matches!(name.as_str(), "tags" | "properties" | "identity" | "sku") {
-            let target = &mut resource.body[name.as_str()];
+            let target = resource.body.member_mut(name.as_str());
             if target.is_object() {
                 operations::merge(target, value);
             } else {
@@ -400,7 +412,7 @@ pub fn patch(
     match kind.write {
         Flow::Direct => Ok(ok(shown(&resource.clone(), call))),
         Flow::Long(family) => {
-            resource.body["properties"]["provisioningState"] = json!("Updating");
+            *resource.body.member_mut("properties").member_mut("provisioningState") = json!("Updating");
             let resource = resource.clone();
             let effect = Effect::Provision { id: id.to_owned(), properties: json!({}) };
             let started = operations::start(shared, world, family, caller, jobs::version(call), effect);
@@ -430,7 +442,7 @@ pub fn delete(
             Ok(answer(StatusCode::OK, &[], None))
         }
         Flow::Long(family) => {
-            let state = &mut resource.body["properties"]["provisioningState"];
+            let state = resource.body.member_mut("properties").member_mut("provisioningState");
             if state.as_str() == Some("Deleting") {
                 return Err(Refusal::new(
                     StatusCode::CONFLICT,

@@ -1,5 +1,6 @@
 //! The life of a job: it starts, runs and ends as it is polled or as time goes by.
 
+use crate::sandbox::members::Members as _;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -28,7 +29,7 @@ fn is_over(status: &str) -> bool {
 /// Moves a job on: by one step for this poll, or as far as the clock says.
 pub fn advance(world: &mut World, id: &str, now: Timestamp) {
     let Some(job) = world.get_mut(id) else { return };
-    let status = job.body["properties"]["status"].as_str().unwrap_or_default().to_owned();
+    let status = job.body.member("properties").member("status").as_str().unwrap_or_default().to_owned();
     if is_over(&status) || status == "CancelRequested" {
         return;
     }
@@ -36,14 +37,15 @@ pub fn advance(world: &mut World, id: &str, now: Timestamp) {
     let elapsed = now.since(job.created).as_secs() / STEP.as_secs();
     let step = u64::from(job.polls).max(elapsed);
     // A command that cannot succeed does not.
-    let fails = job.body["properties"]["command"].as_str().is_some_and(|c| c.trim() == "exit 1");
+    let fails =
+        job.body.member("properties").member("command").as_str().is_some_and(|c| c.trim() == "exit 1");
     let next = match (step, fails) {
         (0, _) => "Starting",
         (1 | 2, _) => "Running",
         (_, true) => "Failed",
         (_, false) => "Completed",
     };
-    job.body["properties"]["status"] = json!(next);
+    *job.body.member_mut("properties").member_mut("status") = json!(next);
     if next == "Completed" {
         let job = job.clone();
         register_outputs(world, &job, now);
@@ -52,16 +54,18 @@ pub fn advance(world: &mut World, id: &str, now: Timestamp) {
 
 /// A finished job registers the outputs that name a model: one of the doors to a registered model.
 fn register_outputs(world: &mut World, job: &Resource, now: Timestamp) {
-    let Some(outputs) = job.body["properties"]["outputs"].as_object() else { return };
+    let Some(outputs) = job.body.member("properties").member("outputs").as_object() else { return };
     let workspace = job.parent().to_owned();
     for (output, spec) in outputs {
-        let (Some(name), Some(kind)) = (spec["assetName"].as_str(), spec["jobOutputType"].as_str()) else {
+        let (Some(name), Some(kind)) =
+            (spec.member("assetName").as_str(), spec.member("jobOutputType").as_str())
+        else {
             continue;
         };
         if !kind.to_ascii_lowercase().ends_with("_model") {
             continue;
         }
-        let version = spec["assetVersion"].as_str().map_or_else(
+        let version = spec.member("assetVersion").as_str().map_or_else(
             || super::items::next_version(world, &format!("{workspace}/models/{name}")),
             ToOwned::to_owned,
         );
@@ -91,20 +95,20 @@ fn register_outputs(world: &mut World, job: &Resource, now: Timestamp) {
 /// 400 if it changes what cannot be changed in a job that exists.
 pub fn accept(existing: Option<&Resource>, mut body: Value) -> Result<Value, Refusal> {
     let Some(existing) = existing else {
-        let properties = &mut body["properties"];
-        properties["status"] = json!("Starting");
-        if properties["experimentName"].is_null() {
-            properties["experimentName"] = json!("Default");
+        let properties = body.member_mut("properties");
+        *properties.member_mut("status") = json!("Starting");
+        if properties.member("experimentName").is_null() {
+            *properties.member_mut("experimentName") = json!("Default");
         }
-        if properties["isArchived"].is_null() {
-            properties["isArchived"] = json!(false);
+        if properties.member("isArchived").is_null() {
+            *properties.member_mut("isArchived") = json!(false);
         }
         return Ok(body);
     };
-    let old = &existing.body["properties"];
+    let old = existing.body.member("properties");
     for fixed in ["jobType", "command", "codeId", "environmentId", "computeId", "experimentName"] {
-        let new = &body["properties"][fixed];
-        if !new.is_null() && new != &old[fixed] {
+        let new = body.member("properties").member(fixed);
+        if !new.is_null() && new != old.member(fixed) {
             return Err(Refusal::bad_request(&format!(
                 "A job with this name already exists. If you are trying to submit a new job, use a different name. If you are trying to update an existing job, the existing job's properties.{fixed} cannot be changed."
             )));
@@ -112,16 +116,16 @@ pub fn accept(existing: Option<&Resource>, mut body: Value) -> Result<Value, Ref
     }
     let mut merged = existing.body.clone();
     for open in ["displayName", "description", "tags", "isArchived"] {
-        let new = &body["properties"][open];
+        let new = body.member("properties").member(open);
         if !new.is_null() {
-            merged["properties"][open] = new.clone();
+            *merged.member_mut("properties").member_mut(open) = new.clone();
         }
     }
     // Only new properties: what is written stays.
-    if let Some(new) = body["properties"]["properties"].as_object() {
+    if let Some(new) = body.member("properties").member("properties").as_object() {
         for (name, value) in new {
-            if merged["properties"]["properties"][name].is_null() {
-                merged["properties"]["properties"][name] = value.clone();
+            if merged.member("properties").member("properties").member(name).is_null() {
+                *merged.member_mut("properties").member_mut("properties").member_mut(name) = value.clone();
             }
         }
     }
@@ -134,11 +138,11 @@ pub fn accept(existing: Option<&Resource>, mut body: Value) -> Result<Value, Ref
 /// None of its own.
 pub fn cancel(shared: &Shared, world: &mut World, call: &Call, caller: &Caller, id: &str) -> Reply {
     let job = world.get_mut(id).ok_or_else(|| Refusal::not_found(id))?;
-    let status = job.body["properties"]["status"].as_str().unwrap_or_default();
+    let status = job.body.member("properties").member("status").as_str().unwrap_or_default();
     if is_over(status) {
         return Ok(answer(StatusCode::OK, &[], None));
     }
-    job.body["properties"]["status"] = json!("CancelRequested");
+    *job.body.member_mut("properties").member_mut("status") = json!("CancelRequested");
     let effect = Effect::Provision { id: id.to_owned(), properties: json!({"status": "Canceled"}) };
     let started = operations::start(shared, world, Family::Mfe, caller, version(call), effect);
     Ok::<Response, _>(answer(StatusCode::ACCEPTED, &started.by_location(call), None))

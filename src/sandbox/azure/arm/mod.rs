@@ -9,6 +9,7 @@ mod kinds;
 mod schema;
 mod verbs;
 
+use crate::sandbox::members::Members as _;
 use axum::response::Response;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -343,7 +344,14 @@ fn authorization(shared: &Shared, call: &Call, caller: &Caller, at: usize) -> Re
                 .assignments
                 .iter()
                 .filter(|a| covers(&a.scope, &scope) && principals.contains(&a.principal.as_str()))
-                .map(|a| a.role.to_json(names::SUBSCRIPTION)["properties"]["permissions"][0].clone())
+                .filter_map(|a| {
+                    a.role
+                        .to_json(names::SUBSCRIPTION)
+                        .member("properties")
+                        .member("permissions")
+                        .get(0)
+                        .cloned()
+                })
                 .collect()
         });
         return Ok(ok(json!({ "value": found })));
@@ -388,7 +396,8 @@ fn assignments(shared: &Shared, call: &Call, scope: &str, filter: &str) -> Reply
                 query.append_pair(name, value);
             }
             query.append_pair("$skipToken", &next.to_string());
-            body["nextLink"] = json!(format!("{}{}?{}", call.urls().here(), call.path, query.finish()));
+            *body.member_mut("nextLink") =
+                json!(format!("{}{}?{}", call.urls().here(), call.path, query.finish()));
         }
         Ok(ok(body))
     })

@@ -2,6 +2,7 @@
 //!
 //! Fields that no rule names are taken as they come, as the service does with what it does not know.
 
+use crate::sandbox::members::Members as _;
 use serde_json::Value;
 
 use crate::sandbox::azure::call::Refusal;
@@ -193,7 +194,8 @@ const SCHEDULE: &[Rule] = &[
 /// # Errors
 /// 400 with the member and what is wrong with it.
 pub fn check(kind: &str, body: &Value) -> Result<(), Refusal> {
-    let discriminator = |name: &str| body["properties"][name].as_str().unwrap_or_default().to_owned();
+    let discriminator =
+        |name: &str| body.member("properties").member(name).as_str().unwrap_or_default().to_owned();
     let mut rules: Vec<&[Rule]> = Vec::new();
     match kind {
         "workspaces" => rules.push(WORKSPACE),

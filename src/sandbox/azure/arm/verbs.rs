@@ -1,5 +1,6 @@
 //! What `POST` does to a resource: keys, tokens, uploads, starting and stopping.
 
+use crate::sandbox::members::Members as _;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -44,7 +45,7 @@ pub fn run(
             let sas = shared.sas.container(names::CONTAINER, "racwl", now);
             Ok(ok(json!({
                 "pendingUploadId": uuid::Uuid::new_v4().to_string(),
-                "pendingUploadType": body["pendingUploadType"].as_str().unwrap_or("TemporaryBlobReference"),
+                "pendingUploadType": body.member("pendingUploadType").as_str().unwrap_or("TemporaryBlobReference"),
                 "blobReferenceForConsumption": {
                     "blobUri": blob,
                     "storageAccountArmId": storage::account_id(),
@@ -53,9 +54,9 @@ pub fn run(
             })))
         }
         ("workspaces/datastores", "listsecrets") => {
-            let of_account = world
-                .get(id)
-                .is_some_and(|r| r.body["properties"]["accountName"].as_str() == Some(names::ACCOUNT));
+            let of_account = world.get(id).is_some_and(|r| {
+                r.body.member("properties").member("accountName").as_str() == Some(names::ACCOUNT)
+            });
             Ok(ok(if of_account {
                 let sas = shared.sas.container(names::CONTAINER, "racwdl", now);
                 json!({"secretsType": "Sas", "sasToken": sas})
@@ -66,12 +67,12 @@ pub fn run(
         ("workspaces/connections", "listsecrets") => {
             let resource = world.get(id).ok_or_else(missing)?;
             let mut shown = items::shown(resource, call);
-            shown["properties"]["credentials"] = secret;
+            *shown.member_mut("properties").member_mut("credentials") = secret;
             Ok(ok(shown))
         }
         ("workspaces/onlineendpoints", "listkeys") => {
             let endpoint = world.get(id).ok_or_else(missing)?;
-            if endpoint.body["properties"]["authMode"].as_str() != Some("Key") {
+            if endpoint.body.member("properties").member("authMode").as_str() != Some("Key") {
                 return Err(Refusal::bad_request(
                     "Listing keys is not supported for this authentication mode.",
                 ));
@@ -81,7 +82,7 @@ pub fn run(
         ("workspaces/batchendpoints", "listkeys") => Ok(ok(secret)),
         ("workspaces/onlineendpoints", "token") => {
             let endpoint = world.get(id).ok_or_else(missing)?;
-            if endpoint.body["properties"]["authMode"].as_str() == Some("Key") {
+            if endpoint.body.member("properties").member("authMode").as_str() == Some("Key") {
                 return Err(Refusal::bad_request("Tokens are not supported for this authentication mode."));
             }
             let token = shared
@@ -95,16 +96,17 @@ pub fn run(
             })))
         }
         ("workspaces/onlineendpoints", "regeneratekeys") => {
-            let which = match body["keyType"].as_str() {
+            let which = match body.member("keyType").as_str() {
                 Some("Primary") => "primaryKey",
                 Some("Secondary") => "secondaryKey",
                 Some(_) | None => return Err(Refusal::bad_request("keyType must be Primary or Secondary.")),
             };
-            let fresh = body["keyValue"]
+            let fresh = body
+                .member("keyValue")
                 .as_str()
                 .map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), ToOwned::to_owned);
             let endpoint = world.get_mut(id).ok_or_else(missing)?;
-            endpoint.secret[which] = json!(fresh);
+            *endpoint.secret.member_mut(which) = json!(fresh);
             long(shared, world, call, caller, Family::Mfe, id, json!({}))
         }
         ("workspaces/onlineendpoints/deployments", "getlogs") => {

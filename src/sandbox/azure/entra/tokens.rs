@@ -1,5 +1,6 @@
 //! The claims of Entra's tokens, versions 1 and 2.
 
+use crate::sandbox::members::Members as _;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -77,15 +78,17 @@ fn capabilities(claims: &mut Map<String, Value>, form: &[(String, String)], shar
     let Some(asked) = field(form, "claims").and_then(|c| serde_json::from_str::<Value>(c).ok()) else {
         return;
     };
-    let asked = &asked["access_token"];
-    let able = asked["xms_cc"]["values"]
+    let asked = asked.member("access_token");
+    let able = asked
+        .member("xms_cc")
+        .member("values")
         .as_array()
         .is_some_and(|v| v.iter().filter_map(Value::as_str).any(|v| v.eq_ignore_ascii_case("cp1")));
     if able {
         claims.insert("xms_cc".to_owned(), json!(["CP1"]));
         claims.insert("exp".to_owned(), json!(shared.clock.now().plus(LONG_LIFE).as_secs()));
     }
-    if let Some(demanded) = asked["nbf"]["value"].as_str() {
+    if let Some(demanded) = asked.member("nbf").member("value").as_str() {
         claims.insert("xms_sandbox_challenge".to_owned(), json!(demanded));
     }
 }

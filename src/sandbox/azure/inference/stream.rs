@@ -21,12 +21,14 @@ use crate::{sandbox::azure::Shared, time::Timer};
 #[derive(Debug, Clone)]
 pub struct Live(watch::Sender<usize>);
 
-impl Live {
+impl Default for Live {
     /// None yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self(watch::Sender::new(0))
     }
+}
 
+impl Live {
     /// How many now.
     pub fn count(&self) -> usize {
         *self.0.borrow()

@@ -1,5 +1,6 @@
 //! Artifacts of runs: kept as blobs, handed out by signed URLs.
 
+use crate::sandbox::members::Members as _;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -42,8 +43,8 @@ pub fn route(shared: &Shared, inside: &Inside<'_>) -> Reply {
             inside.demand(shared, "metadata/artifacts/write")?;
             let body = call.json()?;
             let (mut artifacts, mut contents) = (serde_json::Map::new(), serde_json::Map::new());
-            for entry in body["paths"].as_array().into_iter().flatten() {
-                let Some(path) = entry["path"].as_str() else { continue };
+            for entry in body.member("paths").as_array().into_iter().flatten() {
+                let Some(path) = entry.member("path").as_str() else { continue };
                 artifacts.insert(path.to_owned(), described(origin, container, path));
                 contents.insert(path.to_owned(), signed(shared, call, origin, container, path, "rcw"));
             }
@@ -118,7 +119,8 @@ fn signed(
 ) -> Value {
     let sas = shared.sas.container(names::CONTAINER, permissions, shared.clock.now());
     let mut info = described(origin, container, path);
-    info["contentUri"] = json!(format!("{}/{}{path}?{sas}", call.urls().blob(), folder(origin, container)));
+    *info.member_mut("contentUri") =
+        json!(format!("{}/{}{path}?{sas}", call.urls().blob(), folder(origin, container)));
     info
 }
 
@@ -158,7 +160,7 @@ pub fn content_info(shared: &Shared, inside: &Inside<'_>, run: &str) -> Reply {
 /// # Errors
 /// 400 without a run.
 pub fn list(world: &World, inside: &Inside<'_>, fields: &Value) -> Reply {
-    let run = fields["run_id"].as_str().ok_or_else(|| Refusal::bad_request("run_id is required."))?;
+    let run = fields.member("run_id").as_str().ok_or_else(|| Refusal::bad_request("run_id is required."))?;
     let container = format!("dcid.{run}");
     let folder = folder("ExperimentRun", &container);
     let files: Vec<Value> = world

@@ -1,5 +1,6 @@
 //! Run history and metrics: the older API beside MLflow's, over the same runs and over jobs.
 
+use crate::sandbox::members::Members as _;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -60,7 +61,7 @@ pub fn route(shared: &Shared, inside: &Inside<'_>) -> Reply {
         ["rundata"] => {
             inside.demand(shared, "experiments/runs/read")?;
             let body = inside.call.json()?;
-            let id = body["runId"].as_str().unwrap_or_default().to_owned();
+            let id = body.member("runId").as_str().unwrap_or_default().to_owned();
             shared.with(|world| {
                 one_run(world, inside, &id).map(|run| ok(json!({ "runMetadata": run }))).ok_or_else(not_found)
             })
@@ -75,7 +76,7 @@ pub fn route(shared: &Shared, inside: &Inside<'_>) -> Reply {
             shared.with(|world| {
                 let store = world.tracking.entry(inside.workspace.to_ascii_lowercase()).or_default();
                 let run = store.runs.get_mut(*id).ok_or_else(not_found)?;
-                for (key, value) in body["tags"].as_object().into_iter().flatten() {
+                for (key, value) in body.member("tags").as_object().into_iter().flatten() {
                     run.tags.insert(key.clone(), value.as_str().unwrap_or_default().to_owned());
                 }
                 Ok(ok(shown(run)))
@@ -143,11 +144,11 @@ pub fn metrics(shared: &Shared, inside: &Inside<'_>) -> Reply {
         let run = store.runs.get_mut(*id).ok_or_else(not_found)?;
         match *verb {
             "batch" => {
-                for entry in body["values"].as_array().into_iter().flatten() {
-                    let name = entry["name"].as_str().unwrap_or_default();
-                    for value in entry["value"].as_array().into_iter().flatten() {
+                for entry in body.member("values").as_array().into_iter().flatten() {
+                    let name = entry.member("name").as_str().unwrap_or_default();
+                    for value in entry.member("value").as_array().into_iter().flatten() {
                         run.metrics.entry(name.to_owned()).or_default().push(
-                            json!({"key": name, "value": value["data"][name], "timestamp": 0, "step": value["step"]}),
+                            json!({"key": name, "value": value.member("data").member(name), "timestamp": 0, "step": value.member("step")}),
                         );
                     }
                 }
@@ -162,7 +163,7 @@ pub fn metrics(shared: &Shared, inside: &Inside<'_>) -> Reply {
                 Ok(ok(json!({ "value": names })))
             }
             "full" | "sample" => {
-                let name = body["metricName"].as_str().unwrap_or_default();
+                let name = body.member("metricName").as_str().unwrap_or_default();
                 let values = run.metrics.get(name).cloned().unwrap_or_default();
                 Ok(ok(json!({"name": name, "value": values})))
             }
@@ -190,15 +191,15 @@ fn one_run(world: &World, inside: &Inside<'_>, id: &str) -> Option<Value> {
         return Some(shown(run));
     }
     let job = world.get(&format!("{}/jobs/{id}", inside.workspace))?;
-    let properties = &job.body["properties"];
+    let properties = job.body.member("properties");
     Some(json!({
         "runId": id,
-        "experimentName": properties["experimentName"],
-        "displayName": properties["displayName"],
-        "status": properties["status"],
+        "experimentName": properties.member("experimentName"),
+        "displayName": properties.member("displayName"),
+        "status": properties.member("status"),
         "dataContainerId": format!("dcid.{id}"),
-        "tags": properties["tags"],
-        "properties": properties["properties"],
+        "tags": properties.member("tags"),
+        "properties": properties.member("properties"),
         "logFiles": {},
     }))
 }

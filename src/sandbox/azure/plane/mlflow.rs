@@ -1,6 +1,7 @@
 //! MLflow's REST API (2.0) as the workspace serves it: experiments, runs, and models, which are the
 //! same models that Resource Manager shows.
 
+use crate::sandbox::members::Members as _;
 use std::collections::BTreeMap;
 
 use axum::response::Response;
@@ -176,7 +177,8 @@ fn fields(inside: &Inside<'_>) -> Result<Value, Refusal> {
 
 /// A required text field.
 fn text<'a>(fields: &'a Value, name: &str) -> Result<&'a str, Refusal> {
-    fields[name]
+    fields
+        .member(name)
         .as_str()
         .filter(|v| !v.is_empty())
         .ok_or_else(|| Refusal::bad_request(&format!("Missing value for required parameter '{name}'.")))
@@ -190,7 +192,7 @@ fn unpaired(list: &Value) -> BTreeMap<String, String> {
     list.as_array()
         .into_iter()
         .flatten()
-        .filter_map(|t| Some((t["key"].as_str()?.to_owned(), t["value"].as_str()?.to_owned())))
+        .filter_map(|t| Some((t.member("key").as_str()?.to_owned(), t.member("value").as_str()?.to_owned())))
         .collect()
 }
 
@@ -257,7 +259,7 @@ fn experiments(world: &mut World, inside: &Inside<'_>, verb: &str, fields: &Valu
             }
             let id = store.experiment(name, now);
             if let Some(experiment) = store.experiments.get_mut(&id) {
-                experiment.tags = unpaired(&fields["tags"]);
+                experiment.tags = unpaired(fields.member("tags"));
             }
             Ok(ok(json!({"experiment_id": id})))
         }
@@ -282,7 +284,8 @@ fn experiments(world: &mut World, inside: &Inside<'_>, verb: &str, fields: &Valu
                 "restore" => experiment.stage = "active",
                 "update" => text(fields, "new_name")?.clone_into(&mut experiment.name),
                 "set-experiment-tag" => {
-                    let (key, value) = (text(fields, "key")?, fields["value"].as_str().unwrap_or_default());
+                    let (key, value) =
+                        (text(fields, "key")?, fields.member("value").as_str().unwrap_or_default());
                     experiment.tags.insert(key.to_owned(), value.to_owned());
                 }
                 _ => return Ok(ok(json!({"experiment": experiment_json(experiment, inside)}))),
@@ -301,8 +304,8 @@ fn runs(world: &mut World, inside: &Inside<'_>, verb: &str, fields: &Value, now:
                 return Err(no_such("experiment", experiment));
             }
             let id = uuid::Uuid::new_v4().to_string();
-            let mut tags = unpaired(&fields["tags"]);
-            let name = fields["run_name"].as_str().map_or_else(
+            let mut tags = unpaired(fields.member("tags"));
+            let name = fields.member("run_name").as_str().map_or_else(
                 || {
                     tags.get("mlflow.runName")
                         .cloned()
@@ -316,7 +319,7 @@ fn runs(world: &mut World, inside: &Inside<'_>, verb: &str, fields: &Value, now:
                 experiment: experiment.to_owned(),
                 name,
                 status: "RUNNING".to_owned(),
-                started: fields["start_time"].as_u64().unwrap_or(now),
+                started: fields.member("start_time").as_u64().unwrap_or(now),
                 ended: 0,
                 stage: "active",
                 user: inside.caller.object_id.clone(),
@@ -329,8 +332,13 @@ fn runs(world: &mut World, inside: &Inside<'_>, verb: &str, fields: &Value, now:
             Ok(ok(json!({ "run": shown })))
         }
         "search" => {
-            let experiments: Vec<&str> =
-                fields["experiment_ids"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let experiments: Vec<&str> = fields
+                .member("experiment_ids")
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
             let found: Vec<Value> = store
                 .runs
                 .values()
@@ -355,30 +363,30 @@ fn on_run(run: &mut Run, inside: &Inside<'_>, verb: &str, fields: &Value, now: u
             return Ok(ok(json!({ "metrics": history })));
         }
         "update" => {
-            if let Some(status) = fields["status"].as_str() {
+            if let Some(status) = fields.member("status").as_str() {
                 status.clone_into(&mut run.status);
             }
-            if let Some(ended) = fields["end_time"].as_u64() {
+            if let Some(ended) = fields.member("end_time").as_u64() {
                 run.ended = ended;
             }
-            if let Some(name) = fields["run_name"].as_str() {
+            if let Some(name) = fields.member("run_name").as_str() {
                 name.clone_into(&mut run.name);
             }
-            return Ok(ok(json!({"run_info": run_json(run, inside)["info"]})));
+            return Ok(ok(json!({"run_info": run_json(run, inside).member("info")})));
         }
         "log-metric" => metric(run, fields, now)?,
         "log-parameter" => parameter(run, fields)?,
         "log-batch" | "log-batch-async" => {
-            for entry in fields["metrics"].as_array().into_iter().flatten() {
+            for entry in fields.member("metrics").as_array().into_iter().flatten() {
                 metric(run, entry, now)?;
             }
-            for entry in fields["params"].as_array().into_iter().flatten() {
+            for entry in fields.member("params").as_array().into_iter().flatten() {
                 parameter(run, entry)?;
             }
-            run.tags.extend(unpaired(&fields["tags"]));
+            run.tags.extend(unpaired(fields.member("tags")));
         }
         "set-tag" => {
-            let (key, value) = (text(fields, "key")?, fields["value"].as_str().unwrap_or_default());
+            let (key, value) = (text(fields, "key")?, fields.member("value").as_str().unwrap_or_default());
             run.tags.insert(key.to_owned(), value.to_owned());
         }
         "delete-tag" => {
@@ -394,21 +402,21 @@ fn on_run(run: &mut Run, inside: &Inside<'_>, verb: &str, fields: &Value, now: u
 
 fn metric(run: &mut Run, entry: &Value, now: u64) -> Result<(), Refusal> {
     let key = text(entry, "key")?;
-    if !(entry["value"].is_number() || entry["value"].is_string()) {
+    if !(entry.member("value").is_number() || entry.member("value").is_string()) {
         return Err(Refusal::bad_request(&format!("Metric '{key}' has no numeric value.")));
     }
     run.metrics.entry(key.to_owned()).or_default().push(json!({
         "key": key,
-        "value": entry["value"],
-        "timestamp": entry["timestamp"].as_u64().unwrap_or(now),
-        "step": entry["step"].as_i64().unwrap_or_default(),
+        "value": entry.member("value"),
+        "timestamp": entry.member("timestamp").as_u64().unwrap_or(now),
+        "step": entry.member("step").as_i64().unwrap_or_default(),
     }));
     Ok(())
 }
 
 /// Parameters are written once.
 fn parameter(run: &mut Run, entry: &Value) -> Result<(), Refusal> {
-    let (key, value) = (text(entry, "key")?, entry["value"].as_str().unwrap_or_default());
+    let (key, value) = (text(entry, "key")?, entry.member("value").as_str().unwrap_or_default());
     if run.params.get(key).is_some_and(|old| old != value) {
         return Err(Refusal::bad_request(&format!(
             "Parameter '{key}' was already logged with another value."
@@ -432,7 +440,7 @@ fn models(shared: &Shared, world: &mut World, inside: &Inside<'_>, operation: &s
         return Ok(ok(json!({"registered_models": all})));
     }
     if operation == "model-versions/search" {
-        let name = fields["filter"].as_str().and_then(|f| f.split('\'').nth(1)).unwrap_or_default();
+        let name = fields.member("filter").as_str().and_then(|f| f.split('\'').nth(1)).unwrap_or_default();
         let found: Vec<Value> = versions(world, &id_of(name), name);
         return Ok(ok(json!({"model_versions": found})));
     }
@@ -446,7 +454,7 @@ fn models(shared: &Shared, world: &mut World, inside: &Inside<'_>, operation: &s
                 &format!("Registered model '{name}' already exists."),
             ));
         }
-        let body = json!({"properties": {"isArchived": false, "tags": unpaired(&fields["tags"])}});
+        let body = json!({"properties": {"isArchived": false, "tags": unpaired(fields.member("tags"))}});
         world.put(&id, "workspaces/models", body, by, now);
         return Ok(ok(json!({"registered_model": {"name": name, "creation_timestamp": now.as_millis()}})));
     }
@@ -470,9 +478,9 @@ fn models(shared: &Shared, world: &mut World, inside: &Inside<'_>, operation: &s
             let properties = json!({
                 "modelUri": text(fields, "source")?,
                 "modelType": "mlflow_model",
-                "jobName": fields["run_id"],
-                "description": fields["description"],
-                "tags": unpaired(&fields["tags"]),
+                "jobName": fields.member("run_id"),
+                "description": fields.member("description"),
+                "tags": unpaired(fields.member("tags")),
                 "isArchived": false,
             });
             items::put_version(world, &inside.workspace, "models", name, &version, properties, by, now);
@@ -491,16 +499,24 @@ fn models(shared: &Shared, world: &mut World, inside: &Inside<'_>, operation: &s
                     return Ok(ok(json!({})));
                 }
                 "model-versions/get-download-uri" => {
-                    return Ok(ok(json!({"artifact_uri": resource.body["properties"]["modelUri"]})));
+                    return Ok(ok(
+                        json!({"artifact_uri": resource.body.member("properties").member("modelUri")}),
+                    ));
                 }
                 "model-versions/transition-stage" => {
-                    resource.body["properties"]["stage"] = fields["stage"].clone();
+                    *resource.body.member_mut("properties").member_mut("stage") =
+                        fields.member("stage").clone();
                 }
                 "model-versions/set-tag" => {
-                    resource.body["properties"]["tags"][text(fields, "key")?] = fields["value"].clone();
+                    *resource
+                        .body
+                        .member_mut("properties")
+                        .member_mut("tags")
+                        .member_mut(text(fields, "key")?) = fields.member("value").clone();
                 }
                 "model-versions/update" => {
-                    resource.body["properties"]["description"] = fields["description"].clone();
+                    *resource.body.member_mut("properties").member_mut("description") =
+                        fields.member("description").clone();
                 }
                 _ => {}
             }
@@ -510,7 +526,7 @@ fn models(shared: &Shared, world: &mut World, inside: &Inside<'_>, operation: &s
 }
 
 fn one_version(world: &World, model: &str, name: &str, version: &str) -> Response {
-    let shown = versions(world, model, name).into_iter().find(|v| v["version"] == version);
+    let shown = versions(world, model, name).into_iter().find(|v| v.member("version") == version);
     ok(json!({ "model_version": shown }))
 }
 
@@ -519,15 +535,15 @@ fn versions(world: &World, model: &str, name: &str) -> Vec<Value> {
         .children(model, "workspaces/models/versions")
         .into_iter()
         .map(|v| {
-            let properties = &v.body["properties"];
+            let properties = v.body.member("properties");
             json!({
                 "name": name,
                 "version": v.name(),
                 "creation_timestamp": v.created.as_millis(),
                 "last_updated_timestamp": v.modified.as_millis(),
-                "current_stage": properties["stage"].as_str().unwrap_or("None"),
-                "source": properties["modelUri"],
-                "run_id": properties["jobName"],
+                "current_stage": properties.member("stage").as_str().unwrap_or("None"),
+                "source": properties.member("modelUri"),
+                "run_id": properties.member("jobName"),
                 "status": "READY",
             })
         })
