@@ -109,12 +109,12 @@ fn plain(value: &str, name: &str) -> Result<(), Rejection> {
 fn audience(claims: &Map<String, Value>, issuer: &IssuerSettings) -> Result<(), Rejection> {
     let ours = |held: &str| issuer.audiences.iter().any(|audience| audience.as_ref() == held);
     let held = claims.get("aud").ok_or_else(|| missing("aud"))?;
-    let stands = match held {
-        Value::String(one) => ours(one),
-        Value::Array(all) if all.iter().all(Value::is_string) => {
-            all.iter().filter_map(Value::as_str).any(ours)
-        }
-        other => return Err(odd("aud", other, "a string or an array of strings")),
+    let stands = if let Some(one) = held.as_str() {
+        ours(one)
+    } else if let Some(all) = held.as_array().filter(|all| all.iter().all(Value::is_string)) {
+        all.iter().filter_map(Value::as_str).any(ours)
+    } else {
+        return Err(odd("aud", held, "a string or an array of strings"));
     };
     if stands {
         return Ok(());

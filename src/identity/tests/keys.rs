@@ -13,7 +13,7 @@ fn set(keys: &[Value]) -> KeySet {
 /// An odd number of exactly `bits` bits that no small-prime test marks.
 fn modulus(bits: usize) -> String {
     let mut bytes = vec![0xC7_u8; bits.div_ceil(8)];
-    bytes[0] = if bits % 8 == 0 { 0xC7 } else { (1 << (bits % 8)) - 1 };
+    bytes[0] = if bits.is_multiple_of(8) { 0xC7 } else { (1 << (bits % 8)) - 1 };
     *bytes.last_mut().unwrap() = 0xC5;
     b64(bytes)
 }
@@ -58,7 +58,7 @@ fn fit_keys_are_used() {
         Signer::ed().jwk("k"),
         patched(Signer::ed().jwk("k"), &json!({"alg": "Ed25519"})),
     ] {
-        let set = set(&[key.clone()]);
+        let set = set(std::slice::from_ref(&key));
         assert_eq!((set.ids(), set.notes()), (vec!["k"], &[][..]), "{key}");
     }
 }

@@ -263,9 +263,10 @@ pub fn claims_with(changes: &Value) -> Value {
 
 pub fn patched(mut claims: Value, changes: &Value) -> Value {
     for (name, value) in changes.as_object().unwrap() {
-        match value {
-            Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
-            value => claims[name] = value.clone(),
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
         }
     }
     claims
