@@ -15,7 +15,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use super::{Caller, Groups, Principal, PrincipalId, PrincipalKind, Verifier, verifier::digest_of};
-use crate::time::Timestamp;
+use crate::{
+    secrets::{Purpose, Seal},
+    time::Timestamp,
+};
 
 /// Every handle begins with this: the version of its format.
 pub const PREFIX: &str = "amlgh1.";
@@ -102,13 +105,14 @@ struct Content {
 }
 
 impl Handles {
-    /// Handles sealed with the first of `keys`, opened with any; 32 bytes each, derived for this
-    /// use alone. Holders must come from an issuer that `verifier` knows.
+    /// Handles sealed with the first key of `seal`, opened with any. Holders must come from an
+    /// issuer that `verifier` knows.
     #[must_use]
-    pub fn new<'k>(keys: impl IntoIterator<Item = &'k [u8; 32]>, verifier: Arc<Verifier>) -> Self {
+    pub fn new(seal: &Seal, verifier: Arc<Verifier>) -> Self {
+        let keys = seal.keys(Purpose::Handle);
         // A key of this length is never refused.
         let seals =
-            keys.into_iter().filter_map(|key| RandomizedNonceKey::new(&AES_256_GCM, key).ok()).collect();
+            keys.iter().filter_map(|key| RandomizedNonceKey::new(&AES_256_GCM, &**key).ok()).collect();
         Self { seals, verifier }
     }
 

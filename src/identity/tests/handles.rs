@@ -5,6 +5,7 @@ use std::time::Duration;
 use handle::{MAX_LIFE, PREFIX};
 
 use super::*;
+use crate::secrets::{Seal, SecretString};
 
 const ENDPOINT: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w/onlineEndpoints/churn";
 
@@ -13,7 +14,11 @@ async fn person(world: &World) -> Principal {
 }
 
 fn handles(world: &World, keys: &[[u8; 32]]) -> Handles {
-    Handles::new(keys, Arc::clone(&world.verifier))
+    let texts: Vec<_> = keys
+        .iter()
+        .map(|key| SecretString::from(base64::engine::general_purpose::STANDARD.encode(key)))
+        .collect();
+    Handles::new(&Seal::new(&texts).unwrap(), Arc::clone(&world.verifier))
 }
 
 #[tokio::test]
@@ -70,12 +75,6 @@ async fn another_gate_s_handle_is_worth_nothing_and_rotation_keeps_the_old_ones(
     let fresh =
         handles(&world, &[new, old]).issue(&person, vec![], ENDPOINT, Slot::Primary, world.now()).unwrap();
     assert!(handles(&world, &[new]).redeem(&fresh, world.now()).is_ok(), "the first key seals");
-    let none = handles(&world, &[]);
-    assert_eq!(
-        none.issue(&person, vec![], ENDPOINT, Slot::Primary, world.now()).unwrap_err(),
-        HandleError::Unissuable
-    );
-    assert_eq!(none.redeem(&handle, world.now()).unwrap_err(), HandleError::Sealed);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use amlgate::{
         Handles, HttpKeySource, IssuerSettings, KeySet, RememberedSettings, SignatureAlgorithm, Verifier,
     },
     net::{Connector, ConnectorSettings},
+    secrets::{Seal, SecretString},
     time::{ManualClock, Timestamp},
 };
 use libfuzzer_sys::fuzz_target;
@@ -31,7 +32,10 @@ static VERIFIER: LazyLock<Arc<Verifier>> = LazyLock::new(|| {
     Arc::new(Verifier::new(issuers, RememberedSettings::default(), source, clock))
 });
 
-static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles::new([&[7; 32]], Arc::clone(&VERIFIER)));
+static HANDLES: LazyLock<Handles> = LazyLock::new(|| {
+    let seal = Seal::new([&SecretString::from("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=")]).expect("a key");
+    Handles::new(&seal, Arc::clone(&VERIFIER))
+});
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(keys) = KeySet::parse(bytes) {
