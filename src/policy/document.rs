@@ -174,6 +174,18 @@ impl Reader<'_> {
         known: &[&str],
         later: &[&str],
     ) -> Option<Fields> {
+        self.fields_but(tree, what, known, later, |_| None)
+    }
+
+    /// Like [`Reader::fields`], with a hint of its own for some keys that are unknown here.
+    pub(super) fn fields_but(
+        &mut self,
+        tree: Tree,
+        what: &str,
+        known: &[&str],
+        later: &[&str],
+        hint_for: impl Fn(&str) -> Option<&'static str>,
+    ) -> Option<Fields> {
         let place = tree.place;
         let Node::Map(entries) = tree.value else {
             self.unexpected(&tree, what, "a map");
@@ -185,6 +197,8 @@ impl Reader<'_> {
                 kept.push((key, value));
             } else if later.contains(&&*key.value) {
                 self.error(key.place, format!("`{}` is not in this version", key.value));
+            } else if let Some(hint) = hint_for(&key.value) {
+                self.error_with(key.place, format!("{what} has no `{}`", key.value), hint);
             } else {
                 let hint = near(&key.value, known.iter().copied())
                     .unwrap_or_else(|| format!("{what} knows {}", listed(known.iter().copied())));

@@ -14,7 +14,7 @@ use super::{
     Question,
     entry::{Entry, SecretsRule},
     raw::List,
-    who::{Membership, SubjectIx},
+    who::Membership,
 };
 use crate::azureml::{Effect, ResourceId, SecretClass};
 
@@ -131,52 +131,15 @@ impl Index {
         numbers
     }
 
-    /// The entries of a list that could concern the request, in their order.
-    pub(super) fn candidates(
-        &self,
-        list: List,
-        doubt: Doubt,
-        question: &Question<'_>,
-        who: &Membership,
-    ) -> Vec<EntryIx> {
-        let index = match list {
-            List::Allow => &self.allow,
-            List::Deny => &self.deny,
-            List::Require => &self.require,
-        };
-        let doubt_counts = doubt == Doubt::Counts;
-        if index.all.is_empty() {
-            return Vec::new();
+    /// What a question is looked up by.
+    pub(super) fn look<'i>(&'i self, question: &Question<'_>, who: &'i Membership) -> Look<'i> {
+        Look {
+            index: self,
+            who,
+            scopes: self.scopes_of(question),
+            doors: self.doors_of(question),
+            unplaced: question.operation.acts.iter().any(|act| act.resource.is_none()),
         }
-        let acts = &question.operation.acts;
-        // A scope cannot be compared with nothing: then scoped entries match here, and all are asked.
-        if doubt_counts && acts.iter().any(|act| act.resource.is_none()) {
-            return index.all.clone();
-        }
-        let mut subjects: Vec<SubjectIx> = Vec::with_capacity(1 + who.sure.len());
-        subjects.push(ANY);
-        subjects.extend(&who.sure);
-        if doubt_counts {
-            subjects.extend(&who.unknown);
-        }
-        let scopes = self.scopes_of(question);
-        let doors = self.doors_of(question);
-        if subjects.len() * scopes.len() * doors.len() > index.all.len().max(64) {
-            return index.all.clone();
-        }
-        let mut found = Vec::new();
-        for &subject in &subjects {
-            for &scope in &scopes {
-                for &door in &doors {
-                    if let Some(bucket) = index.buckets.get(&Key { subject, scope, door }) {
-                        found.extend(bucket);
-                    }
-                }
-            }
-        }
-        found.sort_unstable();
-        found.dedup();
-        found
     }
 
     fn scopes_of(&self, question: &Question<'_>) -> Vec<u32> {
@@ -212,6 +175,53 @@ impl Index {
         found.extend(self.routes.get(&*question.request.route));
         found.extend(operation.effects.union(operation.unclear_effects).iter().map(effect_door));
         found.extend(operation.secrets.iter().map(secret_door));
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+/// The keys of one question.
+#[derive(Debug)]
+pub(super) struct Look<'i> {
+    index: &'i Index,
+    who: &'i Membership,
+    scopes: Vec<u32>,
+    doors: Vec<u32>,
+    /// Whether some act does not say its resource.
+    unplaced: bool,
+}
+
+impl Look<'_> {
+    /// The entries of a list that could concern the request, in their order.
+    pub(super) fn candidates(&self, list: List, doubt: Doubt) -> Vec<EntryIx> {
+        let index = match list {
+            List::Allow => &self.index.allow,
+            List::Deny => &self.index.deny,
+            List::Require => &self.index.require,
+        };
+        if index.all.is_empty() {
+            return Vec::new();
+        }
+        let unknown = match doubt {
+            Doubt::Counts => &self.who.unknown[..],
+            Doubt::Fails => &[],
+        };
+        let keys = (1 + self.who.sure.len() + unknown.len()) * self.scopes.len() * self.doors.len();
+        // A scope cannot be compared with nothing: then scoped entries count, and all are asked.
+        if (self.unplaced && doubt == Doubt::Counts) || keys > index.all.len().max(64) {
+            return index.all.clone();
+        }
+        let mut found = Vec::new();
+        for &subject in [ANY].iter().chain(&self.who.sure).chain(unknown) {
+            for &scope in &self.scopes {
+                for &door in &self.doors {
+                    if let Some(bucket) = index.buckets.get(&Key { subject, scope, door }) {
+                        found.extend(bucket);
+                    }
+                }
+            }
+        }
         found.sort_unstable();
         found.dedup();
         found

@@ -11,7 +11,7 @@ use super::{
     condition::Roots,
     entry::{Cause, Check, Context, Entry, Selector},
     hypothesis::Hypothesis,
-    index::Doubt,
+    index::{Doubt, Look},
     raw::List,
     words,
 };
@@ -86,6 +86,7 @@ struct Matched<'e> {
 struct Bench<'a> {
     set: &'a PolicySet,
     context: Context<'a>,
+    look: Look<'a>,
     hypothesis: &'a Hypothesis,
     judgement: Judgement,
 }
@@ -108,7 +109,8 @@ pub(super) fn judge(
 ) -> Judgement {
     let membership = set.membership(question.caller, hypothesis);
     let context = Context::new(question, &membership);
-    let bench = Bench { set, context, hypothesis, judgement: Judgement::default() };
+    let look = set.index.look(question, &membership);
+    let bench = Bench { set, context, look, hypothesis, judgement: Judgement::default() };
     bench.judge(reach)
 }
 
@@ -131,8 +133,7 @@ impl<'a> Bench<'a> {
         match reach {
             Reach::Everything => entries.iter().filter(|e| e.list == list).collect(),
             Reach::Candidates => {
-                let Context { question, membership, .. } = self.context;
-                let found = self.set.index.candidates(list, doubt, question, membership);
+                let found = self.look.candidates(list, doubt);
                 found.into_iter().filter_map(|n| entries.get(usize::try_from(n).ok()?)).collect()
             }
         }
@@ -335,8 +336,9 @@ impl SecretsGranted {
 pub(super) fn reads_body(set: &PolicySet, question: &Question<'_>) -> bool {
     let membership = set.membership(question.caller, &Hypothesis::default());
     let context = Context::new(question, &membership);
+    let look = set.index.look(question, &membership);
     let candidates = |list| {
-        let found = set.index.candidates(list, Doubt::Counts, question, &membership);
+        let found = look.candidates(list, Doubt::Counts);
         found.into_iter().filter_map(|n| set.entries.get(usize::try_from(n).ok()?))
     };
     [List::Allow, List::Deny, List::Require].into_iter().flat_map(candidates).any(|entry| {

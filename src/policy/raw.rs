@@ -374,7 +374,7 @@ fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<RawEntry> {
         List::Require => known.extend(["unless", "dry_run_until", "limit"]),
     }
     let what = format!("an entry of `{}`", list.name());
-    let mut fields = reader.fields(tree, &what, &known, LATER)?;
+    let mut fields = reader.fields_but(tree, &what, &known, LATER, |key| misplaced(list, key))?;
     let name = match fields.take("name") {
         Some(tree) => reader.text(tree, "`name`"),
         None => {
@@ -457,6 +457,18 @@ fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<RawEntry> {
         reader.error_with(place, format!("entry `{}` allows every action", entry.name.value), hint);
     }
     Some(entry)
+}
+
+/// Where a key belongs that this list does not know.
+fn misplaced(list: List, key: &str) -> Option<&'static str> {
+    match (list, key) {
+        (List::Allow, "unless" | "dry_run_until") => {
+            Some("it lifts or delays what `deny` and `require` forbid")
+        }
+        (List::Allow | List::Deny, "limit") => Some("it is a demand: put it in an entry of `require`"),
+        (List::Deny | List::Require, "role") => Some("a role grants: here select with `actions`"),
+        (List::Allow | List::Deny | List::Require, _) => None,
+    }
 }
 
 fn texts(reader: &mut Reader<'_>, fields: &mut Fields, key: &str) -> Option<Vec<Text>> {

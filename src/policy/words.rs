@@ -3,12 +3,40 @@
 //! The caller learns the action, the scope and the entry that decided, and what would change it. The
 //! caller does not learn who else is exempt, which subjects exist, or whether the resource does.
 
+use std::time::Duration;
+
 use super::{
     Denial, DenialCode, EntryRef,
     entry::{Check, Context, Entry, Selector},
     judge::Fit,
 };
-use crate::azureml::{Act, SecretClass};
+use crate::azureml::{Act, SecretClass, UnknownOperation};
+
+impl Denial {
+    /// The request cannot be named, so nothing can allow it.
+    #[must_use]
+    pub fn unknown_operation(unknown: &UnknownOperation) -> Self {
+        Self {
+            code: DenialCode::UnknownOperation,
+            cause: unknown.to_string(),
+            cure: "nobody can allow it: the gate lets through only what it understands".to_owned(),
+            entry: None,
+            missing: Vec::new(),
+        }
+    }
+
+    /// An entry's limit is used up for now.
+    #[must_use]
+    pub fn limit_exceeded(entry: &EntryRef, requests: u32, every: Duration, again_in: Duration) -> Self {
+        Self {
+            code: DenialCode::LimitExceeded,
+            cause: format!("entry `{}` lets through {requests} requests in {every:?}", entry.name),
+            cure: format!("send it again in {} s", again_in.as_secs().max(1)),
+            entry: Some(entry.clone()),
+            missing: Vec::new(),
+        }
+    }
+}
 
 /// How many missing rights are spelled out in the text; all are in the details.
 const SPELLED_OUT: usize = 3;

@@ -97,9 +97,14 @@ impl Role {
         &self.name
     }
 
-    /// Whether the role grants an action, wherever it is assigned.
+    /// Whether the role grants an action, wherever it is assigned. Actions of the gate's own
+    /// (`amlgate/...`, `kubernetes/...`) are not Azure's: no role grants them, `*` included.
     #[must_use]
     pub fn grants(&self, action: &str) -> bool {
+        // The namespace of an Azure provider holds a dot: `Microsoft.Storage`.
+        if !action.split('/').next().is_some_and(|namespace| namespace.contains('.')) {
+            return false;
+        }
         let any = |patterns: &[ActionPattern]| patterns.iter().any(|p| p.matches(action));
         match Plane::of(action) {
             Plane::Control => self.blocks.iter().any(|b| any(&b.actions) && !any(&b.not_actions)),
@@ -308,11 +313,18 @@ mod tests {
     #[test]
     fn not_actions_take_away_within_their_block_only() {
         let role = custom(
-            r#"[{"actions":["a/*"],"notActions":["a/x/read"],"dataActions":[],"notDataActions":[]},
-                {"actions":["a/x/read"],"notActions":[],"dataActions":[],"notDataActions":[]}]"#,
+            r#"[{"actions":["M.A/*"],"notActions":["M.A/x/*"],"dataActions":[],"notDataActions":[]},
+                {"actions":["M.A/x/read"],"notActions":[],"dataActions":[],"notDataActions":[]}]"#,
         );
-        assert!(role.grants("a/x/read"));
-        assert!(role.grants("a/y/read"));
+        assert!(role.grants("M.A/x/read"));
+        assert!(role.grants("M.A/y/read"));
+        assert!(!role.grants("M.A/x/write"));
+    }
+
+    #[test]
+    fn no_role_grants_what_is_not_an_action_of_azure() {
+        assert!(!grants("Owner", "amlgate/audit/read"));
+        assert!(!grants("Reader", "kubernetes/core/pods/read"));
     }
 
     #[test]

@@ -3,7 +3,8 @@ use std::time::Duration;
 use super::*;
 use crate::{
     azureml::{Effect, SecretClass},
-    policy::{Hypothesis, LimitPer, Obligation, SecretTreatment},
+    identity::Principal,
+    policy::{Cut, Hypothesis, LimitPer, Obligation, OnTokenExpiry, SecretTreatment, StreamLimits, decide},
 };
 
 const TEAM: &str = "version: 1
@@ -222,13 +223,13 @@ fn a_class_is_granted_by_naming_it_whatever_the_action_is_called() {
 fn reveal_is_wider_than_substitute_and_must_hold_for_every_act() {
     let mut two = list_keys(SecretClass::EndpointKey);
     two.acts.push(act("onlineEndpoints/listKeys/action", &format!("{WS_A}2/onlineEndpoints/e")));
-    let set = policy(&format!(
+    let set = policy(
         "allow:
-  - {{name: all, who: [team], role: AzureML Data Scientist}}
-  - {{name: handles, who: [team], secrets: {{endpoint_key: substitute}}}}
-  - {{name: keys of a, who: [team], secrets: {{endpoint_key: reveal}}, scope: ws-a}}
-"
-    ));
+  - {name: all, who: [team], role: AzureML Data Scientist}
+  - {name: handles, who: [team], secrets: {endpoint_key: substitute}}
+  - {name: keys of a, who: [team], secrets: {endpoint_key: reveal}, scope: ws-a}
+",
+    );
     let one = judged(&set, &team(), &list_keys(SecretClass::EndpointKey));
     assert_eq!(one.secrets, [(SecretClass::EndpointKey, SecretTreatment::Reveal)]);
     let both = judged(&set, &team(), &two);
@@ -423,4 +424,63 @@ fn a_trace_says_of_every_entry_what_the_judgement_made_of_it() {
         ]
     );
     assert!(trace[0].selectors.iter().any(|s| s.detail == "wants `team`; is `team`"), "{trace:?}");
+}
+
+fn permit(set: &PolicySet) -> crate::policy::Permit {
+    let principal = Principal::for_tests(team());
+    let request = request(Method::GET, "/x");
+    decide(set, principal, list_jobs(), request, Standing::Entries, noon()).unwrap()
+}
+
+#[test]
+fn a_permit_exists_only_where_the_judgement_allows() {
+    let set = policy(READER).with_generation(7);
+    assert_eq!(permit(&set).generation(), 7);
+    assert_eq!(&*permit(&set).judgement().allowed_by[0].name, "readers");
+    let stranger = Principal::for_tests(caller(&[]));
+    let request = request(Method::GET, "/x");
+    let denied = decide(&set, stranger, list_jobs(), request, Standing::Entries, noon()).unwrap_err();
+    assert_eq!(verdict(&denied.judgement), "AuthorizationFailed");
+    assert_eq!(denied.policy_digest, *set.digest());
+}
+
+#[test]
+fn a_stream_goes_on_only_while_policies_and_token_allow_it() {
+    let lease = permit(&policy(READER)).lease(StreamLimits::default());
+    let soon = noon().plus(Duration::from_secs(60));
+    assert_eq!(policy(READER).renew(&lease, soon), Ok(()));
+    assert_eq!(lease.ends(), noon().plus(Duration::from_secs(3600)));
+    assert_eq!(
+        policy(READER).renew(&lease, lease.ends()),
+        Err(Cut::TokenExpired(noon().plus(Duration::from_secs(3600))))
+    );
+    let Err(Cut::Denied(denial)) = policy("").renew(&lease, soon) else { panic!() };
+    assert_eq!(denial.code.name(), "AuthorizationFailed");
+    let denied = policy(&format!("{READER}deny:\n  - {{name: stop, kinds: [read]}}\n"));
+    let Err(Cut::Denied(denial)) = denied.renew(&lease, soon) else { panic!() };
+    assert_eq!(&*denial.entry.unwrap().name, "stop");
+}
+
+#[test]
+fn a_stream_that_outlives_its_token_ends_at_its_greatest_age() {
+    let limits = StreamLimits { on_token_expiry: OnTokenExpiry::Keep, max_age: Duration::from_secs(7200) };
+    let lease = permit(&policy(READER)).lease(limits);
+    assert_eq!(policy(READER).renew(&lease, noon().plus(Duration::from_secs(3700))), Ok(()));
+    let end = noon().plus(Duration::from_secs(7200));
+    assert_eq!(lease.ends(), end);
+    assert_eq!(policy(READER).renew(&lease, end), Err(Cut::TooOld(limits.max_age)));
+}
+
+#[test]
+fn a_stream_is_cut_when_office_hours_end_but_not_counted_again() {
+    let set = policy(&format!(
+        "{READER}require:\n  - {{name: hours, during: week, limit: {{requests: 1, every: 1d}}}}\n"
+    ));
+    let lease =
+        permit(&set).lease(StreamLimits { on_token_expiry: OnTokenExpiry::Keep, ..Default::default() });
+    assert_eq!(set.renew(&lease, noon().plus(Duration::from_secs(3600))), Ok(()));
+    let Err(Cut::Denied(denial)) = set.renew(&lease, noon().plus(Duration::from_secs(6 * 3600))) else {
+        panic!()
+    };
+    assert_eq!(denial.code.name(), "OutsideHours");
 }

@@ -123,7 +123,3 @@ pub(super) fn judged(set: &PolicySet, caller: &Caller, operation: &Operation) ->
 pub(super) fn verdict(judgement: &Judgement) -> &'static str {
     judgement.denial.as_ref().map_or("allow", |denial| denial.code.name())
 }
-
-pub(super) fn object(value: Value) -> serde_json::Map<String, Value> {
-    value.as_object().cloned().unwrap()
-}
