@@ -42,6 +42,9 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use crate::{azureml::Operation, identity::Caller, time::Timestamp, yaml::Problem};
 
+/// JSON Schema of a policy file, for editors.
+pub const SCHEMA: &str = include_str!("schema.json");
+
 /// All policy files, compiled and indexed; immutable.
 #[derive(Debug, Default)]
 pub struct PolicySet {

@@ -95,17 +95,27 @@ pub(super) struct RawLimit {
     pub per: LimitPer,
 }
 
-const FILE_KEYS: &[&str] =
+/// The keys of a policy file.
+pub(super) const FILE_KEYS: &[&str] =
     &["version", "subjects", "scopes", "networks", "calendars", "allow", "deny", "require"];
 
-const DESCRIPTION_KEYS: &[&str] =
+/// The keys of a description of callers.
+pub(super) const DESCRIPTION_KEYS: &[&str] =
     &["issuer", "group", "claims", "subject", "client", "kind", "tenant", "agent"];
 
-/// Selectors that every list knows.
-const SELECTORS: [&str; 12] = [
-    "name", "who", "actions", "kinds", "effects", "secrets", "scope", "routes", "methods", "path", "during",
-    "when",
-];
+/// The keys of an entry.
+pub(super) fn entry_keys(list: List) -> Vec<&'static str> {
+    let mut known = vec![
+        "name", "who", "actions", "kinds", "effects", "secrets", "scope", "routes", "methods", "path",
+        "from", "during", "when",
+    ];
+    match list {
+        List::Allow => known.push("role"),
+        List::Deny => known.extend(["unless", "dry_run_until"]),
+        List::Require => known.extend(["unless", "dry_run_until", "limit"]),
+    }
+    known
+}
 
 /// Keys of later versions, in any list.
 const LATER: &[&str] = &["rights", "as", "step_up", "people", "approval", "review", "lists", "record"];
@@ -366,15 +376,8 @@ fn read_calendar(reader: &mut Reader<'_>, name: &Text, tree: Tree) -> Option<Cal
 fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<RawEntry> {
     let place = tree.place;
     let before = reader.problems.len();
-    let mut known: Vec<&str> = SELECTORS.to_vec();
-    known.push("from");
-    match list {
-        List::Allow => known.push("role"),
-        List::Deny => known.extend(["unless", "dry_run_until"]),
-        List::Require => known.extend(["unless", "dry_run_until", "limit"]),
-    }
     let what = format!("an entry of `{}`", list.name());
-    let mut fields = reader.fields_but(tree, &what, &known, LATER, |key| misplaced(list, key))?;
+    let mut fields = reader.fields_but(tree, &what, &entry_keys(list), LATER, |key| misplaced(list, key))?;
     let name = match fields.take("name") {
         Some(tree) => reader.text(tree, "`name`"),
         None => {

@@ -175,3 +175,36 @@ fn a_role_outside_its_assignable_scopes_is_a_warning() {
         "{warnings:?}"
     );
 }
+
+#[test]
+fn the_schema_knows_what_the_reader_knows() {
+    use crate::{
+        azureml::{Effect, SecretClass},
+        policy::{SCHEMA, raw},
+    };
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let keys = |pointer: &str| {
+        let mut keys: Vec<_> =
+            schema.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    let sorted = |mut keys: Vec<&'static str>| {
+        keys.sort_unstable();
+        keys
+    };
+    assert_eq!(keys("/properties"), sorted(raw::FILE_KEYS.to_vec()));
+    assert_eq!(keys("/$defs/description/properties"), sorted(raw::DESCRIPTION_KEYS.to_vec()));
+    for list in [crate::policy::List::Allow, crate::policy::List::Deny, crate::policy::List::Require] {
+        assert_eq!(keys(&format!("/$defs/{}/properties", list.name())), sorted(raw::entry_keys(list)));
+    }
+    let names = |pointer: &str| -> Vec<String> {
+        let names = schema.pointer(pointer).unwrap().as_array().unwrap();
+        names.iter().map(|n| n.as_str().unwrap().to_owned()).collect()
+    };
+    let effects: Vec<_> = Effect::ALL.iter().map(|e| e.name()).collect();
+    assert_eq!(names("/$defs/deny/properties/effects/anyOf/0/enum"), effects);
+    let classes: Vec<_> = SecretClass::ALL.iter().map(|c| c.name()).collect();
+    assert_eq!(names("/$defs/deny/properties/secrets/anyOf/0/enum"), classes);
+    assert_eq!(names("/$defs/allow/properties/secrets/propertyNames/enum"), classes);
+}
