@@ -111,6 +111,19 @@ impl Keyring {
         }
     }
 
+    /// Takes over the keys of the same form of an issuer whose other settings were changed, so that
+    /// a reload while the issuer is down loses nothing.
+    pub fn inherit(&self, old: &Self) {
+        let same = old.form == self.form
+            && old.issuer.address == self.issuer.address
+            && old.issuer.trust == self.issuer.trust;
+        if let Some(loaded) = old.loaded.load_full().filter(|_| same) {
+            self.good_until.store(loaded.at.plus(self.issuer.keep_for).as_millis(), Ordering::Release);
+            self.loaded.store(Some(loaded));
+            self.last_error.store(old.last_error.load_full());
+        }
+    }
+
     /// The present epoch. Read it before [`Self::keys`], so that what is verified with keys that
     /// are replaced meanwhile is already of an older epoch.
     pub fn epoch(&self) -> u64 {

@@ -85,7 +85,6 @@ pub struct Principal(Arc<Caller>);
 
 impl Principal {
     /// The proof: called where the signature and every claim were checked, and nowhere else.
-    #[allow(dead_code, reason = "called by the verifier of this room")]
     pub(in crate::identity) fn verified(caller: Caller) -> Self {
         Self(Arc::new(caller))
     }

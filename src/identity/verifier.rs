@@ -66,7 +66,7 @@ impl Verifier {
     }
 
     /// Puts other issuers in force. Whoever was verified by an issuer that is gone or was changed
-    /// is forgotten; the keys of an unchanged one stay.
+    /// is forgotten; keys stay wherever they still come from the same place.
     pub fn reconfigure(&self, issuers: Vec<IssuerSettings>) {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.issuers.load_full();
@@ -74,8 +74,12 @@ impl Verifier {
             .into_iter()
             .flat_map(keyrings)
             .map(|new| {
-                let same = old.iter().find(|old| old.form == new.form && old.issuer == new.issuer);
-                same.map_or(new, Arc::clone)
+                let Some(old) = old.iter().find(|old| old.form == new.form) else { return new };
+                if old.issuer == new.issuer {
+                    return Arc::clone(old);
+                }
+                new.inherit(old);
+                new
             })
             .collect();
         let gone: Vec<_> =

@@ -252,6 +252,24 @@ async fn an_issuer_that_is_changed_forgets_and_is_served_by_the_same_task() {
 }
 
 #[tokio::test]
+async fn a_reload_while_the_issuer_is_down_keeps_the_keys_unless_they_come_from_elsewhere() {
+    let world = World::usual().await;
+    world.documents.gone();
+    let token = Signer::rsa(0).token("k1", &claims_with(&json!({"aud": "second"})));
+    assert_eq!(world.refused(&token).await, Reason::Audience);
+    let mut changed = oidc();
+    changed.audiences = vec!["amlgate".into(), "second".into()];
+    world.verifier.reconfigure(vec![changed.clone()]);
+    assert!(world.verifier.authenticate(&token).await.is_ok());
+    assert!(world.verifier.remembered(&token).is_some());
+
+    changed.address = Some("10.0.0.4:443".parse().unwrap());
+    world.verifier.reconfigure(vec![changed]);
+    assert!(world.verifier.remembered(&token).is_none());
+    assert!(!world.verifier.status()[0].usable);
+}
+
+#[tokio::test]
 async fn only_verified_tokens_are_remembered_and_their_number_is_bounded() {
     let clock = ManualClock::starting_at(Timestamp::from_secs(START));
     let documents = Arc::new(Documents::default());
