@@ -26,23 +26,55 @@ pub struct Query {
 #[error("{0}")]
 pub struct TargetError(pub Box<str>);
 
+/// The longest origin-form target, in bytes: status URLs of long-running operations exceed 4 KiB.
+pub const MAX_TARGET: usize = 16 << 10;
+
 impl Target {
     /// Parses `host` (as in `Host`, port removed by the caller) and an origin-form target.
     ///
+    /// Decoding happens once. What is forwarded is the same path with the escapes of unreserved
+    /// characters resolved and all others in upper case (RFC 3986, 6.2.2), and the query's exact
+    /// bytes.
+    ///
     /// # Errors
-    /// Anything that two parsers could read differently: encoded slashes, dots or backslashes,
-    /// empty or dot segments, control bytes, `;`, a second layer of encoding, repeated query keys.
+    /// Anything that two parsers could read differently: encoded slashes, backslashes or percent
+    /// signs, empty or dot segments, control bytes, `;`, `#`, invalid UTF-8. Repeated query keys are
+    /// for naming to judge ([`Query::repeated`]).
     pub fn parse(host: &str, path_and_query: &str) -> Result<Self, TargetError> {
-        let (path, raw) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
-        let segments = path.split('/').skip(1).map(Into::into).collect();
-        let pairs = form_urlencoded::parse(raw.as_bytes())
-            .map(|(k, v)| (k.into_owned().into(), v.into_owned().into()))
-            .collect();
+        let refuse = |why: &str| Err(TargetError(why.into()));
+        if path_and_query.len() > MAX_TARGET {
+            return refuse("the target is longer than 16 KiB");
+        }
+        if path_and_query
+            .bytes()
+            .any(|b| !b.is_ascii_graphic() || matches!(b, b'\\' | b'#' | b'"' | b'<' | b'>' | b'`'))
+        {
+            return refuse("the target holds a character that must be percent-encoded");
+        }
+        let (raw_path, raw_query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let Some(rest) = raw_path.strip_prefix('/') else {
+            return refuse("the target does not begin with `/`");
+        };
+        let mut path = String::with_capacity(raw_path.len());
+        let mut segments = Vec::with_capacity(16);
+        // One slash at the end names the same resource; it is not forwarded.
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.is_empty() {
+            path.push('/');
+        } else {
+            for raw in rest.split('/') {
+                let segment = segment(raw)?;
+                path.push('/');
+                encode(&segment, &mut path);
+                segments.push(segment);
+            }
+        }
+        let query = Query::parse(raw_query)?;
         Ok(Self {
-            host: host.to_ascii_lowercase().into(),
+            host: host.trim_end_matches('.').to_ascii_lowercase().into(),
             path: path.into(),
             segments,
-            query: Query { raw: raw.into(), pairs },
+            query,
         })
     }
 
@@ -102,12 +134,94 @@ impl Target {
             .query
             .raw
             .split('&')
-            .filter(|pair| !pair.split('=').next().is_some_and(|k| k.eq_ignore_ascii_case(key)))
+            .filter(|pair| {
+                let name = pair.split('=').next().unwrap_or_default();
+                !decode(name, true).is_ok_and(|k| k.eq_ignore_ascii_case(key))
+            })
             .collect::<Vec<_>>()
             .join("&");
         let pairs = self.query.pairs.iter().filter(|(k, _)| !k.eq_ignore_ascii_case(key)).cloned().collect();
         Self { query: Query { raw: raw.into(), pairs }, ..self.clone() }
     }
+}
+
+/// One decoded path segment.
+fn segment(raw: &str) -> Result<Box<str>, TargetError> {
+    let refuse = |why: &str| Err(TargetError(why.into()));
+    if raw.is_empty() {
+        return refuse("the path has an empty segment (`//`)");
+    }
+    let decoded = decode(raw, false)?;
+    if decoded == "." || decoded == ".." {
+        return refuse("the path has a dot segment");
+    }
+    if decoded.ends_with(['.', ' ']) || decoded.starts_with(' ') {
+        return refuse("a path segment begins or ends with a dot or a space, which some servers remove");
+    }
+    for c in decoded.chars() {
+        match c {
+            '/' | '\\' => return refuse("the path has an encoded slash or backslash"),
+            '%' => return refuse("the path is encoded twice"),
+            ';' => return refuse("the path has a `;`, which some servers cut at"),
+            '?' | '#' => return refuse("the path has an encoded `?` or `#`"),
+            c if c.is_control() => return refuse("the path has a control character"),
+            '\u{ff01}'..='\u{ff5e}' | '\u{2024}' | '\u{2215}' | '\u{2044}' | '\u{29f8}' => {
+                return refuse("the path has a look-alike of an ASCII character");
+            }
+            _ => {}
+        }
+    }
+    Ok(decoded.into())
+}
+
+/// Decodes percent-escapes once.
+fn decode(raw: &str, plus_is_space: bool) -> Result<String, TargetError> {
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut rest = raw.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |b: Option<u8>| {
+                    b.and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok())
+                };
+                match (digit(rest.next()), digit(rest.next())) {
+                    (Some(high), Some(low)) => high << 4 | low,
+                    _ => {
+                        return Err(TargetError(
+                            "a percent sign is not followed by two hexadecimal digits".into(),
+                        ));
+                    }
+                }
+            }
+            b'+' if plus_is_space => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| TargetError("what is percent-encoded is not UTF-8".into()))
+}
+
+/// The characters of a segment that are never escaped in the canonical form: RFC 3986's `pchar`
+/// but for `;`.
+const ESCAPED: percent_encoding::AsciiSet = percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+fn encode(segment: &str, path: &mut String) {
+    path.extend(percent_encoding::utf8_percent_encode(segment, &ESCAPED));
 }
 
 impl fmt::Debug for Target {
@@ -118,6 +232,28 @@ impl fmt::Debug for Target {
 }
 
 impl Query {
+    fn parse(raw: &str) -> Result<Self, TargetError> {
+        let mut pairs: Vec<(Box<str>, Box<str>)> = Vec::new();
+        for pair in raw.split('&').filter(|p| !p.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (key, value) = (decode(key, true)?, decode(value, true)?);
+            if key.chars().chain(value.chars()).any(char::is_control) {
+                return Err(TargetError("the query has a control character".into()));
+            }
+            pairs.push((key.into(), value.into()));
+        }
+        Ok(Self { raw: raw.into(), pairs })
+    }
+
+    /// The first key that stands more than once, compared without case: what it means is then for
+    /// the server to choose, so that only operations known to take lists may have one.
+    #[must_use]
+    pub fn repeated(&self) -> Option<&str> {
+        let mut seen = self.pairs.iter().enumerate();
+        seen.find(|(at, (key, _))| self.pairs.iter().take(*at).any(|(k, _)| k.eq_ignore_ascii_case(key)))
+            .map(|(_, (key, _))| key.as_ref())
+    }
+
     /// The value of `key`, compared without case.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -139,5 +275,135 @@ impl Query {
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.pairs.iter().map(|(k, _)| k)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Target, TargetError> {
+        Target::parse("Management.Azure.com.", text)
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        for text in [
+            "",
+            "subscriptions",
+            "*",
+            "http://a/b",
+            "//a",
+            "/a//b",
+            "/a/./b",
+            "/a/../b",
+            "/a/%2e%2e/b",
+            "/a/%2E/b",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/a%252fb",
+            "/a%25",
+            "/a;b",
+            "/a%3bb",
+            "/a%00b",
+            "/a%0ab",
+            "/a%7f",
+            "/a b",
+            "/a\tb",
+            "/a%zz",
+            "/a%2",
+            "/a%c0%af",
+            "/a%ff",
+            "/a#b",
+            "/a%3fb",
+            "/a%23b",
+            "/a.",
+            "/a%20",
+            "/%20a",
+            "/a%ef%bc%8fb",
+            "/a%e2%88%95b",
+            "/a?b=%00",
+            "/a?b=%zz",
+            "/ä",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+        assert!(parse(&format!("/{}", "a".repeat(MAX_TARGET))).is_err());
+    }
+
+    #[test]
+    fn one_resource_has_one_spelling() {
+        for (text, canonical) in [
+            ("/", "/"),
+            ("/a/", "/a"),
+            ("/%61%2d%7e", "/a-~"),
+            ("/a%20b", "/a%20b"),
+            ("/%c3%a4", "/%C3%A4"),
+            ("/runs:query", "/runs:query"),
+            ("/runs%3Aquery", "/runs:query"),
+            ("/a?%24filter=b%20c&x=1+2", "/a?%24filter=b%20c&x=1+2"),
+        ] {
+            assert_eq!(parse(text).unwrap().path_and_query(), canonical, "{text}");
+        }
+        let target = parse("/a?%24Filter=b%20c&x=1+2&flag").unwrap();
+        assert_eq!(target.host(), "management.azure.com");
+        assert_eq!(target.query().get("$filter"), Some("b c"));
+        assert_eq!((target.query().get("x"), target.query().get("FLAG")), (Some("1 2"), Some("")));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_seen_in_every_spelling() {
+        assert_eq!(parse("/a?api-version=1&API-VERSION=2").unwrap().query().repeated(), Some("API-VERSION"));
+        assert_eq!(parse("/a?x=1&%78=2").unwrap().query().repeated(), Some("x"));
+        assert_eq!(parse("/a?x=1&y=1").unwrap().query().repeated(), None);
+    }
+
+    #[test]
+    fn a_prefix_is_removed_on_whole_segments_only() {
+        let target = parse("/endpoints/churn/score?a=b").unwrap();
+        assert_eq!(target.without_prefix("/endpoints/churn").unwrap().path_and_query(), "/score?a=b");
+        assert_eq!(target.without_prefix("/endpoints/churn").unwrap().segments().len(), 1);
+        assert!(target.without_prefix("/endpoints/chu").is_none());
+        assert_eq!(
+            parse("/endpoints/churn").unwrap().without_prefix("/endpoints/churn").unwrap().path(),
+            "/"
+        );
+    }
+
+    #[test]
+    fn one_parameter_is_removed_and_the_rest_stays_byte_for_byte() {
+        let target = parse("/a?t=%2fx+y&Amlgate-Op=zz&s=%41").unwrap().without_query("amlgate-op");
+        assert_eq!(target.path_and_query(), "/a?t=%2fx+y&s=%41");
+        assert_eq!(target.query().get("amlgate-op"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_form_is_its_own_canonical_form(text in "/[a-zA-Z0-9%/._~:;?&=+ -]{0,40}") {
+            if let Ok(target) = parse(&text) {
+                let again = parse(&target.path_and_query());
+                prop_assert_eq!(again.as_ref(), Ok(&target));
+            }
+        }
+
+        #[test]
+        fn the_most_lenient_reader_of_what_is_forwarded_sees_what_was_judged(text in "/[a-z%0-9A-F/.;\\\\]{0,30}") {
+            if let Ok(target) = parse(&text) {
+                // A reader that decodes until nothing changes, takes `\\` for `/` and cuts at `;`.
+                let mut path = target.path().to_owned();
+                loop {
+                    let next = percent_encoding::percent_decode_str(&path).decode_utf8_lossy().into_owned();
+                    if next == path { break; }
+                    path = next;
+                }
+                let lenient: Vec<&str> = path.split(['/', '\\']).filter(|s| !s.is_empty()).map(|s| s.split(';').next().unwrap()).collect();
+                let judged: Vec<&str> = target.segments().iter().map(AsRef::as_ref).collect();
+                prop_assert_eq!(lenient, judged);
+            }
+        }
     }
 }
