@@ -6,13 +6,17 @@
 //! with [`UnknownOperation`] and is never guessed.
 
 mod catalogue;
+mod doors;
 pub mod inspected;
+mod name;
 pub mod operation;
 pub mod resource;
+mod sizes;
 
 pub use inspected::{BodyRefusal, Inspected};
+pub use name::name;
 pub use operation::{
     Act, Action, Allocation, Audience, BodyNeed, Effect, Effects, Facts, Kind, Named, Naming, Operation,
-    Protocol, SecretClass, Secrets, UnknownOperation, name,
+    Protocol, SecretClass, Secrets, UnknownOperation,
 };
 pub use resource::ResourceId;

@@ -210,16 +210,18 @@ pub enum Audience {
     None,
 }
 
-/// Upper bounds on what a request may reserve, summed over trials and children.
+/// Upper bounds on what a request may reserve, summed over trials and children. `None` is not
+/// known or without bound: a condition on it cannot be evaluated, and then counts as matching in
+/// `deny` and `require`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Allocation {
-    /// Nodes or instances.
-    pub nodes: u64,
-    /// VM sizes, as spelled.
-    pub skus: Vec<String>,
-    /// GPUs, where the size is known.
-    pub gpus: u64,
-    /// Node hours; `None` is without bound.
+    /// Nodes or instances at the same time.
+    pub nodes: Option<u64>,
+    /// VM sizes, as spelled; `None` if some are not said (a job on an existing cluster).
+    pub skus: Option<Vec<String>>,
+    /// GPUs at the same time, where every size is known.
+    pub gpus: Option<u64>,
+    /// Node hours.
     pub hours: Option<f64>,
 }
 
@@ -286,8 +288,8 @@ pub struct Naming {
 /// Method, host and path are understood; the body may still add to the meaning.
 #[derive(Debug, Clone)]
 pub struct Named {
-    operation: Operation,
-    need: BodyNeed,
+    pub(super) operation: Operation,
+    pub(super) need: BodyNeed,
 }
 
 /// The request cannot be named, so it is denied.
@@ -314,21 +316,19 @@ impl Named {
     }
 
     /// Completes the meaning; `body` must be given when [`Named::body_need`] is
-    /// [`BodyNeed::Inspect`] and the request has one.
+    /// [`BodyNeed::Inspect`].
     ///
     /// # Errors
-    /// A guarded member that is missing, null or of another type.
+    /// If a body is needed and missing, or one of its guarded members is of another type than Azure
+    /// takes: then its effects would be a guess.
     pub fn complete(self, body: Option<&Inspected>) -> Result<Operation, BodyRefusal> {
-        let _ = body;
-        Ok(self.operation)
+        match (self.need, body) {
+            (BodyNeed::Opaque, _) => Ok(self.operation),
+            (BodyNeed::Inspect, Some(body)) => super::doors::complete(self.operation, body.value()),
+            (BodyNeed::Inspect, None) => Err(BodyRefusal::Ambiguous(format!(
+                "`{}` needs a JSON body: what it does stands there",
+                self.operation.name
+            ))),
+        }
     }
-}
-
-/// Names a request. `target` has the route's prefix removed already.
-///
-/// # Errors
-/// [`UnknownOperation`] for everything that the catalogue does not hold.
-pub fn name(naming: &Naming, method: &Method, target: &Target) -> Result<Named, UnknownOperation> {
-    let _ = naming;
-    Err(UnknownOperation { method: method.to_string(), path: target.path().to_owned() })
 }
