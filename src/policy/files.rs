@@ -185,6 +185,24 @@ mod tests {
         assert_eq!(set.ignored.len(), 1);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_config_map_is_read_once_and_its_swap_is_a_change() {
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        write(directory.path(), &[("..one/p.yaml", "1"), ("..two/p.yaml", "2")]);
+        symlink("..one", at("..data")).unwrap();
+        symlink("..data/p.yaml", at("p.yaml")).unwrap();
+        let before = FileSet::read(directory.path()).unwrap();
+        assert_eq!(before.policies.len(), 1);
+        symlink("..two", at("..data_tmp")).unwrap();
+        std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        let after = FileSet::read(directory.path()).unwrap();
+        assert_eq!(after.policies[0].1, "2");
+        assert_ne!(before.digest(), after.digest());
+    }
+
     #[test]
     fn a_directory_without_policies_or_no_directory_is_a_problem() {
         let directory = tempfile::tempdir().unwrap();

@@ -84,14 +84,20 @@ impl LivePolicies {
         Self::new(set, Vec::new(), Timestamp::default(), None)
     }
 
-    /// Loads the files below a directory and puts them in force.
+    /// Loads the files below a directory, once two readings agree, and puts them in force.
     ///
     /// # Errors
     /// Every problem: without a good set nothing starts.
-    pub fn load(directory: &Path, around: Surroundings, clock: SharedClock) -> Result<Self, Vec<Problem>> {
-        let (set, warnings) = PolicySet::load(directory, &around)?;
-        let now = clock.now();
+    pub async fn load(
+        directory: &Path,
+        around: Surroundings,
+        clock: SharedClock,
+    ) -> Result<Self, Vec<Problem>> {
         let source = Source { directory: directory.to_owned(), around: Mutex::new(around), clock };
+        let files = source.settled(None).await?.unwrap_or_default();
+        let around = source.around.lock().await.clone();
+        let (set, warnings) = blocking(move || PolicySet::compile(&files, &around)).await?;
+        let now = source.clock.now();
         Ok(Self::new(set, warnings, now, Some(source)))
     }
 
@@ -275,13 +281,36 @@ mod tests {
         live: LivePolicies,
     }
 
+    /// Waits for `work` while the clock goes on whenever nothing else does; `between` is called with
+    /// the number of each step.
+    async fn ticking<T>(
+        clock: &ManualClock,
+        work: impl Future<Output = T>,
+        mut between: impl FnMut(u32),
+    ) -> T {
+        let ticks = async {
+            for step in 0.. {
+                // The readings run on another thread: the clock waits for a timer to be set.
+                tokio::task::spawn_blocking(|| {}).await.unwrap();
+                tokio::task::yield_now().await;
+                between(step);
+                clock.advance(BETWEEN_READINGS);
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = ticks => unreachable!("it goes on until the work is done"),
+        }
+    }
+
     impl Bench {
-        fn new() -> Self {
+        async fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             std::fs::write(directory.path().join("p.yaml"), GOOD).unwrap();
             let clock = ManualClock::starting_at(Timestamp::from_secs(1_000));
-            let shared = Arc::new(clock.clone());
-            let live = LivePolicies::load(directory.path(), Surroundings::default(), shared).unwrap();
+            let load = LivePolicies::load(directory.path(), Surroundings::default(), Arc::new(clock.clone()));
+            let live = ticking(&clock, load, |_| {}).await.unwrap();
             Self { directory, clock, live }
         }
 
@@ -289,23 +318,8 @@ mod tests {
             std::fs::write(self.directory.path().join("p.yaml"), text).unwrap();
         }
 
-        /// Reloads while the clock goes on whenever nothing else does; `between` is called with the
-        /// number of each step.
-        async fn reload(&self, mut between: impl FnMut(u32)) -> Reload {
-            let ticks = async {
-                for step in 0.. {
-                    // The readings run on another thread: the clock waits for a timer to be set.
-                    tokio::task::spawn_blocking(|| {}).await.unwrap();
-                    tokio::task::yield_now().await;
-                    between(step);
-                    self.clock.advance(BETWEEN_READINGS);
-                }
-            };
-            tokio::select! {
-                biased;
-                reload = self.live.reload() => reload,
-                () = ticks => unreachable!("it goes on until the reload is done"),
-            }
+        async fn reload(&self, between: impl FnMut(u32)) -> Reload {
+            ticking(&self.clock, self.live.reload(), between).await
         }
 
         fn names(&self) -> Vec<String> {
@@ -315,7 +329,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_good_edit_replaces_the_set_and_counts_up() {
-        let bench = Bench::new();
+        let bench = Bench::new().await;
         let mut generations = bench.live.subscribe();
         assert_eq!((bench.live.current().generation(), *generations.borrow_and_update()), (1, 1));
         assert_eq!(bench.reload(|_| {}).await, Reload::Unchanged);
@@ -333,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_edit_keeps_the_last_good_set_until_it_is_mended() {
-        let bench = Bench::new();
+        let bench = Bench::new().await;
         bench.write("version: 1\nallow: [{name: a}]\n");
         let Reload::Refused(problems) = bench.reload(|_| {}).await else { panic!() };
         assert!(problems[0].message.contains("needs `who`"));
@@ -347,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn removed_files_are_a_bad_edit() {
-        let bench = Bench::new();
+        let bench = Bench::new().await;
         std::fs::remove_file(bench.directory.path().join("p.yaml")).unwrap();
         assert!(matches!(bench.reload(|_| {}).await, Reload::Refused(_)));
         std::fs::remove_dir_all(bench.directory.path()).unwrap();
@@ -357,7 +371,7 @@ mod tests {
 
     #[tokio::test]
     async fn files_are_taken_only_when_two_readings_agree() {
-        let bench = Bench::new();
+        let bench = Bench::new().await;
         bench.write("version: 1\nallow: [{name: torn, who: [authenticated], kinds: [read]}]\n");
         let reload = bench
             .reload(|step| {
@@ -372,20 +386,11 @@ mod tests {
 
     #[tokio::test]
     async fn names_of_the_configuration_that_go_away_refuse_the_set() {
-        let bench = Bench::new();
+        let bench = Bench::new().await;
         bench.write("version: 1\ndeny: [{name: d, routes: [arm]}]\n");
         bench.reload(|_| {}).await;
         let around = Surroundings { routes: Some(["other".to_owned()].into()), ..Surroundings::default() };
-        let advance = async {
-            loop {
-                tokio::task::spawn_blocking(|| {}).await.unwrap();
-                bench.clock.advance(BETWEEN_READINGS);
-            }
-        };
-        let reload = tokio::select! {
-            reload = bench.live.surrounded_by(around) => reload,
-            () = advance => unreachable!(),
-        };
+        let reload = ticking(&bench.clock, bench.live.surrounded_by(around), |_| {}).await;
         assert!(matches!(reload, Reload::Refused(_)), "{reload:?}");
         assert_eq!(bench.names(), ["d"]);
     }

@@ -2,11 +2,14 @@
 //!
 //! The verdicts come from the same checks as the judgement; only nothing is cut short here.
 
+use std::sync::Arc;
+
 use super::{
     EntryRef, Hypothesis, PolicySet, Question,
     entry::{Check, Context, Entry, Selector},
     judge::Fit,
     raw::List,
+    who::SubjectIx,
 };
 use crate::azureml::Act;
 
@@ -27,6 +30,10 @@ pub struct EntryTrace {
     pub acts: Vec<usize>,
     /// In `require`: what it demands and does not get.
     pub unmet: Vec<Selector>,
+    /// The subjects that `who` names; empty for every caller.
+    pub who: Vec<Arc<str>>,
+    /// The subjects that `unless` exempts.
+    pub exempts: Vec<Arc<str>>,
 }
 
 /// What one selector says.
@@ -99,7 +106,13 @@ fn of_entry(set: &PolicySet, entry: &Entry, context: &Context<'_>) -> EntryTrace
         matches: !acts.is_empty(),
         acts,
         unmet,
+        who: names(set, entry.who.as_deref()),
+        exempts: names(set, entry.unless.as_deref()),
     }
+}
+
+fn names(set: &PolicySet, subjects: Option<&[SubjectIx]>) -> Vec<Arc<str>> {
+    subjects.unwrap_or_default().iter().filter_map(|s| set.subjects.name(*s)).map(Arc::clone).collect()
 }
 
 fn of_selector(
