@@ -127,6 +127,14 @@ pub struct Judgement {
 }
 
 /// A favourable decision on one request: made by [`decide`] alone.
+///
+/// Nobody else can make one, so nothing is forwarded that was not decided:
+/// ```compile_fail
+/// use amlgate::policy::{Judgement, Permit};
+/// fn forged(of: Permit) -> Permit {
+///     Permit { judgement: Judgement::default(), ..of }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Permit {
     principal: Principal,
