@@ -117,7 +117,11 @@ fn serve(args: &Args, clock: SharedClock) -> Result<(), SandboxError> {
         eprintln!("issuer   {}", sandbox.layout.issuer);
         eprintln!("Azure    https://localhost:{} (all of its names)", sandbox.layout.azure_address.port());
         if !args.without_gate {
-            eprintln!("gate     {}", sandbox.layout.gate);
+            eprintln!(
+                "gate     {} once it runs: amlgate serve --config {}",
+                sandbox.layout.gate,
+                sandbox.configuration().display()
+            );
             let program =
                 std::env::current_exe().map_or_else(|_| "amlgate".to_owned(), |p| p.display().to_string());
             println!("{}", sandbox.commands(&program));

@@ -348,6 +348,23 @@ mod tests {
         assert_eq!(claims["iss"].as_str(), Some(second.issuer.url().as_str()));
     }
 
+    #[tokio::test]
+    async fn the_gate_takes_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = SandboxSettings::new(dir.path().to_owned(), Arc::new(SystemClock));
+        let sandbox = Sandbox::start(settings).await.unwrap();
+        let read =
+            crate::config::load(&sandbox.configuration()).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        assert_eq!((read.routes.len(), read.issuers.len(), read.warnings.len()), (3, 2, 0));
+        let around = crate::policy::Surroundings {
+            issuers: Some(read.issuers.iter().map(|i| i.name.to_string()).collect()),
+            routes: Some(read.routes.iter().map(|r| r.name.to_string()).collect()),
+        };
+        let (set, warnings) = crate::policy::PolicySet::load(&read.policies, &around)
+            .unwrap_or_else(|problems| panic!("{problems:#?}"));
+        assert_eq!((set.entries().count(), warnings.len()), (5, 0), "{warnings:#?}");
+    }
+
     #[cfg(unix)]
     #[tokio::test]
     async fn secrets_are_readable_by_their_owner_only() {

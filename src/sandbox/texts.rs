@@ -28,7 +28,7 @@ listen:
 
 issuers:
   - name: sandbox                 # the development issuer: sam, rita, pat, alex and ci
-    oidc: {{issuer: "{issuer}", audiences: [amlgate]}}
+    oidc: {{issuer: "{issuer}", audiences: [amlgate], client_id: amlgate-cli, scopes: [openid, profile, offline_access]}}
     address: "{issuer_address}"
     trust: {{ca: certs/ca.pem}}
   - name: entra                   # the simulated Entra, for tokens of its shape
@@ -65,6 +65,7 @@ routes:                           # Azure's own names, served by the sandbox
     paths: [/endpoints/{endpoint}]
     protocol: inference
     credential: gate
+    auth: key                     # the gate fetches the endpoint's key; nobody else sees it
     resource: {workspace}/onlineEndpoints/{endpoint}
     address: "{azure}"
     trust: {{ca: certs/ca.pem}}

@@ -95,7 +95,8 @@ pub fn world(now: Timestamp) -> World {
     for (assets, name, version, properties) in assets() {
         items::put_version(&mut world, &id, assets, name, version, properties, by, now);
     }
-    for (kind, canonical, name, body) in singles() {
+    for (kind, canonical, name, mut body) in singles() {
+        items::complete(kind, &mut body);
         let resource = world.put(&format!("{id}/{canonical}/{name}"), kind, body, by, now);
         if kind == "workspaces/onlineendpoints" {
             resource.secret = items::new_keys();
@@ -106,7 +107,7 @@ pub fn world(now: Timestamp) -> World {
     }
     for endpoint in [names::ENDPOINT, names::AAD_ENDPOINT] {
         let blue = format!("{id}/onlineEndpoints/{endpoint}/deployments/blue");
-        let body = json!({
+        let mut body = json!({
             "location": names::REGION,
             "sku": {"name": "Default", "capacity": 1},
             "properties": {
@@ -116,7 +117,9 @@ pub fn world(now: Timestamp) -> World {
                 "provisioningState": "Succeeded",
             },
         });
-        world.put(&blue, "workspaces/onlineendpoints/deployments", body, by, now);
+        let kind = "workspaces/onlineendpoints/deployments";
+        items::complete(kind, &mut body);
+        world.put(&blue, kind, body, by, now);
     }
     world.set_secret("gate-client-secret", names::GATE_SECRET, now);
     world

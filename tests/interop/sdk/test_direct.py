@@ -7,6 +7,7 @@ nothing.
 import json
 import os
 import subprocess
+import sys
 import uuid
 
 import pytest
@@ -64,6 +65,37 @@ def test_a_job_is_cancelled(ml):
     job = ml.jobs.create_or_update(command())
     ml.jobs.begin_cancel(job.name).result()
     assert ml.jobs.get(job.name).status == "Canceled"
+
+
+def test_the_output_of_a_job_is_followed_to_its_end(ml, capsys):
+    job = ml.jobs.create_or_update(command())
+    ml.jobs.stream(job.name)
+    assert job.name in capsys.readouterr().out
+    assert ml.jobs.get(job.name).status == "Completed"
+
+
+def test_a_base_url_on_this_machine_serves_every_plane(sandbox, credential):
+    """As behind a reverse proxy: one base URL, and every URL in an answer leads back to it."""
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(os.path.dirname(__file__))!r})
+from azure.ai.ml import MLClient
+from azure.core.credentials import AccessToken
+base = "https://localhost:{sandbox["azure_address"].rsplit(":", 1)[1]}/"
+class Fixed:
+    def get_token(self, *scopes, **options):
+        return AccessToken(os.environ["TOKEN"], 9999999999)
+ml = MLClient(
+    Fixed(), {SUBSCRIPTION!r}, {GROUP!r}, {WORKSPACE!r}, cloud="sandbox",
+    cloud_metadata=dict(azure_portal=base, resource_manager=base, active_directory=base,
+                        aml_resource_id=base, storage_endpoint="localhost", registry_discovery_endpoint=base),
+)
+assert len(list(ml.jobs.list())) >= 5
+assert ml.online_endpoints.get("churn").scoring_uri.startswith(base + "inference/churn/")
+assert ml.compute.begin_stop("cpu-cluster").result() is None
+"""
+    environment = dict(os.environ, TOKEN=credential.get_token(ARM).token)
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
 
 
 def test_a_pipeline_job_brings_its_second_token(ml):

@@ -199,9 +199,7 @@ pub fn put_version(
     let id = format!("{container}/versions/{version}");
     let path = format!("workspaces/{assets}/versions");
     let mut body = json!({ "properties": properties });
-    if let Some(kind) = Kind::find(&path) {
-        complete(kind, &mut body);
-    }
+    complete(&path, &mut body);
     world.put(&id, &path, body, by, now);
 }
 
@@ -238,7 +236,7 @@ pub fn put(shared: &Shared, world: &mut World, call: &Call, caller: &Caller, kin
         let empty = json!({"properties": {"isArchived": false}});
         world.put(container, parent, empty, &caller.object_id, now);
     }
-    complete(kind, &mut body);
+    complete(kind.path, &mut body);
     let secret = split_secret(kind, &mut body, existing.as_ref());
     let created = existing.is_none();
     match kind.write {
@@ -266,12 +264,12 @@ pub fn put(shared: &Shared, world: &mut World, call: &Call, caller: &Caller, kin
 
 /// Members of `properties` that the service shows even if nobody wrote them; the official SDK counts
 /// on them.
-fn complete(kind: &Kind, body: &mut Value) {
-    let defaults = match kind.path {
+pub fn complete(kind: &str, body: &mut Value) {
+    let defaults = match kind {
         "workspaces/models/versions" => {
             json!({"flavors": {}, "tags": {}, "properties": {}, "isArchived": false, "isAnonymous": false})
         }
-        _ if kind.is_version() => {
+        _ if kind.ends_with("/versions") => {
             json!({"tags": {}, "properties": {}, "isArchived": false, "isAnonymous": false})
         }
         "workspaces/jobs" => json!({"tags": {}, "properties": {}, "isArchived": false}),

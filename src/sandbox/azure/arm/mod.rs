@@ -4,7 +4,7 @@
 //! assignment lets it, and only then whether the resource is there.
 
 pub mod items;
-mod jobs;
+pub mod jobs;
 mod kinds;
 mod schema;
 mod verbs;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Inside, mlflow::Run};
 use crate::sandbox::azure::{
     Shared,
+    arm::jobs,
     call::{Refusal, Reply, ok},
     world::World,
 };
@@ -63,12 +64,14 @@ pub fn route(shared: &Shared, inside: &Inside<'_>) -> Reply {
             let body = inside.call.json()?;
             let id = body.member("runId").as_str().unwrap_or_default().to_owned();
             shared.with(|world| {
-                one_run(world, inside, &id).map(|run| ok(json!({ "runMetadata": run }))).ok_or_else(not_found)
+                one_run(shared, world, inside, &id)
+                    .map(|run| ok(json!({ "runMetadata": run })))
+                    .ok_or_else(not_found)
             })
         }
         ["runs", id] | ["runs", id, "details"] if get => {
             inside.demand(shared, "experiments/runs/read")?;
-            shared.with(|world| one_run(world, inside, id).map(ok).ok_or_else(not_found))
+            shared.with(|world| one_run(shared, world, inside, id).map(ok).ok_or_else(not_found))
         }
         ["runs", id] if inside.call.method == Method::PATCH => {
             inside.demand(shared, "experiments/runs/write")?;
@@ -84,7 +87,8 @@ pub fn route(shared: &Shared, inside: &Inside<'_>) -> Reply {
         }
         ["runs", id, "events"] if inside.call.method == Method::POST => {
             inside.demand(shared, "experiments/runs/write")?;
-            shared.with(|world| one_run(world, inside, id).map(|_| ok(json!({}))).ok_or_else(not_found))
+            shared
+                .with(|world| one_run(shared, world, inside, id).map(|_| ok(json!({}))).ok_or_else(not_found))
         }
         ["runs", id, "cancel"] if inside.call.method == Method::POST => {
             inside.demand(shared, "experiments/runs/write")?;
@@ -98,7 +102,7 @@ pub fn route(shared: &Shared, inside: &Inside<'_>) -> Reply {
         ["runs", id, "children"] if get => {
             inside.demand(shared, "experiments/runs/read")?;
             shared.with(|world| {
-                one_run(world, inside, id).map(|_| ok(json!({"value": []}))).ok_or_else(not_found)
+                one_run(shared, world, inside, id).map(|_| ok(json!({"value": []}))).ok_or_else(not_found)
             })
         }
         // A token that speaks for the run: a secret in a read.
@@ -107,7 +111,7 @@ pub fn route(shared: &Shared, inside: &Inside<'_>) -> Reply {
             let token = format!("sandbox-run-token-{id}");
             let expires = shared.clock.now().plus(std::time::Duration::from_secs(3_600)).to_rfc3339();
             shared.with(|world| {
-                one_run(world, inside, id)
+                one_run(shared, world, inside, id)
                     .map(|_| ok(json!({"token": token, "expiryTimeUtc": expires})))
                     .ok_or_else(not_found)
             })
@@ -185,12 +189,15 @@ fn shown(run: &Run) -> Value {
 }
 
 /// A tracked run, or the run of a job, which has the job's name.
-fn one_run(world: &World, inside: &Inside<'_>, id: &str) -> Option<Value> {
+fn one_run(shared: &Shared, world: &mut World, inside: &Inside<'_>, id: &str) -> Option<Value> {
     let tracked = world.tracking.get(&inside.workspace.to_ascii_lowercase()).and_then(|s| s.runs.get(id));
     if let Some(run) = tracked {
         return Some(shown(run));
     }
-    let job = world.get(&format!("{}/jobs/{id}", inside.workspace))?;
+    // Whoever watches the run sees the job move on.
+    let job = format!("{}/jobs/{id}", inside.workspace);
+    jobs::advance(world, &job, shared.clock.now());
+    let job = world.get(&job)?;
     let properties = job.body.member("properties");
     Some(json!({
         "runId": id,
