@@ -1,10 +1,7 @@
 use std::{path::Path, sync::Arc};
 
 use amlgate::{
-    azureml::{
-        Act, Action, Audience, Effect, Effects, Facts, Kind, Operation, Protocol, ResourceId, SecretClass,
-        Secrets,
-    },
+    azureml::{Inspected, Naming, Operation, Protocol, ResourceId, name},
     http::Target,
     identity::{Caller, Groups, PrincipalId, PrincipalKind},
     policy::{
@@ -12,6 +9,7 @@ use amlgate::{
     },
     time::Timestamp,
 };
+use http::Method;
 use serde_json::{Value, json};
 
 use super::golden;
@@ -77,94 +75,94 @@ fn askers() -> Vec<Asker> {
     ]
 }
 
+/// A request as a client sends it, by the workspace's own path.
 struct Asked {
     label: &'static str,
-    operation: Operation,
+    method: Method,
+    workspace: &'static str,
+    path: &'static str,
+    body: Value,
+    protocol: Protocol,
 }
 
-fn asked(label: &'static str, kind: Kind, acts: &[(&str, &str)]) -> Asked {
-    let acts = acts
-        .iter()
-        .map(|(action, resource)| Act {
-            action: Action::new(&format!("Microsoft.MachineLearningServices/workspaces/{action}")),
-            resource: ResourceId::parse(resource),
-        })
-        .collect();
-    let operation = Operation {
-        name: label.into(),
-        acts,
-        kind,
-        effects: Effects::NONE,
-        unclear_effects: Effects::NONE,
-        secrets: Secrets::NONE,
-        facts: Facts::default(),
-        audience: Audience::Arm,
-        long_running: false,
-        protocol: Protocol::Arm,
-    };
-    Asked { label, operation }
+fn asked(label: &'static str, method: Method, path: &'static str, body: Value) -> Asked {
+    Asked { label, method, workspace: VISION, path, body, protocol: Protocol::Arm }
 }
 
 impl Asked {
-    fn effects(mut self, effects: &[Effect]) -> Self {
-        self.operation.effects = effects.iter().copied().collect();
-        self
-    }
-
-    fn secrets(mut self, secrets: &[SecretClass]) -> Self {
-        self.operation.secrets = secrets.iter().copied().collect();
-        self
+    /// What the request means, by the catalogue.
+    fn operation(&self, request: &RequestFacts) -> Operation {
+        let resource = ResourceId::parse(&format!("{VISION}/onlineEndpoints/e"))
+            .filter(|_| self.protocol == Protocol::Inference);
+        let upstream_host = request.target.host().into();
+        let naming = Naming { protocol: self.protocol, upstream_host, resource };
+        let named = name(&naming, &self.method, &request.target).expect("the catalogue knows it");
+        named.complete(request.body.as_deref()).expect("its body is complete")
     }
 }
 
 fn operations() -> Vec<Asked> {
-    use Kind::{Action as Act, Delete, Read, Write};
-    let below = |path: &str| format!("{VISION}/{path}");
-    let (job, model) = (below("jobs/j"), below("models/churn/versions/3"));
-    let (compute, endpoint) = (below("computes/c"), below("onlineEndpoints/e"));
-    let (datastore, connection) = (below("datastores/d"), below("connections/c"));
-    vec![
-        asked("read the workspace", Read, &[("read", VISION)]),
-        asked("list jobs", Read, &[("jobs/read", VISION)]),
-        asked("list jobs of another workspace", Read, &[("jobs/read", OTHER)]),
-        asked("submit a job", Write, &[("jobs/write", &job)])
-            .secrets(&[SecretClass::RunToken])
-            .effects(&[Effect::AllocateCompute]),
+    let (get, put, post, delete) = (Method::GET, Method::PUT, Method::POST, Method::DELETE);
+    let none = || Value::Null;
+    let job = |outputs: Value| {
+        json!({"properties": {"jobType": "Command", "command": "python train.py", "environmentId": "azureml:e:1",
+            "resources": {"instanceCount": 2, "instanceType": "STANDARD_DS3_V2"}, "outputs": outputs}})
+    };
+    let cluster = json!({"location": "westeurope", "properties": {"computeType": "AmlCompute",
+        "properties": {"vmSize": "STANDARD_DS3_V2", "scaleSettings": {"minNodeCount": 0, "maxNodeCount": 4}}}});
+    let endpoint = |access: &str| json!({"location": "westeurope", "properties": {"authMode": "Key", "publicNetworkAccess": access}});
+    let model =
+        json!({"properties": {"modelUri": "azureml://jobs/j/outputs/model", "modelType": "mlflow_model"}});
+    let deployment = json!({"location": "westeurope", "sku": {"name": "Default", "capacity": 1}, "properties": {
+        "endpointComputeType": "Managed", "instanceType": "Standard_DS3_v2", "model": "azureml:churn:3"}});
+    let access =
+        |access: &str| json!({"location": "westeurope", "properties": {"publicNetworkAccess": access}});
+    let registered = json!({"model": {"jobOutputType": "mlflow_model", "assetName": "churn"}});
+    let mut all = vec![
+        asked("read the workspace", get.clone(), "", none()),
+        asked("list jobs", get.clone(), "/jobs", none()),
+        asked("list jobs of another workspace", get, "/jobs", none()),
+        asked("submit a job", put.clone(), "/jobs/j", job(json!({}))),
+        asked("submit a job that registers", put.clone(), "/jobs/j", job(registered)),
         asked(
-            "submit a job that registers",
-            Write,
-            &[("jobs/write", &job), ("models/versions/write", &model)],
-        )
-        .effects(&[Effect::AllocateCompute, Effect::RegisterModel]),
-        asked("get an upload URL", Act, &[("datastores/read", &datastore)])
-            .secrets(&[SecretClass::UploadSas]),
-        asked("cancel a job", Act, &[("jobs/cancel/action", &job)]),
-        asked("register a model", Write, &[("models/versions/write", &model)])
-            .effects(&[Effect::RegisterModel]),
-        asked("delete a model", Delete, &[("models/versions/delete", &model)]),
-        asked("create a compute", Write, &[("computes/write", &compute)]).effects(&[Effect::AllocateCompute]),
-        asked("stop a compute", Act, &[("computes/stop/action", &compute)]).effects(&[Effect::StopCompute]),
-        asked("list a compute's keys", Act, &[("computes/listKeys/action", &compute)])
-            .secrets(&[SecretClass::ComputeKey]),
-        asked("create an endpoint", Write, &[("onlineEndpoints/write", &endpoint)]),
-        asked("create a public endpoint", Write, &[("onlineEndpoints/write", &endpoint)])
-            .effects(&[Effect::ExposeNetwork]),
-        asked("deploy to an endpoint", Write, &[("onlineEndpoints/deployments/write", &endpoint)])
-            .effects(&[Effect::DeployModel]),
-        asked("score", Act, &[("onlineEndpoints/score/action", &endpoint)]),
-        asked("list an endpoint's keys", Act, &[("onlineEndpoints/listKeys/action", &endpoint)])
-            .secrets(&[SecretClass::EndpointKey]),
-        asked("list a datastore's secrets", Act, &[("datastores/listsecrets/action", &datastore)])
-            .secrets(&[SecretClass::Datastore]),
-        asked("list a connection's secrets", Act, &[("connections/listsecrets/action", &connection)])
-            .secrets(&[SecretClass::Connection]),
-        asked("list the workspace's keys", Act, &[("listKeys/action", VISION)])
-            .secrets(&[SecretClass::WorkspaceKey]),
-        asked("open the workspace to the internet", Write, &[("write", VISION)])
-            .effects(&[Effect::ExposeNetwork]),
-        asked("change who may access", Write, &[("write", VISION)]).effects(&[Effect::ChangeAccess]),
-        asked("delete the workspace", Delete, &[("delete", VISION)]),
-    ]
+            "get an upload URL",
+            post.clone(),
+            "/codes/c/versions/1/startPendingUpload",
+            json!({"pendingUploadType": "TemporaryBlobReference"}),
+        ),
+        asked("cancel a job", post.clone(), "/jobs/j/cancel", none()),
+        asked("register a model", put.clone(), "/models/churn/versions/3", model),
+        asked("delete a model", delete.clone(), "/models/churn/versions/3", none()),
+        asked("create a compute", put.clone(), "/computes/c", cluster),
+        asked("stop a compute", post.clone(), "/computes/c/stop", none()),
+        asked("list a compute's keys", post.clone(), "/computes/c/listKeys", none()),
+        asked("create a private endpoint", put.clone(), "/onlineEndpoints/e", endpoint("Disabled")),
+        asked("create a public endpoint", put.clone(), "/onlineEndpoints/e", endpoint("Enabled")),
+        asked("deploy to an endpoint", put.clone(), "/onlineEndpoints/e/deployments/blue", deployment),
+        asked("list an endpoint's keys", post.clone(), "/onlineEndpoints/e/listKeys", none()),
+        asked("get a token of an endpoint", post.clone(), "/onlineEndpoints/e/token", none()),
+        asked("list a datastore's secrets", post.clone(), "/datastores/d/listSecrets", none()),
+        asked("list a connection's secrets", post.clone(), "/connections/c/listsecrets", none()),
+        asked("list the workspace's keys", post, "/listKeys", none()),
+        asked("open the workspace to the internet", put.clone(), "", access("Enabled")),
+        asked("change the workspace", put, "", access("Disabled")),
+        asked("delete the workspace", delete, "", none()),
+    ];
+    all.push(Asked {
+        workspace: "",
+        protocol: Protocol::Inference,
+        ..asked("score", Method::POST, "/score", json!({"data": [1]}))
+    });
+    all.push(asked(
+        "assign a role",
+        Method::PUT,
+        "/providers/Microsoft.Authorization/roleAssignments/11111111-1111-1111-1111-111111111111",
+        json!({"properties": {"principalId": "p", "roleDefinitionId": "/subscriptions/s/providers/Microsoft.Authorization/roleDefinitions/f6c7c914-8db3-469d-8ca1-694a8f32e121"}}),
+    ));
+    for one in all.iter_mut().filter(|one| one.label.contains("another workspace")) {
+        one.workspace = OTHER;
+    }
+    all
 }
 
 fn line(asker: &str, asked: &str, judgement: &Judgement) -> String {
@@ -209,17 +207,21 @@ fn the_shipped_policies_decide_as_the_matrix_says() {
     );
     for asker in askers() {
         table.push('\n');
-        for Asked { label, operation } in operations() {
+        for asked in operations() {
+            let path = format!("{}{}?api-version=2025-12-01", asked.workspace, asked.path);
+            let body = (!asked.body.is_null())
+                .then(|| Inspected::parse(asked.body.to_string().as_bytes()).expect("a plain body"));
             let request = RequestFacts {
                 decision: DecisionId::fresh(),
                 route: "arm".into(),
-                method: http::Method::GET,
-                target: Target::parse("gate", "/x").expect("a plain target"),
+                method: asked.method.clone(),
+                target: Target::parse("management.azure.com", &path).expect("a plain target"),
                 headers: http::HeaderMap::new(),
-                body: None,
+                body: body.map(Arc::new),
                 source: asker.source.parse().expect("an address"),
                 received: asker.now,
             };
+            let operation = asked.operation(&request);
             let judgement = set.judge(&Question {
                 caller: &asker.caller,
                 operation: &operation,
@@ -227,7 +229,7 @@ fn the_shipped_policies_decide_as_the_matrix_says() {
                 now: asker.now,
                 standing: Standing::Entries,
             });
-            table.push_str(&line(asker.label, label, &judgement));
+            table.push_str(&line(asker.label, asked.label, &judgement));
             table.push('\n');
         }
     }
