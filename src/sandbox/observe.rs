@@ -4,6 +4,7 @@
 //! fault that was put in its way. Tests wait for events here instead of sleeping.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -26,6 +27,9 @@ use crate::time::SharedClock;
 
 /// How much of a request body is remembered.
 const REMEMBERED: usize = 1024 * 1024;
+
+/// How many requests are remembered; the oldest go first.
+const KEPT: usize = 10_000;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -102,7 +106,9 @@ struct Trap {
 
 #[derive(Debug, Default)]
 struct Log {
-    seen: Vec<Seen>,
+    seen: VecDeque<Seen>,
+    /// How many were forgotten: the number of the first that is remembered.
+    forgotten: usize,
     traps: Vec<Trap>,
 }
 
@@ -125,10 +131,18 @@ impl Observer {
         out
     }
 
-    /// Every request so far, in the order of arrival.
+    /// The requests so far in the order of arrival, the last ten thousand of them.
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).seen.clone()
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.seen.iter().cloned().collect()
+    }
+
+    /// How many requests there were, those that are no longer remembered included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.forgotten + log.seen.len()
     }
 
     /// The requests so far whose `host + target` contains `part`.
@@ -176,8 +190,12 @@ impl Observer {
             let trap = log.traps.iter().position(|t| {
                 whole.contains(&t.part) && t.method.as_ref().is_none_or(|m| m == request.method())
             });
-            let number = log.seen.len();
-            log.seen.push(Seen {
+            let number = log.forgotten + log.seen.len();
+            if log.seen.len() == KEPT {
+                log.seen.pop_front();
+                log.forgotten += 1;
+            }
+            log.seen.push_back(Seen {
                 number,
                 method: request.method().clone(),
                 host,
@@ -193,7 +211,8 @@ impl Observer {
 
     fn amend(&self, number: usize, f: impl FnOnce(&mut Seen)) {
         self.with(|log| {
-            if let Some(seen) = log.seen.get_mut(number) {
+            let at = number.checked_sub(log.forgotten);
+            if let Some(seen) = at.and_then(|at| log.seen.get_mut(at)) {
                 f(seen);
             }
         });
@@ -299,7 +318,9 @@ impl HttpBody for Heard {
                 if let Some(data) = frame.data_ref() {
                     self.observer.amend(self.number, |seen| {
                         let room = REMEMBERED.saturating_sub(seen.body.len()).min(data.len());
-                        seen.body = [seen.body.as_ref(), &data.slice(..room)].concat().into();
+                        if room > 0 {
+                            seen.body = [seen.body.as_ref(), &data.slice(..room)].concat().into();
+                        }
                         seen.body_ended = last;
                     });
                 }

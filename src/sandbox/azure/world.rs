@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-use super::{names, operations::Operation, plane::mlflow::Tracking, roles::Assignment};
+use super::{names, operations::Operation, plane::tracking::Tracking, roles::Assignment};
 use crate::time::Timestamp;
 
 /// A resource of Azure Resource Manager.

@@ -4,7 +4,7 @@ use crate::sandbox::members::Members as _;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Inside, mlflow::Run};
+use super::{Inside, tracking::Run};
 use crate::sandbox::azure::{
     Shared,
     arm::jobs,

@@ -4,90 +4,18 @@
 use crate::sandbox::members::Members as _;
 use std::collections::BTreeMap;
 
-use axum::response::Response;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::Inside;
+use super::{
+    Inside, models,
+    tracking::{Experiment, Run, Store},
+};
 use crate::sandbox::azure::{
     Shared,
-    arm::items,
     call::{Refusal, Reply, ok},
     world::World,
 };
-
-/// What is tracked, by lower-case workspace id.
-pub type Tracking = BTreeMap<String, Store>;
-
-/// The experiments and runs of one workspace.
-#[derive(Debug, Default, Clone)]
-pub struct Store {
-    /// By id.
-    pub experiments: BTreeMap<String, Experiment>,
-    /// By id.
-    pub runs: BTreeMap<String, Run>,
-}
-
-/// An experiment.
-#[derive(Debug, Clone)]
-pub struct Experiment {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// `active` or `deleted`.
-    pub stage: &'static str,
-    /// Milliseconds.
-    pub created: u64,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// A run.
-#[derive(Debug, Clone)]
-pub struct Run {
-    /// Its id.
-    pub id: String,
-    /// The experiment's id.
-    pub experiment: String,
-    /// What people call it.
-    pub name: String,
-    /// `RUNNING`, `FINISHED`, `FAILED`, `KILLED`, `SCHEDULED`.
-    pub status: String,
-    /// Milliseconds.
-    pub started: u64,
-    /// Milliseconds; 0 while it runs.
-    pub ended: u64,
-    /// `active` or `deleted`.
-    pub stage: &'static str,
-    /// Object id of who made it.
-    pub user: String,
-    /// Parameters, written once.
-    pub params: BTreeMap<String, String>,
-    /// Every value of every metric, oldest first.
-    pub metrics: BTreeMap<String, Vec<Value>>,
-    /// Tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-impl Store {
-    /// The id of the experiment of that name, made if it is not there.
-    pub fn experiment(&mut self, name: &str, now: u64) -> String {
-        if let Some(found) = self.experiments.values().find(|e| e.name == name) {
-            return found.id.clone();
-        }
-        let id = uuid::Uuid::new_v4().to_string();
-        let experiment = Experiment {
-            id: id.clone(),
-            name: name.to_owned(),
-            stage: "active",
-            created: now,
-            tags: BTreeMap::new(),
-        };
-        self.experiments.insert(id.clone(), experiment);
-        id
-    }
-}
 
 /// The right that an operation of the API needs.
 fn right(operation: &str) -> Option<&'static str> {
@@ -158,7 +86,7 @@ pub fn route(shared: &Shared, inside: &Inside<'_>) -> Reply {
             Some(("experiments", verb)) => experiments(world, inside, verb, &fields, now),
             Some(("runs" | "metrics", verb)) => runs(world, inside, verb, &fields, now),
             Some(("registered-models" | "model-versions", _)) => {
-                models(shared, world, inside, &operation, &fields)
+                models::route(shared, world, inside, &operation, &fields)
             }
             Some(("artifacts", "list")) => super::artifacts::list(world, inside, &fields),
             Some(_) | None => Err(unknown()),
@@ -176,7 +104,7 @@ fn fields(inside: &Inside<'_>) -> Result<Value, Refusal> {
 }
 
 /// A required text field.
-fn text<'a>(fields: &'a Value, name: &str) -> Result<&'a str, Refusal> {
+pub fn text<'a>(fields: &'a Value, name: &str) -> Result<&'a str, Refusal> {
     fields
         .member(name)
         .as_str()
@@ -188,7 +116,7 @@ fn pairs(tags: &BTreeMap<String, String>) -> Value {
     tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
 }
 
-fn unpaired(list: &Value) -> BTreeMap<String, String> {
+pub fn unpaired(list: &Value) -> BTreeMap<String, String> {
     list.as_array()
         .into_iter()
         .flatten()
@@ -196,7 +124,7 @@ fn unpaired(list: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn no_such(what: &str, id: &str) -> Refusal {
+pub fn no_such(what: &str, id: &str) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "NotFound", &format!("No {what} with id or name '{id}' exists."))
 }
 
@@ -424,128 +352,4 @@ fn parameter(run: &mut Run, entry: &Value) -> Result<(), Refusal> {
     }
     run.params.insert(key.to_owned(), value.to_owned());
     Ok(())
-}
-
-/// Registered models and their versions: the workspace's models.
-fn models(shared: &Shared, world: &mut World, inside: &Inside<'_>, operation: &str, fields: &Value) -> Reply {
-    let now = shared.clock.now();
-    let by = inside.caller.object_id.as_str();
-    let id_of = |name: &str| format!("{}/models/{name}", inside.workspace);
-    if operation == "registered-models/search" {
-        let all: Vec<Value> = world
-            .children(&inside.workspace, "workspaces/models")
-            .into_iter()
-            .map(|m| json!({"name": m.name(), "creation_timestamp": m.created.as_millis()}))
-            .collect();
-        return Ok(ok(json!({"registered_models": all})));
-    }
-    if operation == "model-versions/search" {
-        let name = fields.member("filter").as_str().and_then(|f| f.split('\'').nth(1)).unwrap_or_default();
-        let found: Vec<Value> = versions(world, &id_of(name), name);
-        return Ok(ok(json!({"model_versions": found})));
-    }
-    let name = text(fields, "name")?;
-    let id = id_of(name);
-    if operation == "registered-models/create" {
-        if world.get(&id).is_some() {
-            return Err(Refusal::new(
-                StatusCode::CONFLICT,
-                "Conflict",
-                &format!("Registered model '{name}' already exists."),
-            ));
-        }
-        let body = json!({"properties": {"isArchived": false, "tags": unpaired(fields.member("tags"))}});
-        world.put(&id, "workspaces/models", body, by, now);
-        return Ok(ok(json!({"registered_model": {"name": name, "creation_timestamp": now.as_millis()}})));
-    }
-    if world.get(&id).is_none() {
-        return Err(no_such("registered model", name));
-    }
-    match operation {
-        "registered-models/delete" => {
-            world.remove(&id);
-            Ok(ok(json!({})))
-        }
-        "registered-models/get" => {
-            Ok(ok(json!({"registered_model": {"name": name, "latest_versions": versions(world, &id, name)}})))
-        }
-        "registered-models/get-latest-versions" => {
-            let latest: Vec<Value> = versions(world, &id, name).into_iter().next_back().into_iter().collect();
-            Ok(ok(json!({"model_versions": latest})))
-        }
-        "model-versions/create" => {
-            let version = items::next_version(world, &id);
-            let properties = json!({
-                "modelUri": text(fields, "source")?,
-                "modelType": "mlflow_model",
-                "jobName": fields.member("run_id"),
-                "description": fields.member("description"),
-                "tags": unpaired(fields.member("tags")),
-                "isArchived": false,
-            });
-            items::put_version(world, &inside.workspace, "models", name, &version, properties, by, now);
-            Ok(one_version(world, &id, name, &version))
-        }
-        _ if operation.starts_with("registered-models/") => {
-            Ok(ok(json!({"registered_model": {"name": name}})))
-        }
-        _ => {
-            let version = text(fields, "version")?;
-            let version_id = format!("{id}/versions/{version}");
-            let resource = world.get_mut(&version_id).ok_or_else(|| no_such("model version", version))?;
-            match operation {
-                "model-versions/delete" => {
-                    world.remove(&version_id);
-                    return Ok(ok(json!({})));
-                }
-                "model-versions/get-download-uri" => {
-                    return Ok(ok(
-                        json!({"artifact_uri": resource.body.member("properties").member("modelUri")}),
-                    ));
-                }
-                "model-versions/transition-stage" => {
-                    *resource.body.member_mut("properties").member_mut("stage") =
-                        fields.member("stage").clone();
-                }
-                "model-versions/set-tag" => {
-                    *resource
-                        .body
-                        .member_mut("properties")
-                        .member_mut("tags")
-                        .member_mut(text(fields, "key")?) = fields.member("value").clone();
-                }
-                "model-versions/update" => {
-                    *resource.body.member_mut("properties").member_mut("description") =
-                        fields.member("description").clone();
-                }
-                _ => {}
-            }
-            Ok(one_version(world, &id, name, version))
-        }
-    }
-}
-
-fn one_version(world: &World, model: &str, name: &str, version: &str) -> Response {
-    let shown = versions(world, model, name).into_iter().find(|v| v.member("version") == version);
-    ok(json!({ "model_version": shown }))
-}
-
-fn versions(world: &World, model: &str, name: &str) -> Vec<Value> {
-    world
-        .children(model, "workspaces/models/versions")
-        .into_iter()
-        .map(|v| {
-            let properties = v.body.member("properties");
-            json!({
-                "name": name,
-                "version": v.name(),
-                "creation_timestamp": v.created.as_millis(),
-                "last_updated_timestamp": v.modified.as_millis(),
-                "current_stage": properties.member("stage").as_str().unwrap_or("None"),
-                "source": properties.member("modelUri"),
-                "run_id": properties.member("jobName"),
-                "status": "READY",
-            })
-        })
-        .collect()
 }

@@ -3,7 +3,9 @@
 
 mod artifacts;
 mod history;
-pub mod mlflow;
+mod mlflow;
+mod models;
+pub mod tracking;
 
 use axum::response::Response;
 use http::StatusCode;
