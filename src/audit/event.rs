@@ -34,6 +34,20 @@ pub enum Event {
         /// How many there are.
         count: u64,
     },
+    /// Certificates, sealing keys or the configuration were read anew and are in force.
+    Reloaded {
+        /// `certificates`, `keys` or `configuration`.
+        what: &'static str,
+        /// SHA-256 of what is in force (of keys: of their public halves).
+        digest: [u8; 32],
+    },
+    /// Heads are signed with another key from here on; both as verifier keys.
+    SigningKeyChanged {
+        /// The key that signed before.
+        before: String,
+        /// The key that signs now.
+        after: String,
+    },
     /// The journal was found with an unfinished end and went on behind it.
     Recovered {
         /// Bytes of an unfinished record that were left out.
@@ -58,7 +72,9 @@ impl Event {
             Self::Started { .. } => (6_002, 3, 6),
             Self::Stopped => (6_002, 4, 6),
             Self::Recovered { .. } => (6_002, 99, 6),
-            Self::PoliciesChanged { .. } => (3_004, 3, 3),
+            Self::PoliciesChanged { .. } | Self::Reloaded { .. } | Self::SigningKeyChanged { .. } => {
+                (3_004, 3, 3)
+            }
             Self::ReloadRefused { .. } => (3_004, 99, 3),
             Self::Refused { .. } => (6_003, 99, 6),
         };
@@ -89,29 +105,41 @@ impl Event {
             Self::Started { configuration, policies } => {
                 l.hex("configuration_digest", configuration);
                 l.text("event", "started");
-                l.text("form", "amlgate-1");
+                l.text("form", record::FORM);
                 l.hex("policy_digest", policies);
             }
             Self::Stopped => {
                 l.text("event", "stopped");
-                l.text("form", "amlgate-1");
+                l.text("form", record::FORM);
             }
             Self::PoliciesChanged { policies, generation } => {
                 l.text("event", "policies_changed");
-                l.text("form", "amlgate-1");
+                l.text("form", record::FORM);
                 l.number("generation", *generation);
                 l.hex("policy_digest", policies);
             }
             Self::ReloadRefused { what, problem, count } => {
                 l.number("count", *count);
                 l.text("event", "reload_refused");
-                l.text("form", "amlgate-1");
+                l.text("form", record::FORM);
                 l.text("problem", &**problem);
                 l.text("what", *what);
             }
+            Self::Reloaded { what, digest } => {
+                l.hex("digest", digest);
+                l.text("event", "reloaded");
+                l.text("form", record::FORM);
+                l.text("what", *what);
+            }
+            Self::SigningKeyChanged { before, after } => {
+                l.text("after", &**after);
+                l.text("before", &**before);
+                l.text("event", "signing_key_changed");
+                l.text("form", record::FORM);
+            }
             Self::Recovered { torn_bytes, unresolved } => {
                 l.text("event", "recovered");
-                l.text("form", "amlgate-1");
+                l.text("form", record::FORM);
                 l.number("torn_bytes", *torn_bytes);
                 l.texts("unresolved", unresolved.iter().take(256).map(String::as_str));
                 l.number("unresolved_count", unresolved.len() as u64);
@@ -119,7 +147,7 @@ impl Event {
             Self::Refused { reason, count, .. } => {
                 l.number("count", *count);
                 l.text("event", "refused");
-                l.text("form", "amlgate-1");
+                l.text("form", record::FORM);
                 l.text("reason", *reason);
             }
         }
@@ -137,6 +165,8 @@ mod tests {
             Event::Stopped,
             Event::PoliciesChanged { policies: [2; 32], generation: 7 },
             Event::ReloadRefused { what: "policies", problem: "a.yaml:1:2: no".into(), count: 3 },
+            Event::Reloaded { what: "certificates", digest: [3; 32] },
+            Event::SigningKeyChanged { before: "a+1+x".into(), after: "a+2+y".into() },
             Event::Recovered { torn_bytes: 9, unresolved: vec!["d".into()] },
             Event::Refused { peer: "::1".parse().unwrap(), reason: "no token", count: 4 },
         ];

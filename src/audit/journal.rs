@@ -32,9 +32,6 @@ use crate::{
     time::{SharedClock, Timestamp},
 };
 
-/// How long a request waits for a place in the queue.
-const PATIENCE: Duration = Duration::from_millis(50);
-
 /// What happens to plain reads when the disk fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reads {
@@ -58,12 +55,18 @@ pub struct JournalSettings {
     pub reads: Reads,
     /// A segment ends when it is larger.
     pub segment_bytes: u64,
-    /// Records under way; further requests wait 50 ms and are refused.
+    /// Records under way; further requests wait `slot_wait` and are refused.
     pub slots: usize,
+    /// How long a request waits for a place in the queue.
+    pub slot_wait: Duration,
+    /// How long a request waits for its intent to be durable: a disk that neither writes nor fails
+    /// must not hold requests for ever.
+    pub sync_wait: Duration,
 }
 
 impl JournalSettings {
-    /// Segments of 64 MiB, 16,384 records under way, reads refused when the disk fails.
+    /// Segments of 64 MiB, 16,384 records under way, 50 ms for a place and 5 s for a sync, reads
+    /// refused when the disk fails.
     #[must_use]
     pub fn new(origin: &str, directory: PathBuf, signing_key: SecretString) -> Self {
         Self {
@@ -73,6 +76,8 @@ impl JournalSettings {
             reads: Reads::Required,
             segment_bytes: 64 << 20,
             slots: 16_384,
+            slot_wait: Duration::from_millis(50),
+            sync_wait: Duration::from_secs(5),
         }
     }
 }
@@ -121,6 +126,8 @@ struct Inner {
     messages: mpsc::Sender<Message>,
     slots: Arc<Semaphore>,
     capacity: usize,
+    slot_wait: Duration,
+    sync_wait: Duration,
     condition: Arc<ArcSwap<Condition>>,
     reads: Reads,
     clock: SharedClock,
@@ -173,7 +180,7 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Unrecorded {
     /// What was cleared.
-    pub cleared: Cleared,
+    pub cleared: Arc<Cleared>,
 }
 
 /// The place that is kept for a request's outcome. When it is dropped, what was last said of the
@@ -232,11 +239,14 @@ impl Journal {
         lock: Option<fs::File>,
     ) -> Result<(Self, Recovery), OpenError> {
         let signer = Signer::from_pem(&settings.origin, settings.signing_key.expose_secret().as_bytes())?;
-        let key = signer.verifier();
-        let recovered = recovery::recover(&mut storage, &key)?;
-        storage
-            .replace(PUBLIC_KEY, format!("{key}\n").as_bytes())
-            .map_err(|source| OpenError::Directory { path: settings.directory.clone(), source })?;
+        let mut recovered = recovery::recover(&mut storage, signer.origin())?;
+        let before = recovered.keys.newest().map(ToString::to_string);
+        let rotated = recovered.keys.rotate(signer.verifier());
+        if rotated {
+            storage
+                .replace(PUBLIC_KEY, recovered.keys.to_string().as_bytes())
+                .map_err(|source| OpenError::Directory { path: settings.directory.clone(), source })?;
+        }
         let condition = Arc::new(ArcSwap::from_pointee(Condition::Healthy));
         metrics::gauge!("amlgate_journal_healthy").set(1.0);
         let writer = Writer::new(storage, signer, &recovered, settings.segment_bytes, Arc::clone(&condition));
@@ -249,6 +259,8 @@ impl Journal {
             messages,
             slots: Arc::new(Semaphore::new(settings.slots)),
             capacity: settings.slots,
+            slot_wait: settings.slot_wait,
+            sync_wait: settings.sync_wait,
             condition,
             reads: settings.reads,
             clock,
@@ -257,6 +269,10 @@ impl Journal {
             _lock: lock,
         };
         let journal = Self { inner: Arc::new(inner) };
+        if let (true, Some(before)) = (rotated, before) {
+            let after = recovered.keys.newest().map(ToString::to_string).unwrap_or_default();
+            journal.push_unbounded(Event::SigningKeyChanged { before, after });
+        }
         if recovered.torn_bytes > 0 || !recovered.unresolved.is_empty() {
             journal.push_unbounded(Event::Recovered {
                 torn_bytes: recovered.torn_bytes,
@@ -279,32 +295,57 @@ impl Journal {
     }
 
     /// Records that a cleared request is about to be sent. For a plain read a place in the queue is
-    /// taken and nobody waits; anything else waits until its intent is durable.
+    /// taken and nobody waits; anything else waits until its intent is durable, and has the place for
+    /// its outcome by then. If the future is dropped while it waits, the outcome says `aborted`.
     ///
     /// # Errors
-    /// [`Unrecorded`] if that cannot be had: the request must not go on.
-    pub async fn intend(&self, cleared: Cleared, exchange: Exchange) -> Result<Recorded, Box<Unrecorded>> {
-        let permit = cleared.permit();
-        let operation = permit.operation();
-        let plain = operation.kind == Kind::Read && operation.secrets.is_empty() && !exchange.upgrade;
-        let Some(slot) = self.slots(1).await else {
-            if plain && self.inner.reads == Reads::BestEffort {
-                metrics::counter!("amlgate_journal_unrecorded_reads_total").increment(1);
-                return Ok(self.recorded(cleared, exchange, None));
-            }
-            return Err(Box::new(Unrecorded { cleared }));
+    /// [`Unrecorded`] if that cannot be had in time: the request must not go on.
+    pub async fn intend(&self, cleared: Cleared, exchange: Exchange) -> Result<Recorded, Unrecorded> {
+        let operation = cleared.permit().operation();
+        if operation.kind == Kind::Read && operation.secrets.is_empty() && !exchange.upgrade {
+            return self.intend_read(cleared, exchange).await;
+        }
+        let refused = |cleared| {
+            metrics::counter!("amlgate_journal_refused_total").increment(1);
+            Err(Unrecorded { cleared })
         };
-        if plain {
-            if self.inner.reads == Reads::Required && **self.inner.condition.load() != Condition::Healthy {
-                return Err(Box::new(Unrecorded { cleared }));
+        let Some(mut slots) = self.slots(2).await else { return refused(Arc::new(cleared)) };
+        let place = slots.split(1);
+        let line = record::render(&self.parts(cleared.permit(), &exchange, Phase::Intent));
+        let mut recorded = self.recorded(cleared, exchange, Some(slots));
+        match self.durably(line, place).await {
+            Durability::Durable => Ok(recorded),
+            Durability::Not => {
+                recorded.outcome.slot = None;
+                refused(recorded.cleared)
             }
-            return Ok(self.recorded(cleared, exchange, Some(slot)));
+            // It may become durable yet, so it gets its outcome.
+            Durability::Unknown => {
+                recorded.outcome.ended(Ending::NotSent);
+                refused(recorded.cleared)
+            }
         }
-        let line = record::render(&self.parts(permit, &exchange, Phase::Intent));
-        if !self.durably(line).await {
-            return Err(Box::new(Unrecorded { cleared }));
+    }
+
+    async fn intend_read(&self, cleared: Cleared, exchange: Exchange) -> Result<Recorded, Unrecorded> {
+        let failing = **self.inner.condition.load() != Condition::Healthy;
+        let slot = match self.inner.reads {
+            Reads::Required if failing => None,
+            // What is kept for a failing disk fills the queue; nobody waits for that to change.
+            Reads::BestEffort if failing => Arc::clone(&self.inner.slots).try_acquire_owned().ok(),
+            Reads::Required | Reads::BestEffort => self.slots(1).await,
+        };
+        match (slot, self.inner.reads) {
+            (Some(slot), _) => Ok(self.recorded(cleared, exchange, Some(slot))),
+            (None, Reads::BestEffort) => {
+                metrics::counter!("amlgate_journal_unrecorded_reads_total").increment(1);
+                Ok(self.recorded(cleared, exchange, None))
+            }
+            (None, Reads::Required) => {
+                metrics::counter!("amlgate_journal_refused_total").increment(1);
+                Err(Unrecorded { cleared: Arc::new(cleared) })
+            }
         }
-        Ok(self.recorded(cleared, exchange, Some(slot)))
     }
 
     /// Records a decision against a request.
@@ -372,7 +413,7 @@ impl Journal {
     /// # Errors
     /// [`Unwritable`] if it could not be made durable.
     pub async fn happened(&self, event: &Event) -> Result<(), Unwritable> {
-        if self.durably(event.render(self.inner.clock.now())).await { Ok(()) } else { Err(Unwritable) }
+        self.written(event.render(self.inner.clock.now())).await
     }
 
     /// Turns counted refusals into records and has the head signed.
@@ -393,14 +434,17 @@ impl Journal {
     }
 
     /// Writes what is under way, signs the last head and ends the writer; whether everything was
-    /// written and vouched for.
+    /// written and vouched for. From now on nothing more is recorded, so nothing may be under way:
+    /// what is still open then is not recorded, and counted.
     pub async fn close(&self) -> bool {
+        self.inner.slots.close();
         for event in self.inner.refusals.take() {
             self.push_unbounded(event);
         }
         self.push_unbounded(Event::Stopped);
         let (done, closed) = oneshot::channel();
-        self.inner.messages.send(Message::Stop(done)).is_ok() && closed.await.unwrap_or(false)
+        let clean = self.inner.messages.send(Message::Stop(done)).is_ok() && closed.await.unwrap_or(false);
+        clean && self.depth() == 0
     }
 
     async fn slots(&self, count: u32) -> Option<OwnedSemaphorePermit> {
@@ -408,7 +452,15 @@ impl Journal {
         if let Ok(slot) = Arc::clone(slots).try_acquire_many_owned(count) {
             return Some(slot);
         }
-        tokio::time::timeout(PATIENCE, Arc::clone(slots).acquire_many_owned(count)).await.ok()?.ok()
+        self.within(self.inner.slot_wait, Arc::clone(slots).acquire_many_owned(count)).await?.ok()
+    }
+
+    async fn within<T>(&self, wait: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.inner.clock.sleep(wait) => None,
+        }
     }
 
     /// Queues a line that nobody waits for.
@@ -418,11 +470,23 @@ impl Journal {
         Ok(())
     }
 
-    async fn durably(&self, line: Vec<u8>) -> bool {
-        let Some(slot) = self.slots(1).await else { return false };
+    /// Queues a line and waits until it is durable.
+    async fn written(&self, line: Vec<u8>) -> Result<(), Unwritable> {
+        let slot = self.slots(1).await.ok_or(Unwritable)?;
+        match self.durably(line, Some(slot)).await {
+            Durability::Durable => Ok(()),
+            Durability::Not | Durability::Unknown => Err(Unwritable),
+        }
+    }
+
+    async fn durably(&self, line: Vec<u8>, slot: Option<OwnedSemaphorePermit>) -> Durability {
         let (durable, written) = oneshot::channel();
-        self.push(Entry { line, slot: Some(slot), durable: Some(durable) });
-        written.await.unwrap_or(false)
+        self.push(Entry { line, slot, durable: Some(durable) });
+        match self.within(self.inner.sync_wait, written).await {
+            Some(Ok(true)) => Durability::Durable,
+            Some(Ok(false) | Err(_)) => Durability::Not,
+            None => Durability::Unknown,
+        }
     }
 
     /// Queues a record of the gate's own, of which there are few.
@@ -431,8 +495,10 @@ impl Journal {
     }
 
     fn push(&self, entry: Entry) {
-        // If the writer is gone the senders that wait see it, and everything else is shutting down.
-        drop(self.inner.messages.send(Message::Append(entry)));
+        if self.inner.messages.send(Message::Append(entry)).is_err() {
+            metrics::counter!("amlgate_journal_lost_records_total").increment(1);
+            tracing::error!("a record came after the journal was closed: it is lost");
+        }
     }
 
     fn parts<'a>(&'a self, permit: &'a Permit, exchange: &'a Exchange, phase: Phase<'a>) -> Parts<'a> {
@@ -462,6 +528,15 @@ impl Journal {
         let subject = Subject { cleared: Arc::clone(&cleared), exchange, started: self.inner.clock.now() };
         Recorded { cleared, outcome: OutcomeGuard { journal: self.clone(), slot, subject, outcome } }
     }
+}
+
+/// What became of a record that somebody waited for.
+enum Durability {
+    Durable,
+    /// It is not in the log.
+    Not,
+    /// The disk did not answer in time.
+    Unknown,
 }
 
 /// The record cannot be kept now.
@@ -525,7 +600,7 @@ impl OutcomeGuard {
         self.outcome.ending = Ending::Established;
         let line = self.render();
         self.outcome.ending = Ending::Aborted;
-        if self.journal.durably(line).await { Ok(()) } else { Err(Unwritable) }
+        self.journal.written(line).await
     }
 
     fn render(&mut self) -> Vec<u8> {

@@ -11,6 +11,7 @@ pub mod event;
 mod journal;
 pub mod merkle;
 pub mod note;
+pub mod read;
 mod record;
 mod recovery;
 mod refusals;
@@ -26,6 +27,7 @@ pub use journal::{
 pub use record::{Ending, MAX_RECORD};
 pub use recovery::Recovery;
 pub use refusals::Refusals;
+pub use segment::PUBLIC_KEY;
 pub use writer::Condition;
 
 /// The segments of a log, in their order.

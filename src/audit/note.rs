@@ -155,6 +155,93 @@ impl VerifierKey {
     }
 }
 
+/// The keys of a log, oldest first: a rotation adds one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VerifierKeys(Vec<VerifierKey>);
+
+impl VerifierKeys {
+    /// From lines of `NAME+HASH+KEY`; empty lines and lines that begin with `#` say nothing.
+    ///
+    /// # Errors
+    /// [`NoteError::VerifierKey`] for the first line that is none.
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
+        let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+        lines.map(VerifierKey::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The keys of one log.
+    #[must_use]
+    pub fn of(&self, origin: &str) -> Self {
+        Self(self.0.iter().filter(|k| k.origin == origin).cloned().collect())
+    }
+
+    /// The names of all logs that have a key here, each once.
+    #[must_use]
+    pub fn origins(&self) -> Vec<&str> {
+        let mut origins: Vec<&str> = Vec::new();
+        for key in &self.0 {
+            if !origins.contains(&key.origin()) {
+                origins.push(key.origin());
+            }
+        }
+        origins
+    }
+
+    /// The key that signs now.
+    #[must_use]
+    pub fn newest(&self) -> Option<&VerifierKey> {
+        self.0.last()
+    }
+
+    /// Adds the key that signs from now on; whether it was not the one that signed before.
+    pub fn rotate(&mut self, key: VerifierKey) -> bool {
+        let new = self.0.last() != Some(&key);
+        if new {
+            self.0.push(key);
+        }
+        new
+    }
+
+    /// Adds all of `more`.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
+    /// Reads a signed note under a key that is not older than `oldest`, and says which: a key that
+    /// was rotated out vouches for nothing new.
+    ///
+    /// # Errors
+    /// What the newest key says.
+    pub fn open(&self, note: &str, oldest: usize) -> Result<(Head, usize), NoteError> {
+        let mut error = NoteError::Malformed("there is no key of its log");
+        for (number, key) in self.0.iter().enumerate().skip(oldest) {
+            match key.open(note) {
+                Ok(head) => return Ok((head, number)),
+                Err(e) => error = e,
+            }
+        }
+        Err(error)
+    }
+}
+
+impl From<VerifierKey> for VerifierKeys {
+    fn from(key: VerifierKey) -> Self {
+        Self(vec![key])
+    }
+}
+
+impl fmt::Display for VerifierKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|key| writeln!(f, "{key}"))
+    }
+}
+
+/// The log's name in a note that nobody has checked yet.
+#[must_use]
+pub fn claimed_origin(note: &str) -> &str {
+    note.lines().next().unwrap_or_default()
+}
+
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![ED25519_BYTE];

@@ -18,7 +18,7 @@ use crate::{
 pub const MAX_RECORD: usize = 32 << 10;
 
 /// The version of the form, in every record.
-const FORM: &str = "amlgate-1";
+pub(super) const FORM: &str = "amlgate-1";
 /// The version of OCSF whose names are used.
 const OCSF: &str = "1.5.0";
 /// At most so many acts, entries or values of each kind are written.

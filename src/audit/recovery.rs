@@ -1,13 +1,13 @@
 //! What is found when the journal is opened: where the log ends, and what a crash left unfinished.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::HashSet, io};
 
-use serde_json::Value;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     merkle::{self, Range},
-    note::VerifierKey,
-    segment::{self, HEADS},
+    note::{NoteError, VerifierKeys},
+    segment::{self, HEADS, PUBLIC_KEY},
     storage::Storage,
 };
 
@@ -22,8 +22,12 @@ pub struct Recovery {
     pub heads_bytes: u64,
     /// Bytes of an unfinished record that were cut off.
     pub torn_bytes: u64,
-    /// Intents in the last segment without an outcome, by decision.
+    /// Intents of the run that crashed without an outcome, by decision, oldest first.
     pub unresolved: Vec<String>,
+    /// The last segment, if it has no leaf: the next record begins it anew.
+    pub leafless: Option<String>,
+    /// The keys that signed the log before.
+    pub keys: VerifierKeys,
 }
 
 /// Why a log cannot be gone on with. Nothing is changed then.
@@ -48,6 +52,9 @@ pub enum RecoveryError {
         /// What was expected.
         expected: String,
     },
+    /// The keys beside the log cannot be read.
+    #[error("`{PUBLIC_KEY}` beside the log holds something else than verifier keys")]
+    Keys(#[source] NoteError),
     /// Records that a head vouches for are gone.
     #[error(
         "a signed head counts {signed} records, but only {found} are there: records were lost or removed"
@@ -60,97 +67,94 @@ pub enum RecoveryError {
     },
 }
 
-/// Finds the log's end and cuts off what is unfinished.
-pub(super) fn recover<S: Storage>(storage: &mut S, key: &VerifierKey) -> Result<Recovery, RecoveryError> {
+/// Finds the log's end and cuts off what is unfinished. What is kept is durable afterwards: a crash
+/// of the process alone leaves whole records that were never synced, and a head that counts them
+/// must not outlive them. Nothing is cut before it is known that no head counts it.
+pub(super) fn recover<S: Storage>(storage: &mut S, origin: &str) -> Result<Recovery, RecoveryError> {
     let mut found = Recovery::default();
     let names = storage.list()?;
-    if let Some(name) = names.iter().rev().find(|n| segment::first_of(n).is_some()) {
-        let bytes = storage.read(name)?;
-        match segment::split(&bytes) {
-            Ok((header, leaves, rest)) => {
-                if header.origin != key.origin() {
-                    return Err(RecoveryError::Origin {
-                        found: header.origin,
-                        expected: key.origin().to_owned(),
-                    });
-                }
-                let wrong = |why| RecoveryError::Segment { name: name.clone(), why };
-                if segment::first_of(name) != Some(header.first) {
-                    return Err(wrong("its name does not fit its header"));
-                }
-                found.range = header.range().ok_or_else(|| wrong("its header contradicts itself"))?;
-                for leaf in &leaves {
-                    found.range.push(merkle::leaf(leaf));
-                }
-                found.unresolved = unresolved(&leaves);
-                if rest > 0 {
-                    found.torn_bytes = rest as u64;
-                    storage.truncate(name, (bytes.len() - rest) as u64)?;
-                }
+    let mut segments: Vec<&String> = names.iter().filter(|n| segment::first_of(n).is_some()).collect();
+    let mut cut = None;
+    if let Some(last) = segments.last().copied() {
+        let bytes = storage.read(last)?;
+        if !segment::is_only_begun(&bytes) {
+            let (end, kept) = end(last, &bytes, origin)?;
+            found = Recovery { torn_bytes: (bytes.len() - kept) as u64, ..end };
+            cut = Some((last, kept as u64));
+        } else {
+            // The log ends with the one before it.
+            segments.pop();
+            if let Some(before) = segments.last() {
+                found = end(before, &storage.read(before)?, origin)?.0;
             }
-            // Nothing was ever acknowledged from a segment whose header is cut: the one before it
-            // is the last, and the next record begins this one anew.
-            Err(_) if !bytes.contains(&b'\n') => {
-                found.torn_bytes = bytes.len() as u64;
-                let first = segment::first_of(name).unwrap_or_default();
-                let before = before(storage, &names, name)?;
-                found.range = before.range;
-                found.unresolved = before.unresolved;
-                if found.range.size() != first {
-                    return Err(RecoveryError::Segment {
-                        name: name.clone(),
-                        why: "it does not begin where the one before it ends",
-                    });
-                }
-                storage.truncate(name, 0)?;
+            if segment::first_of(last) != Some(found.range.size()) {
+                return Err(RecoveryError::Segment {
+                    name: last.clone(),
+                    why: "it does not begin where the one before it ends",
+                });
             }
-            Err(why) => return Err(RecoveryError::Segment { name: name.clone(), why }),
+            found.torn_bytes = bytes.len() as u64;
+            found.leafless = Some(last.clone());
+            cut = Some((last, 0));
         }
+        found.unresolved = unresolved(storage, &segments)?;
     }
-    heads(storage, key, &names, &mut found)?;
+    if names.iter().any(|n| n == PUBLIC_KEY) {
+        let text = String::from_utf8_lossy(&storage.read(PUBLIC_KEY)?).into_owned();
+        found.keys = VerifierKeys::parse(&text).map_err(RecoveryError::Keys)?.of(origin);
+    }
+    let heads = heads(storage, &names, &mut found)?;
     if found.signed > found.range.size() {
         return Err(RecoveryError::Lost { signed: found.signed, found: found.range.size() });
     }
-    Ok(found)
-}
-
-/// The end of the segment before `name`.
-fn before<S: Storage>(storage: &mut S, names: &[String], name: &str) -> Result<Recovery, RecoveryError> {
-    let mut found = Recovery::default();
-    let previous = names.iter().rev().filter(|n| segment::first_of(n).is_some()).find(|n| n.as_str() < name);
-    if let Some(previous) = previous {
-        let bytes = storage.read(previous)?;
-        let wrong = |why| RecoveryError::Segment { name: previous.clone(), why };
-        let (header, leaves, _) = segment::split(&bytes).map_err(wrong)?;
-        found.range = header.range().ok_or_else(|| wrong("its header contradicts itself"))?;
-        for leaf in &leaves {
-            found.range.push(merkle::leaf(leaf));
-        }
-        found.unresolved = unresolved(&leaves);
+    if let Some((last, kept)) = cut {
+        storage.truncate(last, kept)?;
+    }
+    if heads {
+        storage.truncate(HEADS, found.heads_bytes)?;
     }
     Ok(found)
 }
 
-/// Reads the signed heads; half a head at the end is cut off.
-fn heads<S: Storage>(
-    storage: &mut S,
-    key: &VerifierKey,
-    names: &[String],
-    found: &mut Recovery,
-) -> Result<(), RecoveryError> {
+/// Where the log ends if this segment is its last, and how many bytes of the segment are whole.
+fn end(name: &str, bytes: &[u8], origin: &str) -> Result<(Recovery, usize), RecoveryError> {
+    let wrong = |why| RecoveryError::Segment { name: name.to_owned(), why };
+    let (header, leaves, rest) = segment::split(bytes).map_err(wrong)?;
+    if header.origin != origin {
+        return Err(RecoveryError::Origin { found: header.origin, expected: origin.to_owned() });
+    }
+    if segment::first_of(name) != Some(header.first) {
+        return Err(wrong("its name does not fit its header"));
+    }
+    let mut range = header.range().ok_or_else(|| wrong("its header contradicts itself"))?;
+    // A lost sector in the middle of what was never synced leaves a line that only looks whole.
+    let sound = leaves.iter().take_while(|leaf| serde_json::from_slice::<IgnoredAny>(leaf).is_ok()).count();
+    let (leaves, unsound) = leaves.split_at(sound);
+    for leaf in leaves {
+        range.push(merkle::leaf(leaf));
+    }
+    let rest = rest + unsound.iter().map(|leaf| leaf.len() + 1).sum::<usize>();
+    let leafless = leaves.is_empty().then(|| name.to_owned());
+    Ok((Recovery { range, leafless, ..Recovery::default() }, bytes.len() - rest))
+}
+
+/// Reads the signed heads, but for half a head at the end; whether there is a file of them.
+fn heads<S: Storage>(storage: &S, names: &[String], found: &mut Recovery) -> Result<bool, RecoveryError> {
     if !names.iter().any(|n| n == HEADS) {
-        return Ok(());
+        return Ok(false);
     }
     let bytes = storage.read(HEADS)?;
     let text = String::from_utf8_lossy(&bytes);
-    let (notes, whole) = split_heads(&text);
-    // The newest good head counts: one under another key was signed before a rotation.
-    found.signed = notes.iter().rev().find_map(|note| key.open(note).ok()).map_or(0, |h| h.size);
-    found.heads_bytes = whole as u64;
-    if whole < bytes.len() {
-        storage.truncate(HEADS, whole as u64)?;
+    let (mut notes, mut whole) = split_heads(&text);
+    // A head that was never synced may look whole and not be it.
+    if let Some(last) = notes.last().filter(|note| found.keys.open(note, 0).is_err()) {
+        whole -= last.len() + 1;
+        notes.pop();
     }
-    Ok(())
+    found.signed =
+        notes.iter().rev().find_map(|note| found.keys.open(note, 0).ok()).map_or(0, |(h, _)| h.size);
+    found.heads_bytes = whole as u64;
+    Ok(true)
 }
 
 /// The whole notes of a file of heads, and how many bytes they take.
@@ -168,18 +172,55 @@ pub(super) fn split_heads(text: &str) -> (Vec<&str>, usize) {
     (notes, from)
 }
 
-/// Decisions with an intent and no outcome behind it.
-fn unresolved(leaves: &[&[u8]]) -> Vec<String> {
-    let mut open = BTreeMap::new();
-    for leaf in leaves {
-        let Ok(record) = serde_json::from_slice::<Value>(leaf) else { continue };
-        let own = record.pointer("/unmapped/amlgate");
-        let text = |key: &str| own.and_then(|o| o.get(key)).and_then(Value::as_str).map(str::to_owned);
-        match (text("phase").as_deref(), text("decision")) {
-            (Some("intent"), Some(decision)) => drop(open.insert(decision, ())),
-            (Some("outcome"), Some(decision)) => drop(open.remove(&decision)),
-            _ => {}
+/// At most so many segments are read back for intents without an outcome: one run of the gate may
+/// have written more than can be read before it must serve again.
+const LOOK_BACK: usize = 16;
+
+/// What a record says of its request; the rest is not looked at.
+#[derive(Deserialize)]
+struct Leaf<'a> {
+    #[serde(borrow)]
+    unmapped: Unmapped<'a>,
+}
+
+#[derive(Deserialize)]
+struct Unmapped<'a> {
+    #[serde(borrow)]
+    amlgate: Own<'a>,
+}
+
+#[derive(Deserialize)]
+struct Own<'a> {
+    phase: Option<&'a str>,
+    decision: Option<&'a str>,
+    ending: Option<&'a str>,
+    event: Option<&'a str>,
+}
+
+/// Decisions with an intent and no end, back to where the run began that wrote the last segment.
+fn unresolved<S: Storage>(storage: &S, segments: &[&String]) -> Result<Vec<String>, RecoveryError> {
+    let (mut ended, mut open) = (HashSet::new(), Vec::new());
+    'run: for name in segments.iter().rev().take(LOOK_BACK) {
+        let bytes = storage.read(name)?;
+        let Ok((_, leaves, _)) = segment::split(&bytes) else { break };
+        for leaf in leaves.iter().rev() {
+            let Ok(Leaf { unmapped: Unmapped { amlgate: own } }) = serde_json::from_slice(leaf) else {
+                continue;
+            };
+            let decision = own.decision.and_then(|d| uuid::Uuid::parse_str(d).ok());
+            match (own.event, own.phase, decision) {
+                // Before these everything is ended, or was said already.
+                (Some("started" | "stopped" | "recovered"), ..) => break 'run,
+                (_, Some("outcome"), Some(decision)) if own.ending != Some("established") => {
+                    ended.insert(decision);
+                }
+                (_, Some("intent"), Some(decision)) if !ended.remove(&decision) => {
+                    open.push(decision.to_string())
+                }
+                _ => {}
+            }
         }
     }
-    open.into_keys().collect()
+    open.reverse();
+    Ok(open)
 }

@@ -9,8 +9,9 @@ use std::{
 
 use super::event::Event;
 
-/// At most so many pairs are told apart between two heads; further peers count as `0.0.0.0`.
-const MAX_PAIRS: usize = 4_096;
+/// At most so many pairs are told apart between two heads, so that a flood writes little; further
+/// peers count as `0.0.0.0`.
+const MAX_PAIRS: usize = 256;
 
 /// The counts since they were last taken.
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ impl Refusals {
     /// Counts one.
     pub fn count(&self, peer: IpAddr, reason: &'static str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (peer, reason);
+        let key = (network(peer), reason);
         let key = if counts.len() < MAX_PAIRS || counts.contains_key(&key) {
             key
         } else {
@@ -38,9 +39,31 @@ impl Refusals {
     }
 }
 
+/// The peer, as far as it names somebody: of IPv6 the /64, in which a host picks addresses freely.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(six) => {
+            let [a, b, c, d, ..] = six.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        four @ IpAddr::V4(_) => four,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_that_changes_its_address_is_one_peer() {
+        let refusals = Refusals::default();
+        for i in 0..100_u16 {
+            refusals.count(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, i]), "no token");
+            refusals.count("::ffff:192.0.2.1".parse().unwrap(), "no token");
+            refusals.count("192.0.2.1".parse().unwrap(), "no token");
+        }
+        assert_eq!(refusals.take().len(), 2);
+    }
 
     #[test]
     fn a_flood_from_everywhere_is_counted_in_bounded_memory() {

@@ -107,6 +107,13 @@ pub fn split(bytes: &[u8]) -> Result<(Header, Vec<&[u8]>, usize), &'static str> 
     Ok((header, leaves, rest))
 }
 
+/// Whether nothing was ever acknowledged from these bytes of a last segment: its header, which is
+/// synced before any record is written, is unfinished.
+#[must_use]
+pub fn is_only_begun(bytes: &[u8]) -> bool {
+    header_length(bytes) == bytes.len() && split(bytes).is_err()
+}
+
 fn header_length(bytes: &[u8]) -> usize {
     bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1)
 }

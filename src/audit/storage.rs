@@ -3,9 +3,11 @@
 //! Everything that the journal asks of a disk goes through [`Storage`], so that tests can forget
 //! what was not synced, tear the last sector, write short, run out of space, and fail one sync.
 
+pub mod faulty;
+
 use std::{
     fs, io,
-    io::{Read, Write},
+    io::{Read, Seek, Write},
     path::PathBuf,
 };
 
@@ -37,6 +39,12 @@ pub trait Storage: Send + 'static {
     /// # Errors
     /// What the disk says.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+
+    /// A file from a byte on; nothing if it is shorter.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn read_from(&self, name: &str, offset: u64) -> io::Result<Vec<u8>>;
 
     /// Cuts a file to a length and syncs it.
     ///
@@ -128,6 +136,14 @@ impl Storage for Directory {
         Ok(bytes)
     }
 
+    fn read_from(&self, name: &str, offset: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut file = fs::File::open(self.path.join(name))?;
+        file.seek(io::SeekFrom::Start(offset))?;
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     fn truncate(&mut self, name: &str, length: u64) -> io::Result<()> {
         let file = fs::OpenOptions::new().write(true).open(self.path.join(name))?;
         file.set_len(length)?;
@@ -150,191 +166,5 @@ impl LogFile for fs::File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
-    }
-}
-
-/// A disk in memory that fails as it is told: for tests of everything above it.
-pub mod faulty {
-    use std::{
-        collections::BTreeMap,
-        io,
-        sync::{Arc, Mutex, PoisonError},
-    };
-
-    use super::{LogFile, Storage};
-
-    /// What goes wrong next.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum Trouble {
-        /// Nothing.
-        None,
-        /// Writes take this many bytes more, then there is no space.
-        Space(usize),
-        /// Every write fails after half of its bytes.
-        ShortWrites,
-        /// The next sync fails and forgets what was not durable; then all is well.
-        OneSync,
-        /// Every write, sync and new file fails.
-        Dead,
-    }
-
-    #[derive(Debug, Clone, Default)]
-    struct Content {
-        written: Vec<u8>,
-        durable: usize,
-    }
-
-    #[derive(Debug, Default)]
-    struct State {
-        files: BTreeMap<String, Content>,
-        trouble: Option<Trouble>,
-        syncs: u64,
-    }
-
-    /// The disk; clones share it, as a restarted program shares the machine's.
-    #[derive(Debug, Clone, Default)]
-    pub struct FaultyDisk {
-        state: Arc<Mutex<State>>,
-    }
-
-    /// A file of it.
-    #[derive(Debug)]
-    pub struct FaultyFile {
-        disk: FaultyDisk,
-        name: String,
-    }
-
-    impl FaultyDisk {
-        fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-            work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-        }
-
-        /// From now on this goes wrong.
-        pub fn suffer(&self, trouble: Trouble) {
-            self.with(|s| s.trouble = Some(trouble).filter(|t| *t != Trouble::None));
-        }
-
-        /// How often something was synced.
-        #[must_use]
-        pub fn syncs(&self) -> u64 {
-            self.with(|s| s.syncs)
-        }
-
-        /// The disk as it is found after the power failed: what was synced, and of what was not
-        /// the first `torn` bytes.
-        #[must_use]
-        pub fn after_power_loss(&self, torn: usize) -> Self {
-            let files = self.with(|s| s.files.clone());
-            let files = files
-                .into_iter()
-                .map(|(name, content)| {
-                    let kept = content.written.len().min(content.durable.saturating_add(torn));
-                    let written = content.written.get(..kept).unwrap_or_default().to_vec();
-                    (name, Content { durable: written.len(), written })
-                })
-                .collect();
-            Self { state: Arc::new(Mutex::new(State { files, ..State::default() })) }
-        }
-
-        /// Changes a file's bytes behind the journal's back.
-        pub fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-            self.with(|s| {
-                if let Some(content) = s.files.get_mut(name) {
-                    change(&mut content.written);
-                }
-            });
-        }
-    }
-
-    impl Storage for FaultyDisk {
-        type File = FaultyFile;
-
-        fn create(&mut self, name: &str) -> io::Result<FaultyFile> {
-            self.with(|s| {
-                if s.trouble == Some(Trouble::Dead) || s.trouble == Some(Trouble::Space(0)) {
-                    return Err(io::Error::from(io::ErrorKind::StorageFull));
-                }
-                if s.files.contains_key(name) {
-                    return Err(io::Error::from(io::ErrorKind::AlreadyExists));
-                }
-                s.files.insert(name.to_owned(), Content::default());
-                Ok(())
-            })?;
-            Ok(FaultyFile { disk: self.clone(), name: name.to_owned() })
-        }
-
-        fn append(&mut self, name: &str) -> io::Result<FaultyFile> {
-            self.with(|s| drop(s.files.entry(name.to_owned()).or_default()));
-            Ok(FaultyFile { disk: self.clone(), name: name.to_owned() })
-        }
-
-        fn list(&self) -> io::Result<Vec<String>> {
-            Ok(self.with(|s| s.files.keys().cloned().collect()))
-        }
-
-        fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-            self.with(|s| s.files.get(name).map(|c| c.written.clone())).ok_or(io::ErrorKind::NotFound.into())
-        }
-
-        fn truncate(&mut self, name: &str, length: u64) -> io::Result<()> {
-            self.with(|s| {
-                if s.trouble == Some(Trouble::Dead) {
-                    return Err(io::ErrorKind::Other.into());
-                }
-                if let Some(content) = s.files.get_mut(name) {
-                    content.written.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-                    content.durable = content.written.len();
-                }
-                Ok(())
-            })
-        }
-
-        fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-            let content = Content { written: bytes.to_vec(), durable: bytes.len() };
-            self.with(|s| drop(s.files.insert(name.to_owned(), content)));
-            Ok(())
-        }
-    }
-
-    impl LogFile for FaultyFile {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-            self.disk.with(|s| {
-                let (take, result) = match &mut s.trouble {
-                    None | Some(Trouble::None | Trouble::OneSync) => (bytes.len(), Ok(())),
-                    Some(Trouble::Space(left)) => {
-                        let take = bytes.len().min(*left);
-                        *left -= take;
-                        let full = take < bytes.len();
-                        (take, if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) })
-                    }
-                    Some(Trouble::ShortWrites) => (bytes.len() / 2, Err(io::ErrorKind::WriteZero.into())),
-                    Some(Trouble::Dead) => (0, Err(io::ErrorKind::Other.into())),
-                };
-                if let Some(content) = s.files.get_mut(&self.name) {
-                    content.written.extend_from_slice(bytes.get(..take).unwrap_or_default());
-                }
-                result
-            })
-        }
-
-        fn sync(&mut self) -> io::Result<()> {
-            self.disk.with(|s| {
-                s.syncs += 1;
-                let Some(content) = s.files.get_mut(&self.name) else { return Ok(()) };
-                match s.trouble {
-                    Some(Trouble::OneSync) => {
-                        // As Linux does: the error is told once, and the dirty pages are gone.
-                        content.written.truncate(content.durable);
-                        s.trouble = None;
-                        Err(io::ErrorKind::Other.into())
-                    }
-                    Some(Trouble::Dead) => Err(io::ErrorKind::Other.into()),
-                    None | Some(Trouble::None | Trouble::Space(_) | Trouble::ShortWrites) => {
-                        content.durable = content.written.len();
-                        Ok(())
-                    }
-                }
-            })
-        }
     }
 }

@@ -5,9 +5,9 @@
 
 use super::{
     merkle::{self, Range},
-    note::{Head, NoteError, VerifierKey},
+    note::{Head, NoteError, VerifierKeys},
     recovery::split_heads,
-    segment::{self, HEADS},
+    segment::{self, HEADS, Header},
     storage::Storage,
 };
 
@@ -22,6 +22,9 @@ pub struct Whole {
     pub beyond: u64,
     /// Signed heads that were checked.
     pub heads: u64,
+    /// Bytes behind the last whole record: a write that a crash cut off. Nothing was acknowledged
+    /// from it; the gate cuts it off and says so when it starts again.
+    pub torn_bytes: u64,
 }
 
 /// What is wrong, and where.
@@ -68,9 +71,11 @@ pub enum Broken {
     },
     /// Records were changed.
     #[error(
-        "a record before number {size} was changed, dropped, added or moved: the root under the head of {size} records is another (the last good head counts {good})"
+        "the segment `{name}` is broken: of the records at positions {good} to {}, one was changed, dropped, added or moved: they do not make up the tree that was signed", .size.saturating_sub(1)
     )]
     Changed {
+        /// The segment where the head is that does not fit.
+        name: String,
         /// The first head that does not fit.
         size: u64,
         /// The last one that does.
@@ -84,76 +89,96 @@ pub enum Broken {
     },
 }
 
-/// Verifies one log. `further` are heads from elsewhere (a witness, a note kept by the auditor):
-/// they are checked like the log's own, and the log must reach them.
+/// The name that a log gives itself, which nobody has checked yet; `None` if it has no segment.
+///
+/// # Errors
+/// [`Broken::Io`].
+pub fn claimed_origin<S: Storage>(storage: &S) -> Result<Option<String>, Broken> {
+    let names = storage.list()?;
+    let Some(first) = names.iter().find(|n| segment::first_of(n).is_some()) else { return Ok(None) };
+    Ok(segment::split(&storage.read(first)?).ok().map(|(header, ..)| header.origin))
+}
+
+/// Verifies the log of one origin under its keys, oldest first. `further` are heads from elsewhere
+/// (a witness, a note kept by the auditor): they are checked like the log's own, and the log must
+/// reach them.
 ///
 /// # Errors
 /// The first thing that is [`Broken`].
-pub fn verify<S: Storage>(storage: &S, key: &VerifierKey, further: &[String]) -> Result<Whole, Broken> {
+pub fn verify<S: Storage>(
+    storage: &S,
+    origin: &str,
+    keys: &VerifierKeys,
+    further: &[String],
+) -> Result<Whole, Broken> {
     let names = storage.list()?;
     let own = if names.iter().any(|n| n == HEADS) { storage.read(HEADS)? } else { Vec::new() };
     let own = String::from_utf8_lossy(&own);
     let (notes, _unfinished) = split_heads(&own);
-    let mut heads = opened(&notes, key)?;
+    let mut heads = opened(&notes, keys)?;
     let kept = heads.len() as u64;
     for (number, note) in (1..).zip(further) {
-        heads.push(key.open(note).map_err(|source| Broken::Head { number: kept + number, source })?);
+        let (head, _) =
+            keys.open(note, 0).map_err(|source| Broken::Head { number: kept + number, source })?;
+        heads.push(head);
     }
     heads.sort_by_key(|head| head.size);
-    let mut walk = Walk { range: Range::default(), heads: &heads, good: 0 };
+    let mut walk = Walk { origin, range: Range::default(), heads: &heads, good: 0, torn: 0 };
     let mut segments = names.iter().filter(|n| segment::first_of(n).is_some()).peekable();
     while let Some(name) = segments.next() {
         let until = segments.peek().and_then(|next| segment::first_of(next));
-        walk.segment(name, &storage.read(name)?, until, key)?;
+        walk.segment(name, &storage.read(name)?, until)?;
     }
     let found = walk.range.size();
     match heads.last() {
         None => Err(Broken::NoHead { found }),
         Some(newest) if newest.size > found => Err(Broken::Missing { size: newest.size, found }),
         Some(newest) => Ok(Whole {
-            origin: key.origin().to_owned(),
+            origin: origin.to_owned(),
             vouched: newest.size,
             beyond: found - newest.size,
             heads: heads.len() as u64,
+            torn_bytes: walk.torn,
         }),
     }
 }
 
-/// Opens a log's own heads in their order: each is good, and counts at least what the one before counts.
-fn opened(notes: &[&str], key: &VerifierKey) -> Result<Vec<Head>, Broken> {
+/// Opens a log's own heads in their order: each is good, counts more than the one before, and no
+/// key signs again after the next one did.
+fn opened(notes: &[&str], keys: &VerifierKeys) -> Result<Vec<Head>, Broken> {
     let mut heads: Vec<Head> = Vec::with_capacity(notes.len());
+    let mut oldest = 0;
     for (number, note) in (1..).zip(notes) {
-        let head = key.open(note).map_err(|source| Broken::Head { number, source })?;
+        let (head, key) = keys.open(note, oldest).map_err(|source| Broken::Head { number, source })?;
         if let Some(before) = heads.last().filter(|before| before.size >= head.size) {
             return Err(Broken::Order { number, size: head.size, before: before.size });
         }
+        oldest = key;
         heads.push(head);
     }
     Ok(heads)
 }
 
 struct Walk<'a> {
+    origin: &'a str,
     range: Range,
     /// By size.
     heads: &'a [Head],
     /// The size of the last head that fits.
     good: u64,
+    /// Bytes behind the last record.
+    torn: u64,
 }
 
 impl Walk<'_> {
-    fn segment(
-        &mut self,
-        name: &str,
-        bytes: &[u8],
-        until: Option<u64>,
-        key: &VerifierKey,
-    ) -> Result<(), Broken> {
+    fn segment(&mut self, name: &str, bytes: &[u8], until: Option<u64>) -> Result<(), Broken> {
         let wrong = |why: &str| Broken::Segment { name: name.to_owned(), why: why.to_owned() };
-        if bytes.is_empty() && until.is_none() {
+        if until.is_none() && segment::is_only_begun(bytes) {
+            self.torn = bytes.len() as u64;
             return Ok(()); // Begun, and nothing was acknowledged from it.
         }
         let (header, leaves, rest) = segment::split(bytes).map_err(wrong)?;
-        if header.origin != key.origin() {
+        if header.origin != self.origin {
             return Err(wrong("it is of another log"));
         }
         if segment::first_of(name) != Some(header.first) {
@@ -162,8 +187,11 @@ impl Walk<'_> {
         let before = header.range().ok_or_else(|| wrong("its header contradicts itself"))?;
         if before != self.range {
             return Err(wrong(
-                "it does not go on where the one before it ends: records or a segment are missing",
+                "it does not go on where the one before it ends: there something was changed, or records or a segment are missing",
             ));
+        }
+        if !bytes.starts_with(&Header::after(self.origin, &self.range).line()) {
+            return Err(wrong("its header is not in the one form that a header has"));
         }
         let count = until.map_or(leaves.len() as u64, |until| until.saturating_sub(header.first));
         if count > leaves.len() as u64 {
@@ -175,13 +203,14 @@ impl Walk<'_> {
         if rest > 0 && until.is_some() {
             return Err(wrong("it has something behind its last record"));
         }
+        self.torn = rest as u64;
         for leaf in leaves {
             self.range.push(merkle::leaf(leaf));
             let size = self.range.size();
             let from = self.heads.partition_point(|h| h.size < size);
             for head in self.heads.iter().skip(from).take_while(|h| h.size == size) {
                 if head.root != self.range.root() {
-                    return Err(Broken::Changed { size, good: self.good });
+                    return Err(Broken::Changed { name: name.to_owned(), size, good: self.good });
                 }
                 self.good = size;
             }

@@ -21,6 +21,9 @@ use super::{
 
 /// At most so many records are written with one sync.
 const BATCH: usize = 4_096;
+/// While the disk fails each attempt is made with so few, so that a full queue is not written in
+/// vain again and again.
+const PROBE: usize = 32;
 
 /// Whether records can be made durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +77,24 @@ pub(super) struct Writer<S: Storage> {
     carried: VecDeque<Entry>,
 }
 
+/// Says when it is dropped that the writer has ended, even if it panicked.
+struct Ended(Arc<ArcSwap<Condition>>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the journal's writer failed: nothing can be recorded until a restart");
+        }
+        gauge!("amlgate_journal_healthy").set(0.0);
+        self.0.store(Arc::new(Condition::Failing { why: "the journal is closed".to_owned() }));
+    }
+}
+
+/// Answers somebody who may have gone.
+fn tell(whom: oneshot::Sender<bool>, what: bool) {
+    let _gone = whom.send(what);
+}
+
 enum State<F> {
     /// The next record begins a segment.
     None,
@@ -99,13 +120,19 @@ impl<S: Storage> Writer<S> {
             heads_good: recovered.heads_bytes,
             segment_bytes,
             condition,
-            state: State::None,
+            // A segment that a crash left without a leaf has the name of the one that is to begin.
+            state: match &recovered.leafless {
+                Some(name) => State::Broken { name: name.clone(), good: 0 },
+                None => State::None,
+            },
             carried: VecDeque::new(),
         }
     }
 
-    /// Runs until told to stop, or until nobody is left who could send anything.
+    /// Runs until told to stop, or until nobody is left who could send anything. However it ends,
+    /// nothing can be recorded any more, and the condition says so.
     pub fn run(mut self, messages: &mpsc::Receiver<Message>) {
+        let _ended = Ended(Arc::clone(&self.condition));
         let mut stop = None;
         while let Ok(first) = messages.recv() {
             let mut batch = Vec::new();
@@ -128,43 +155,49 @@ impl<S: Storage> Writer<S> {
             }
             if let Some(done) = stop.take() {
                 let clean = self.carried.is_empty() && self.signed == self.range.size();
-                drop(done.send(clean));
+                tell(done, clean);
                 return;
             }
         }
     }
 
+    /// Writes what was carried and what is new, in that order. With nothing to write a disk that
+    /// failed is tried all the same, because plain reads wait for it to be healthy and bring nothing.
     fn commit(&mut self, batch: Vec<Entry>) {
-        let entries: Vec<Entry> = self.carried.drain(..).chain(batch).collect();
-        if entries.is_empty() && !matches!(self.state, State::Broken { .. }) {
-            return;
-        }
-        let start = Instant::now();
-        match self.write(&entries) {
-            Ok(()) => {
-                histogram!("amlgate_journal_sync_seconds").record(start.elapsed().as_secs_f64());
-                histogram!("amlgate_journal_batch_records").record(entries.len() as f64);
-                counter!("amlgate_journal_records_total").increment(entries.len() as u64);
-                self.now(Condition::Healthy);
-                for entry in entries {
-                    self.range.push(merkle::leaf(&entry.line));
-                    drop(entry.slot);
-                    if let Some(durable) = entry.durable {
-                        drop(durable.send(true));
-                    }
-                }
-                self.rotate();
-            }
-            Err(error) => {
+        let mut queue = std::mem::take(&mut self.carried);
+        queue.extend(batch);
+        let mut failing = **self.condition.load() != Condition::Healthy;
+        while failing || !queue.is_empty() {
+            let most = if failing { PROBE } else { BATCH };
+            let entries: Vec<Entry> = queue.drain(..queue.len().min(most)).collect();
+            let start = Instant::now();
+            if let Err(error) = self.write(&entries) {
                 counter!("amlgate_journal_failures_total").increment(1);
                 self.now(Condition::Failing { why: error.to_string() });
-                for mut entry in entries {
+                // Who waits is told at once; what nobody waits for is kept, in its order.
+                for mut entry in entries.into_iter().chain(queue) {
                     match entry.durable.take() {
-                        Some(durable) => drop(durable.send(false)),
+                        Some(durable) => tell(durable, false),
                         None => self.carried.push_back(entry),
                     }
                 }
+                return;
             }
+            failing = false;
+            self.now(Condition::Healthy);
+            if !entries.is_empty() {
+                histogram!("amlgate_journal_sync_seconds").record(start.elapsed().as_secs_f64());
+                histogram!("amlgate_journal_batch_records").record(entries.len() as f64);
+                counter!("amlgate_journal_records_total").increment(entries.len() as u64);
+            }
+            for entry in entries {
+                self.range.push(merkle::leaf(&entry.line));
+                drop(entry.slot);
+                if let Some(durable) = entry.durable {
+                    tell(durable, true);
+                }
+            }
+            self.rotate();
         }
     }
 

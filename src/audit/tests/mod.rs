@@ -1,13 +1,15 @@
 //! The journal against a disk that fails, and the verifier against an editor.
 
+mod crashes;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::{
     event::Event,
-    storage::faulty::{FaultyDisk, Trouble},
-    verify::{Broken, verify},
+    storage::faulty::{FaultyDisk, Tear, Trouble},
+    verify::{Broken, Whole},
     *,
 };
 use crate::{
@@ -23,16 +25,28 @@ fn settings() -> JournalSettings {
 }
 
 fn open(disk: &FaultyDisk, settings: &JournalSettings) -> (Journal, Recovery) {
+    try_open(disk, settings).unwrap()
+}
+
+fn try_open(disk: &FaultyDisk, settings: &JournalSettings) -> Result<(Journal, Recovery), OpenError> {
     use base64::Engine as _;
     let root = SecretString::from(base64::engine::general_purpose::STANDARD.encode([1; 32]));
     let mac = Seal::new([&root]).unwrap().mac(Purpose::Thumbprint);
     let clock = Arc::new(ManualClock::starting_at(Timestamp::from_secs(1_800_000_000)));
-    Journal::open_on(disk.clone(), settings, mac, clock, None).unwrap()
+    Journal::open_on(disk.clone(), settings, mac, clock, None)
 }
 
-fn key(disk: &FaultyDisk) -> note::VerifierKey {
+fn key(disk: &FaultyDisk) -> note::VerifierKeys {
     let text = String::from_utf8(disk.read(segment::PUBLIC_KEY).unwrap()).unwrap();
-    note::VerifierKey::parse(&text).unwrap()
+    note::VerifierKeys::parse(&text).unwrap()
+}
+
+fn verified_by(disk: &FaultyDisk, keys: &note::VerifierKeys, further: &[String]) -> Result<Whole, Broken> {
+    verify::verify(disk, "amlgate-test", keys, further)
+}
+
+fn verified(disk: &FaultyDisk) -> Result<Whole, Broken> {
+    verified_by(disk, &key(disk), &[])
 }
 
 fn event(number: u64) -> Event {
@@ -61,7 +75,7 @@ async fn a_closed_log_is_whole_and_vouched_for_to_its_end() {
         journal.happened(&event(i)).await.unwrap();
     }
     assert!(journal.close().await);
-    let whole = verify(&disk, &key(&disk), &[]).unwrap();
+    let whole = verified(&disk).unwrap();
     assert_eq!((whole.vouched, whole.beyond), (11, 0));
     assert_eq!(generations(&disk), (0..10).collect::<Vec<_>>());
 }
@@ -78,32 +92,8 @@ async fn a_log_goes_on_after_a_restart_across_segments() {
         journal.close().await;
     }
     assert!(disk.list().unwrap().len() > 8);
-    assert_eq!(verify(&disk, &key(&disk), &[]).unwrap().vouched, 55);
+    assert_eq!(verified(&disk).unwrap().vouched, 55);
     assert_eq!(generations(&disk), (0..50).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn at_every_crash_point_what_was_acknowledged_is_recovered() {
-    for torn in (0..900).step_by(7) {
-        let disk = FaultyDisk::default();
-        let (journal, _) = open(&disk, &settings());
-        for i in 0..3 {
-            journal.happened(&event(i)).await.unwrap();
-        }
-        // Written, but its sync fails: not acknowledged.
-        disk.suffer(Trouble::Dead);
-        assert!(journal.happened(&event(3)).await.is_err());
-        let found = disk.after_power_loss(torn);
-        let (journal, _) = open(&found, &settings());
-        journal.happened(&event(4)).await.unwrap();
-        assert!(journal.close().await);
-        let recovered = generations(&found);
-        assert!(
-            recovered.starts_with(&[0, 1, 2]) && recovered.ends_with(&[4]),
-            "torn at {torn}: {recovered:?}"
-        );
-        verify(&found, &key(&found), &[]).unwrap();
-    }
 }
 
 #[tokio::test]
@@ -112,13 +102,13 @@ async fn a_torn_end_is_cut_off_and_said() {
     let (journal, _) = open(&disk, &settings());
     journal.happened(&event(0)).await.unwrap();
     disk.tamper(&segment::name(0), |bytes| bytes.extend_from_slice(b"{\"half\":"));
-    let found = disk.after_power_loss(usize::MAX);
+    let found = disk.after_power_loss(Tear::Cut(usize::MAX));
     let (journal, recovery) = open(&found, &settings());
     assert_eq!(recovery.torn_bytes, 8);
     journal.close().await;
     let log = String::from_utf8(found.read(&segment::name(1)).unwrap()).unwrap();
     assert!(log.contains("\"event\":\"recovered\"") && log.contains("\"torn_bytes\":8"), "{log}");
-    verify(&found, &key(&found), &[]).unwrap();
+    verified(&found).unwrap();
 }
 
 #[tokio::test]
@@ -137,7 +127,7 @@ async fn a_full_disk_refuses_and_recovers_without_a_restart() {
         assert_eq!(journal.condition(), Condition::Healthy, "{trouble:?}");
         assert!(journal.close().await);
         assert_eq!(generations(&disk), [0, 2], "{trouble:?}: what was refused is not there");
-        verify(&disk, &key(&disk), &[]).unwrap();
+        verified(&disk).unwrap();
     }
 }
 
@@ -191,7 +181,7 @@ async fn a_log_shorter_than_its_newest_head_is_not_gone_on_with() {
     let mac = Seal::new([&root]).unwrap().mac(Purpose::Thumbprint);
     let error = Journal::open_on(disk.clone(), &settings(), mac, clock, None).unwrap_err();
     assert!(error.to_string().contains("records were lost or removed"), "{error}");
-    assert!(matches!(verify(&disk, &key(&disk), &[]), Err(Broken::Missing { .. })));
+    assert!(matches!(verified(&disk), Err(Broken::Missing { .. })));
 }
 
 #[tokio::test]
@@ -204,7 +194,7 @@ async fn a_head_kept_elsewhere_finds_a_log_that_was_begun_anew() {
     journal.close().await;
     let kept = String::from_utf8(disk.read(segment::HEADS).unwrap()).unwrap();
     let kept = kept.trim_end_matches('\n').to_owned() + "\n";
-    verify(&disk, &key(&disk), std::slice::from_ref(&kept)).unwrap();
+    verified_by(&disk, &key(&disk), std::slice::from_ref(&kept)).unwrap();
 
     let forged = FaultyDisk::default();
     let (journal, _) = open(&forged, &settings());
@@ -212,8 +202,8 @@ async fn a_head_kept_elsewhere_finds_a_log_that_was_begun_anew() {
         journal.happened(&event(i + 100)).await.unwrap();
     }
     journal.close().await;
-    verify(&forged, &key(&forged), &[]).unwrap();
-    assert!(matches!(verify(&forged, &key(&forged), &[kept]), Err(Broken::Changed { .. })));
+    verified(&forged).unwrap();
+    assert!(matches!(verified_by(&forged, &key(&forged), &[kept]), Err(Broken::Changed { .. })));
 }
 
 fn sample() -> FaultyDisk {
@@ -235,7 +225,7 @@ fn sample() -> FaultyDisk {
             });
             disk
         })
-        .after_power_loss(usize::MAX)
+        .after_power_loss(Tear::Cut(usize::MAX))
 }
 
 proptest! {
@@ -270,19 +260,19 @@ proptest! {
         // A newline taken from, or something added behind, the last line of the last segment is a torn end.
         let harmless = changed == original || (last && changed.len() >= original.len() && changed.starts_with(&original));
         if !harmless {
-            prop_assert!(verify(&disk, &key(&disk), &[]).is_err(), "{} edit {}", name, edit);
+            prop_assert!(verified(&disk).is_err(), "{} edit {}", name, edit);
         }
     }
 
     #[test]
     fn every_edit_of_the_signed_heads_is_found_or_vouches_for_less(at in any::<prop::sample::Index>(), with in 1..=255_u8) {
         let disk = sample();
-        let before = verify(&disk, &key(&disk), &[]).unwrap();
+        let before = verified(&disk).unwrap();
         disk.tamper(segment::HEADS, |bytes| {
             let place = at.index(bytes.len());
             bytes[place] ^= with;
         });
-        if let Ok(after) = verify(&disk, &key(&disk), &[]) {
+        if let Ok(after) = verified(&disk) {
             // Only separators and unused bits of base64 can be touched without breaking a signature.
             prop_assert!(after.vouched <= before.vouched);
         }
@@ -299,7 +289,7 @@ fn a_whole_segment_that_is_gone_is_found() {
         for name in disk.list().unwrap().iter().filter(|n| *n != gone) {
             rest.replace(name, &disk.read(name).unwrap()).unwrap();
         }
-        assert!(verify(&rest, &key(&disk), &[]).is_err(), "{gone}");
+        assert!(verified_by(&rest, &key(&disk), &[]).is_err(), "{gone}");
     }
 }
 
@@ -312,6 +302,6 @@ async fn heads_are_signed_at_their_interval() {
     // A head is signed behind the batch that it came with: before the next one is durable.
     journal.happened(&event(1)).await.unwrap();
     journal.happened(&event(2)).await.unwrap();
-    let whole = verify(&disk, &key(&disk), &[]).unwrap();
+    let whole = verified(&disk).unwrap();
     assert!(whole.vouched >= 1 && whole.vouched + whole.beyond == 3, "{whole:?}");
 }
