@@ -1,11 +1,6 @@
 //! Dialling: resolve once, check every address, connect to the checked one, verify the name.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use rustls::pki_types::ServerName;
 use tokio::{
@@ -15,7 +10,11 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Destination, Protocols, Reach, Scheme, Stream, Trust, TrustError, address::forbidden};
+use super::{
+    Destination, Protocols, Reach, Scheme, Stream, Trust, TrustError,
+    race::{HEAD_START, race},
+    resolve::{check_literal, resolve},
+};
 
 /// How outgoing connections are made.
 #[derive(Debug, Clone)]
@@ -75,8 +74,15 @@ impl Connector {
     /// `TimedOut`, `PermissionDenied` for a forbidden address, or what the system or TLS says.
     pub async fn dial(&self, to: &Destination, protocols: Protocols) -> io::Result<Stream> {
         let limit = self.settings.connect_timeout;
+        if to.scheme == Scheme::Http && to.address.is_none() && to.reach == Reach::Public {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("`{to}` would be plaintext over the internet: use `https`"),
+            ));
+        }
         let stream = match &self.settings.proxy {
             Some(proxy) if to.address.is_none() && to.reach != Reach::Loopback && proxy.serves(&to.host) => {
+                check_literal(to)?;
                 within(limit, through(proxy, to)).await?
             }
             Some(_) | None => self.direct(to).await?,
@@ -97,50 +103,12 @@ impl Connector {
     }
 
     async fn direct(&self, to: &Destination) -> io::Result<TcpStream> {
+        let limit = self.settings.connect_timeout;
         let candidates = match to.address {
             Some(address) => vec![address],
-            None => resolve(to).await?,
+            None => within(limit, resolve(to)).await?,
         };
-        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{}` has no address", to.host));
-        for address in candidates {
-            match within(self.settings.connect_timeout, TcpStream::connect(address)).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-}
-
-/// Every address of the name; none is used if one of them is forbidden, because a name that leads
-/// inside and outside at once is a trick.
-async fn resolve(to: &Destination) -> io::Result<Vec<SocketAddr>> {
-    let found: Vec<SocketAddr> = match to.host.parse::<IpAddr>() {
-        Ok(ip) => vec![SocketAddr::new(ip, to.port)],
-        Err(_) => tokio::net::lookup_host((&*to.host, to.port)).await?.collect(),
-    };
-    for address in &found {
-        if let Some(why) = refused(address.ip(), to.reach) {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!(
-                    "`{}` leads to {}, which is {why}: name the address itself with `address` if this is meant",
-                    to.host,
-                    address.ip()
-                ),
-            ));
-        }
-    }
-    Ok(found)
-}
-
-fn refused(ip: IpAddr, reach: Reach) -> Option<&'static str> {
-    match reach {
-        Reach::Public => forbidden(ip),
-        Reach::Private => {
-            forbidden(ip).filter(|why| !matches!(*why, "private" | "unique local" | "shared address space"))
-        }
-        Reach::Loopback => (!ip.is_loopback()).then_some("not loopback"),
+        race(candidates, HEAD_START, |address| within(limit, TcpStream::connect(address))).await
     }
 }
 
@@ -158,8 +126,8 @@ async fn through(proxy: &EgressProxy, to: &Destination) -> io::Result<TcpStream>
         }
         head.push(stream.read_u8().await?);
     }
-    let status = head.split(|b| *b == b' ').nth(1).unwrap_or_default();
-    if status != b"200" {
+    let status = head.split(|b| b.is_ascii_whitespace()).nth(1).unwrap_or_default();
+    if status.len() != 3 || !status.starts_with(b"2") {
         return Err(io::Error::other(format!(
             "the egress proxy `{}:{}` refuses to connect to `{host}`: {}",
             proxy.host,
@@ -199,11 +167,22 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_private_endpoint_may_be_private_but_not_loopback() {
-        assert_eq!(refused("10.0.0.4".parse().unwrap(), Reach::Private), None);
-        assert!(refused("127.0.0.1".parse().unwrap(), Reach::Private).is_some());
-        assert!(refused("10.0.0.4".parse().unwrap(), Reach::Public).is_some());
+    #[tokio::test]
+    async fn nothing_goes_out_in_plaintext_over_the_internet() {
+        let public = Destination { scheme: Scheme::Http, ..Destination::https("example.com", 80) };
+        let error = connector().dial(&public, Protocols::Http1).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("use `https`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_egress_proxy_is_not_asked_for_the_metadata_service() {
+        let proxy = EgressProxy { host: "127.0.0.1".into(), port: 1, except: [].into() };
+        let connector =
+            Connector::new(ConnectorSettings { proxy: Some(proxy), ..Default::default() }).unwrap();
+        let metadata = Destination::https("169.254.169.254", 443);
+        let error = connector.dial(&metadata, Protocols::Http1).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[tokio::test]

@@ -9,7 +9,11 @@ mod address;
 mod connector;
 mod destination;
 mod fetch;
+mod race;
+mod resolve;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 pub use address::forbidden;
