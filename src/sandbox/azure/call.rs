@@ -172,12 +172,20 @@ pub struct Refusal {
     pub message: String,
     /// `WWW-Authenticate`, if any.
     pub challenge: Option<String>,
+    /// `Retry-After` in seconds, if any.
+    pub retry_after: Option<u64>,
 }
 
 impl Refusal {
     /// A refusal with this status, code and message.
     pub fn new(status: StatusCode, code: &str, message: &str) -> Self {
-        Self { status, code: code.to_owned(), message: message.to_owned(), challenge: None }
+        Self {
+            status,
+            code: code.to_owned(),
+            message: message.to_owned(),
+            challenge: None,
+            retry_after: None,
+        }
     }
 
     /// 404 of a resource.
@@ -242,6 +250,9 @@ impl Refusal {
         let mut response = (self.status, Json(body)).into_response();
         if let Some(value) = self.challenge.and_then(|c| HeaderValue::from_str(&c).ok()) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -19,6 +19,7 @@ mod plane;
 mod roles;
 mod seed;
 mod storage;
+mod throttle;
 mod vault;
 mod world;
 
@@ -35,6 +36,7 @@ use serde_json::{Value, json};
 pub use entra::{App, FederatedCredential, TokenVersion, UserToken, inbound as inbound_claims};
 pub use inference::Live;
 pub use roles::{Assignment, ROLES, Role};
+pub use throttle::Bucket;
 
 use super::{KeyRing, Observer, Person, SandboxCa, SandboxError, SigningKey, jwt, observe, serve::Server};
 use crate::time::SharedClock;
@@ -77,6 +79,9 @@ pub struct AzureSettings {
     pub token_lifetime: Duration,
     /// The pause after each event of a stream.
     pub stream_interval: Duration,
+    /// The buckets for reads and for writes (and deletes) of each principal at Resource Manager; none:
+    /// no throttling.
+    pub buckets: Option<(Bucket, Bucket)>,
     /// Entra's first signing key; a new one if none.
     pub key: Option<SigningKey>,
 }
@@ -97,6 +102,7 @@ impl AzureSettings {
             page_size: 3,
             token_lifetime: Duration::from_secs(3_599),
             stream_interval: Duration::ZERO,
+            buckets: None,
             key: None,
         }
     }
@@ -113,6 +119,8 @@ struct Shared {
     step_ups: RwLock<HashMap<String, String>>,
     sas: storage::Sas,
     live: Live,
+    buckets: Option<(Bucket, Bucket)>,
+    levels: Mutex<throttle::Levels>,
     operation_polls: u32,
     retry_after: Duration,
     page_size: usize,
@@ -139,6 +147,19 @@ impl Shared {
 
     fn challenge_for(&self, principal: &str) -> Option<String> {
         self.with(|world| world.challenges.get(principal).cloned())
+    }
+
+    /// Draws a request from the caller's bucket, if there are buckets.
+    fn throttle(
+        &self,
+        principal: &str,
+        method: &http::Method,
+    ) -> Result<Option<(&'static str, http::HeaderValue)>, call::Refusal> {
+        let Some((reads, writes)) = self.buckets else { return Ok(None) };
+        let class = throttle::Class::of(method);
+        let bucket = if class == throttle::Class::Reads { reads } else { writes };
+        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        levels.draw(bucket, principal, class, self.clock.now()).map(Some)
     }
 
     fn step_up_for(&self, principal: &str) -> Option<String> {
@@ -194,6 +215,8 @@ impl SimulatedAzure {
             step_ups: RwLock::default(),
             sas: storage::Sas::new(),
             live: Live::default(),
+            buckets: settings.buckets,
+            levels: Mutex::default(),
             operation_polls: settings.operation_polls,
             retry_after: settings.retry_after,
             page_size: settings.page_size.max(1),

@@ -162,3 +162,16 @@ async fn role_assignments_are_listed_as_azure_filters_them() {
     assert_eq!(count(&format!("principalId%20eq%20'{sam}'")).await, Some(0));
     assert_eq!(count("nonsense").await, None);
 }
+
+#[tokio::test]
+async fn a_principal_that_asks_too_much_is_throttled_until_its_bucket_fills() {
+    let bucket = Bucket { burst: 1, per_second: 1 };
+    let w = world_with(|s| s.buckets = Some((bucket, bucket))).await;
+    let token = w.client.gate_token().await;
+    let first = w.client.get(ARM, &below("/jobs"), &token).await;
+    assert_eq!(first.headers["x-ms-ratelimit-remaining-subscription-reads"], "0");
+    let second = w.client.get(ARM, &below("/jobs"), &token).await;
+    assert_eq!((second.status.as_u16(), second.headers["retry-after"].as_bytes()), (429, &b"1"[..]));
+    w.clock.advance(Duration::from_secs(1));
+    assert_eq!(w.client.get(ARM, &below("/jobs"), &token).await.status, StatusCode::OK);
+}

@@ -12,7 +12,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     Fault, Person, SandboxCa,
-    azure::{AzureSettings, FederatedCredential, SimulatedAzure, TokenVersion, UserToken, names},
+    azure::{AzureSettings, Bucket, FederatedCredential, SimulatedAzure, TokenVersion, UserToken, names},
     issuer::{DevelopmentIssuer, Forgery, IssuerSettings},
     jwt,
 };

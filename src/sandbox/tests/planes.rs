@@ -175,3 +175,20 @@ async fn an_upload_needs_the_signature_that_was_handed_out() {
     w.clock.advance(Duration::from_secs(9 * 3_600));
     assert_eq!(put(query).await, StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn the_model_registry_is_a_third_door_to_the_same_models() {
+    let w = world().await;
+    let token = w.client.gate_token().await;
+    let host = "westeurope.api.azureml.ms";
+    let models = format!("/modelregistry/v1.0{}/models", names::workspace_id(names::WORKSPACE));
+    let post = async |body: Value| w.client.send(Method::POST, host, &models, &token, Some(body)).await;
+    assert_eq!(post(json!({"name": "third"})).await.status, StatusCode::BAD_REQUEST);
+    let made =
+        post(json!({"name": "third", "url": "aml://artifact/x", "mimeType": "application/x-python"})).await;
+    assert_eq!(made.json()["id"], "third:1");
+    let shown = w.client.get(ARM, &below("/models/third/versions/1"), &token).await.json();
+    assert_eq!(shown["properties"]["modelUri"], "aml://artifact/x");
+    let listed = w.client.get(host, &format!("{models}?name=third"), &token).await.json();
+    assert_eq!(listed["value"][0]["version"], 1);
+}

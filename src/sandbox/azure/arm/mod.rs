@@ -42,11 +42,23 @@ pub fn route(shared: &Shared, call: &Call, service: Service) -> Reply {
         return Ok(endpoints(call));
     }
     let caller = access::authenticate(shared, call, service)?;
+    let remaining = match service {
+        Service::Arm => shared.throttle(&caller.object_id, &call.method)?,
+        Service::DataPlane | Service::Inference | Service::Vault | Service::Graph | Service::Storage => None,
+    };
+    let mut reply = route_authenticated(shared, call, &caller, &lower);
+    if let (Ok(response), Some((name, value))) = (&mut reply, remaining) {
+        response.headers_mut().insert(name, value);
+    }
+    reply
+}
+
+fn route_authenticated(shared: &Shared, call: &Call, caller: &Caller, lower: &[&str]) -> Reply {
     api_version(call)?;
     if let Some(at) = lower.windows(2).rposition(|w| w == ["providers", "microsoft.authorization"]) {
-        return authorization(shared, call, &caller, at);
+        return authorization(shared, call, caller, at);
     }
-    match lower.as_slice() {
+    match lower {
         ["subscriptions"] => Ok(ok(json!({"value": [subscription()]}))),
         ["tenants"] => Ok(ok(
             json!({"value": [{"id": format!("/tenants/{}", names::TENANT), "tenantId": names::TENANT}]}),
@@ -60,7 +72,7 @@ pub fn route(shared: &Shared, call: &Call, service: Service) -> Reply {
                     &format!("The subscription '{id}' could not be found."),
                 ));
             }
-            in_subscription(shared, call, &caller, rest)
+            in_subscription(shared, call, caller, rest)
         }
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "NotFound", "The requested resource does not exist.")),
     }

@@ -5,6 +5,7 @@ mod artifacts;
 mod history;
 mod mlflow;
 mod models;
+mod registry;
 pub mod tracking;
 
 use axum::response::Response;
@@ -95,6 +96,7 @@ fn route(shared: &Shared, call: &Call) -> Reply {
         "history" => history::route(shared, &inside),
         "metric" => history::metrics(shared, &inside),
         "artifact" => artifacts::route(shared, &inside),
+        "modelregistry" => registry::route(shared, &inside),
         _ => Err(not_found()),
     };
     if shared.with(|world| world.get(&inside.workspace).is_none())
