@@ -1,1 +1,28 @@
-//! (room credentials)
+//! Who the gate is towards Azure.
+//!
+//! [`Credentials::open`] turns a recorded request into an [`Attempt`]: the request's right to be
+//! sent, with the token that Azure sees. Tokens are cached under everything that scopes them,
+//! fetched once for any number of waiting requests, and refreshed in the background while the old
+//! one is good. The gate's own calls have tokens of another type, for a closed list of purposes;
+//! neither can be used for the other.
+
+mod attempt;
+mod cache;
+mod challenge;
+mod entra;
+mod error;
+mod keys;
+mod managed;
+mod service;
+mod settings;
+
+pub use attempt::{Attempt, Bearer, CredentialChoice, Unminted, UpstreamToken};
+pub use cache::{CredentialStatus, Credentials};
+pub use challenge::Challenge;
+pub use error::{CredentialError, Remedy};
+pub use keys::{EndpointKeys, KeySlot};
+pub use service::{ServicePurpose, ServiceToken};
+pub use settings::{Cloud, CredentialSettings, Proof};
+
+#[cfg(test)]
+mod tests;

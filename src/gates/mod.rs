@@ -1,13 +1,24 @@
 //! Obligations of a [`Permit`]: each is checked, and only then is the request [`Cleared`].
+//!
+//! A gate exists when its feature does; they are a closed set, so that a new obligation breaks
+//! every `match`. A gate knows nothing of HTTP and appends nothing to the record.
+
+mod limits;
+
+use std::time::Duration;
+
+use limits::Limits;
 
 use crate::{
     policy::{Denial, Obligation, Permit},
-    time::Timestamp,
+    time::SharedClock,
 };
 
-/// The gates that can satisfy obligations; a closed set.
-#[derive(Debug, Default)]
-pub struct Gates {}
+/// The gates that can satisfy obligations. One for the whole process: limits count across cores.
+#[derive(Debug)]
+pub struct Gates {
+    limits: Limits,
+}
 
 /// A permit whose obligations were all satisfied: made by [`Gates::clear`] alone.
 #[derive(Debug)]
@@ -23,22 +34,36 @@ pub struct Held {
     /// What to tell the caller.
     pub denial: Denial,
     /// For a limit: when the next request would pass.
-    pub retry_after: Option<std::time::Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 impl Gates {
+    /// Gates whose limits count by `clock`.
+    #[must_use]
+    pub fn new(clock: SharedClock) -> Self {
+        Self { limits: Limits::new(clock) }
+    }
+
     /// Checks every obligation of the permit, in order; the first that is not satisfied stops it.
     ///
     /// # Errors
     /// [`Held`], with the permit for the record.
-    pub fn clear(&self, permit: Permit, now: Timestamp) -> Result<Cleared, Box<Held>> {
-        let _ = now;
+    pub fn clear(&self, permit: Permit) -> Result<Cleared, Box<Held>> {
         for obligation in &permit.judgement().obligations {
             match obligation {
-                Obligation::Limit { .. } => {}
+                Obligation::Limit { .. } => {
+                    if let Err((denial, wait)) = self.limits.take(obligation, permit.principal()) {
+                        return Err(Box::new(Held { permit, denial, retry_after: Some(wait) }));
+                    }
+                }
             }
         }
         Ok(Cleared { permit })
+    }
+
+    /// Forgets counters that are as good as new; called at intervals.
+    pub fn tidy(&self) {
+        self.limits.tidy();
     }
 }
 

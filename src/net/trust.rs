@@ -2,10 +2,12 @@
 
 use std::{fmt, hash, sync::Arc};
 
+use ::aws_lc_rs::digest;
 use rustls::{
-    ClientConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, pem::PemObject},
+    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use rustls_platform_verifier::Verifier;
 
@@ -62,11 +64,90 @@ impl Trust {
         Ok(Self { http1, either: Arc::new(config) })
     }
 
+    /// Exactly one certificate, by its SHA-1 thumbprint in hexadecimal: Service Fabric's managed
+    /// identity endpoint has no other proof of itself. The handshake's signature is still checked.
+    ///
+    /// # Errors
+    /// [`TrustError::Pem`] if the thumbprint is none.
+    pub fn pinned(thumbprint: &str) -> Result<Self, TrustError> {
+        let digits: String =
+            thumbprint.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
+        if digits.len() != 40 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(TrustError::Pem);
+        }
+        let provider = provider();
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Pinned { thumbprint: digits, provider }))
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        Ok(Self { http1: Arc::clone(&config), either: config })
+    }
+
     pub(super) fn config(&self, protocols: super::Protocols) -> Arc<ClientConfig> {
         match protocols {
             super::Protocols::Http1 => Arc::clone(&self.http1),
             super::Protocols::Either => Arc::clone(&self.either),
         }
+    }
+}
+
+/// Verifies that the server has the pinned certificate and its key.
+#[derive(Debug)]
+struct Pinned {
+    thumbprint: String,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, certificate);
+        let found: String = found.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        if found == self.thumbprint {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

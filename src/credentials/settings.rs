@@ -1,0 +1,104 @@
+//! Credentials as configured, their secrets resolved.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use secrecy::SecretString;
+
+use crate::{azureml::Audience, net::Destination};
+
+/// One credential.
+#[derive(Debug, Clone)]
+pub struct CredentialSettings {
+    /// Its name in routes, records and metrics.
+    pub name: Arc<str>,
+    /// The tenant; `AZURE_TENANT_ID` for a workload identity that names none.
+    pub tenant: Option<Box<str>>,
+    /// The application; `AZURE_CLIENT_ID` for a workload identity that names none, the
+    /// user-assigned identity's for a managed one.
+    pub client_id: Option<Box<str>>,
+    /// How it proves itself.
+    pub proof: Proof,
+    /// The login host.
+    pub authority: Destination,
+}
+
+/// How a credential proves itself.
+#[derive(Clone)]
+pub enum Proof {
+    /// By a secret.
+    Secret(SecretString),
+    /// By a certificate: an assertion signed with its key (PS256, `x5t#S256`).
+    Certificate {
+        /// PEM, leaf first.
+        certificate: Arc<[u8]>,
+        /// PEM.
+        private_key: SecretString,
+        /// Whether the chain goes along, for subject-name and issuer authentication.
+        send_chain: bool,
+    },
+    /// By a federated token in a file, read anew for each fetch.
+    WorkloadIdentity {
+        /// The file; `AZURE_FEDERATED_TOKEN_FILE` if none.
+        token_file: Option<PathBuf>,
+    },
+    /// By the machine that it runs on.
+    ManagedIdentity {
+        /// A user-assigned identity by its object id.
+        object_id: Option<Box<str>>,
+        /// A user-assigned identity by its ARM id.
+        resource_id: Option<Box<str>>,
+        /// The metadata service's base, where it is not the machine's own.
+        endpoint: Option<http::Uri>,
+    },
+}
+
+impl Proof {
+    /// The word for it in status and records.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Secret(_) => "client_secret",
+            Self::Certificate { .. } => "client_certificate",
+            Self::WorkloadIdentity { .. } => "workload_identity",
+            Self::ManagedIdentity { .. } => "managed_identity",
+        }
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which Azure: the resources that tokens are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cloud {
+    /// Azure.
+    #[default]
+    Public,
+    /// Azure Government.
+    UsGov,
+    /// Azure operated by 21Vianet.
+    China,
+}
+
+impl Cloud {
+    /// The resource of an audience, without `/.default`; `None` for an audience that takes no token.
+    #[must_use]
+    pub const fn resource(self, audience: Audience) -> Option<&'static str> {
+        Some(match (audience, self) {
+            (Audience::None, _) => return None,
+            (Audience::Arm, Self::Public) => "https://management.azure.com",
+            (Audience::Arm, Self::UsGov) => "https://management.usgovcloudapi.net",
+            (Audience::Arm, Self::China) => "https://management.chinacloudapi.cn",
+            (Audience::MachineLearning, Self::Public) => "https://ml.azure.com",
+            (Audience::MachineLearning, Self::UsGov) => "https://ml.azure.us",
+            (Audience::MachineLearning, Self::China) => "https://ml.azure.cn",
+            (Audience::KeyVault, Self::Public) => "https://vault.azure.net",
+            (Audience::KeyVault, Self::UsGov) => "https://vault.usgovcloudapi.net",
+            (Audience::KeyVault, Self::China) => "https://vault.azure.cn",
+            (Audience::Storage, _) => "https://storage.azure.com",
+        })
+    }
+}

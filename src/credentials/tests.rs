@@ -1,0 +1,226 @@
+//! The cache against a token endpoint on loopback, with a clock that is advanced by hand.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::{
+    azureml::Audience,
+    net::{Connector, ConnectorSettings, Destination},
+    time::{Clock, ManualClock, Timestamp},
+};
+
+/// A token endpoint: counts its requests, answers as told.
+struct Endpoint {
+    destination: Destination,
+    asked: Arc<AtomicU64>,
+    answer: Arc<std::sync::Mutex<(u16, String)>>,
+    last: Arc<std::sync::Mutex<String>>,
+}
+
+impl Endpoint {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: http::Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let asked = Arc::new(AtomicU64::new(0));
+        let answer = Arc::new(std::sync::Mutex::new((200, String::new())));
+        let last = Arc::new(std::sync::Mutex::new(String::new()));
+        let (count, say, seen) = (Arc::clone(&asked), Arc::clone(&answer), Arc::clone(&last));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (count, say, seen) = (Arc::clone(&count), Arc::clone(&say), Arc::clone(&seen));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (count, say, seen) = (Arc::clone(&count), Arc::clone(&say), Arc::clone(&seen));
+                    async move {
+                        let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                        let body = request.into_body().collect().await?.to_bytes();
+                        *seen.lock().unwrap() = String::from_utf8_lossy(&body).into_owned();
+                        let (status, text) = say.lock().unwrap().clone();
+                        let text = if status == 200 && text.is_empty() {
+                            format!(
+                                r#"{{"token_type":"Bearer","expires_in":3600,"access_token":"token-{number}"}}"#
+                            )
+                        } else {
+                            text
+                        };
+                        Ok::<_, hyper::Error>(
+                            Response::builder().status(status).body(Full::<bytes::Bytes>::from(text)).unwrap(),
+                        )
+                    }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        Self { destination: Destination::of(&uri).unwrap(), asked, answer, last }
+    }
+
+    fn says(&self, status: u16, body: &str) {
+        *self.answer.lock().unwrap() = (status, body.to_owned());
+    }
+
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn credentials(&self, clock: &ManualClock) -> Credentials {
+        let settings = CredentialSettings {
+            name: "gate".into(),
+            tenant: Some("tenant".into()),
+            client_id: Some("client".into()),
+            proof: Proof::Secret(SecretString::from("s3cret+&")),
+            authority: self.destination.clone(),
+        };
+        let connector = Connector::new(ConnectorSettings::default()).unwrap();
+        Credentials::new(
+            vec![settings],
+            connector,
+            Cloud::Public,
+            Arc::new(clock.clone()),
+            tokio::runtime::Handle::current(),
+        )
+    }
+}
+
+async fn token(credentials: &Credentials) -> Result<String, CredentialError> {
+    let header = credentials.bearer("gate", Audience::Arm, None).await?.unwrap();
+    assert!(header.is_sensitive());
+    Ok(header.to_str().unwrap().to_owned())
+}
+
+fn clock() -> ManualClock {
+    ManualClock::starting_at(Timestamp::from_secs(1_800_000_000))
+}
+
+#[tokio::test]
+async fn a_thousand_who_wait_are_served_by_one_fetch() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    let tasks: Vec<_> = (0..1_000)
+        .map(|_| {
+            let credentials = credentials.clone();
+            tokio::spawn(async move { token(&credentials).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), "Bearer token-1");
+    }
+    assert_eq!(endpoint.asked(), 1);
+    let sent = endpoint.last.lock().unwrap().clone();
+    let form: std::collections::BTreeMap<_, _> =
+        form_urlencoded::parse(sent.as_bytes()).into_owned().collect();
+    assert_eq!(form["grant_type"], "client_credentials");
+    assert_eq!(form["scope"], "https://management.azure.com/.default");
+    assert_eq!((form["client_id"].as_str(), form["client_secret"].as_str()), ("client", "s3cret+&"));
+    assert!(form["claims"].contains("CP1"));
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_while_the_old_one_is_still_good_and_nobody_waits() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    assert_eq!(token(&credentials).await.unwrap(), "Bearer token-1");
+    clock.advance(Duration::from_secs(3_400));
+    assert_eq!(token(&credentials).await.unwrap(), "Bearer token-1", "the old one is used meanwhile");
+    while token(&credentials).await.unwrap() != "Bearer token-2" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(endpoint.asked(), 2, "one renewal, however many asked");
+}
+
+#[tokio::test]
+async fn while_the_issuer_is_down_the_old_token_is_used_until_it_expires() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    token(&credentials).await.unwrap();
+    endpoint.says(400, r#"{"error":"temporarily_unavailable"}"#);
+    clock.advance(Duration::from_secs(3_500));
+    assert_eq!(token(&credentials).await.unwrap(), "Bearer token-1");
+    let tries = endpoint.asked();
+    clock.advance(Duration::from_secs(200));
+    let waiting = tokio::spawn({
+        let credentials = credentials.clone();
+        async move { token(&credentials).await }
+    });
+    // Two more tries after their pauses, which nobody sleeps through.
+    while !waiting.is_finished() {
+        clock.advance(Duration::from_millis(500));
+        tokio::task::yield_now().await;
+    }
+    assert!(waiting.await.unwrap().unwrap_err().is_passing());
+    assert!(endpoint.asked() > tries);
+}
+
+#[tokio::test]
+async fn a_fatal_error_is_not_asked_for_again_within_a_minute_and_says_its_mend() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    endpoint.says(
+        401,
+        r#"{"error":"invalid_client","error_description":"AADSTS7000222: expired","error_codes":[7000222]}"#,
+    );
+    for _ in 0..5 {
+        let error = token(&credentials).await.unwrap_err();
+        assert!(error.to_string().contains("make a new one"), "{error}");
+    }
+    assert_eq!(endpoint.asked(), 1);
+    assert!(credentials.status()[0].failure.is_some());
+    endpoint.says(200, "");
+    clock.advance(Duration::from_secs(61));
+    assert!(token(&credentials).await.is_ok());
+    assert!(credentials.status()[0].failure.is_none());
+}
+
+#[tokio::test]
+async fn a_challenge_gets_a_token_of_its_own() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    token(&credentials).await.unwrap();
+    let mut headers = http::HeaderMap::new();
+    let value = "Bearer error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnt9fQ==\"";
+    headers.insert(http::header::WWW_AUTHENTICATE, value.parse().unwrap());
+    let challenge = Challenge::of(&headers).unwrap();
+    let fresh = credentials.bearer("gate", Audience::Arm, Some(&challenge)).await.unwrap().unwrap();
+    assert_eq!(fresh.to_str().unwrap(), "Bearer token-2");
+    assert_eq!(token(&credentials).await.unwrap(), "Bearer token-1", "another key in the cache");
+}
+
+#[tokio::test]
+async fn tokens_of_two_audiences_are_two_and_an_unknown_credential_is_said() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    token(&credentials).await.unwrap();
+    credentials.bearer("gate", Audience::MachineLearning, None).await.unwrap();
+    assert_eq!(endpoint.asked(), 2);
+    assert_eq!(credentials.bearer("gate", Audience::None, None).await.unwrap(), None);
+    assert_eq!(token(&credentials).await.unwrap(), "Bearer token-1");
+    let error = credentials.bearer("other", Audience::Arm, None).await.unwrap_err();
+    assert_eq!(error, CredentialError::Unknown("other".into()));
+    assert!(clock.now() > Timestamp::default());
+}
+
+#[test]
+fn nothing_of_a_secret_is_printed() {
+    let settings = CredentialSettings {
+        name: "gate".into(),
+        tenant: None,
+        client_id: None,
+        proof: Proof::Secret(SecretString::from("canary")),
+        authority: Destination::https("login.microsoftonline.com", 443),
+    };
+    assert!(!format!("{settings:?}").contains("canary"));
+}
