@@ -197,7 +197,7 @@ fn write(parts: &Parts<'_>, listed: usize) -> Vec<u8> {
 
 fn actor(l: &mut Line, caller: &Caller, judgement: Option<&Judgement>, parts: &Parts<'_>, listed: usize) {
     l.text("app_uid", caller.client.as_deref());
-    let digest = parts.policy_digest.map(|d| short(d));
+    let digest = parts.policy_digest.map(short);
     let applied: &[EntryRef] = judgement.map_or(&[], |j| &j.allowed_by);
     l.list("authorizations", applied.iter().take(listed), |l, entry| {
         l.text("decision", "allow");

@@ -138,9 +138,9 @@ fn needed<'d, 'a>(door: Option<&'d Door<'a>>, path: &str) -> Result<&'d Door<'a>
 
 impl<'a> Door<'a> {
     fn at(value: &'a Value, path: &str) -> Result<Self> {
-        match value {
-            Value::Object(members) => Ok(Self { members, path: path.to_owned() }),
-            _ => refuse(path, "an object"),
+        match value.as_object() {
+            Some(members) => Ok(Self { members, path: path.to_owned() }),
+            None => refuse(path, "an object"),
         }
     }
 

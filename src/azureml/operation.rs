@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::{Inspected, ResourceId, inspected::BodyRefusal};
-use crate::http::Target;
 
 /// The protocol that a route speaks: it decides how a request is named and how errors look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

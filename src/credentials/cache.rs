@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -281,37 +280,35 @@ impl Inner {
         }
     }
 
-    fn fetch<'a>(
-        &'a self,
-        source: &'a Source,
+    async fn fetch(
+        &self,
+        source: &Source,
         audience: Audience,
-        challenge: Option<&'a Challenge>,
-    ) -> impl Future<Output = Result<Token, CredentialError>> + 'a {
-        async move {
-            let settings = &source.settings;
-            let resource = self.cloud.resource(audience).unwrap_or_default();
-            let asked = self.clock.now();
-            let fetched = match settings.proof {
-                Proof::ManagedIdentity { .. } => {
-                    managed::fetch(settings, &self.connector, resource, &*self.clock).await
-                }
-                Proof::Secret(_) | Proof::Certificate { .. } | Proof::WorkloadIdentity { .. } => {
-                    entra::fetch(settings, &self.connector, resource, challenge, asked).await
-                }
-            };
-            let result = if fetched.is_ok() { "ok" } else { "failed" };
-            counter!("amlgate_token_fetches_total", "credential" => settings.name.to_string(), "result" => result)
-                .increment(1);
-            let token = fetched.and_then(|f| token(f, asked));
-            match &token {
-                Ok(_) => {
-                    source.failure.store(None);
-                    source.fetched.store(true, Ordering::Relaxed);
-                }
-                Err(error) => source.failure.store(Some(Arc::new(error.clone()))),
+        challenge: Option<&Challenge>,
+    ) -> Result<Token, CredentialError> {
+        let settings = &source.settings;
+        let resource = self.cloud.resource(audience).unwrap_or_default();
+        let asked = self.clock.now();
+        let fetched = match settings.proof {
+            Proof::ManagedIdentity { .. } => {
+                managed::fetch(settings, &self.connector, resource, &*self.clock).await
             }
-            token
+            Proof::Secret(_) | Proof::Certificate { .. } | Proof::WorkloadIdentity { .. } => {
+                entra::fetch(settings, &self.connector, resource, challenge, asked).await
+            }
+        };
+        let result = if fetched.is_ok() { "ok" } else { "failed" };
+        counter!("amlgate_token_fetches_total", "credential" => settings.name.to_string(), "result" => result)
+                .increment(1);
+        let token = fetched.and_then(|f| token(f, asked));
+        match &token {
+            Ok(_) => {
+                source.failure.store(None);
+                source.fetched.store(true, Ordering::Relaxed);
+            }
+            Err(error) => source.failure.store(Some(Arc::new(error.clone()))),
         }
+        token
     }
 }
 

@@ -40,11 +40,6 @@ pub(super) async fn fetch(
     challenge: Option<&Challenge>,
     now: Timestamp,
 ) -> Result<Fetched, CredentialError> {
-    let from_environment = |given: &Option<Box<str>>, name: &'static str, mend| {
-        given.as_deref().map(str::to_owned).or_else(|| std::env::var(name).ok()).ok_or_else(|| {
-            CredentialError::local(format!("`{name}` is not set and the credential names none"), mend)
-        })
-    };
     let tenant = given_or(settings.tenant.as_deref(), "AZURE_TENANT_ID", "add `tenant` to the credential")?;
     let client =
         given_or(settings.client_id.as_deref(), "AZURE_CLIENT_ID", "add `client_id` to the credential")?;

@@ -44,7 +44,7 @@ const ARC_TOKENS: &str = "/var/opt/azcmagent/tokens";
 enum Machine {
     ServiceFabric { endpoint: Uri, secret: SecretString, thumbprint: String },
     AppService { endpoint: Uri, secret: SecretString },
-    MachineLearning { endpoint: Uri, secret: SecretString },
+    AmlCompute { endpoint: Uri, secret: SecretString },
     Arc { endpoint: Uri },
     Vm { endpoint: Uri, address: Option<SocketAddr> },
 }
@@ -75,9 +75,7 @@ fn machine(
                 Some(thumbprint) => Machine::ServiceFabric { endpoint: uri(endpoint)?, secret, thumbprint },
                 None => Machine::AppService { endpoint: uri(endpoint)?, secret },
             },
-            (_, _, Some(endpoint), Some(secret)) => {
-                Machine::MachineLearning { endpoint: uri(endpoint)?, secret }
-            }
+            (_, _, Some(endpoint), Some(secret)) => Machine::AmlCompute { endpoint: uri(endpoint)?, secret },
             _ if variable("IMDS_ENDPOINT").is_some() || arc_installed => {
                 let base = variable("IDENTITY_ENDPOINT")
                     .unwrap_or_else(|| "http://localhost:40342/metadata/identity/oauth2/token".to_owned());
@@ -108,7 +106,7 @@ pub(super) async fn fetch(
     match &machine {
         Machine::Vm { .. } => with_patience(&machine, connector, resource, &which, clock).await,
         Machine::Arc { .. } => arc(&machine, connector, resource, clock.now()).await,
-        Machine::ServiceFabric { .. } | Machine::AppService { .. } | Machine::MachineLearning { .. } => {
+        Machine::ServiceFabric { .. } | Machine::AppService { .. } | Machine::AmlCompute { .. } => {
             let answer = ask(&machine, connector, resource, &which, None).await?;
             read(&answer, clock.now())
         }
@@ -133,7 +131,7 @@ fn request(
             (endpoint, None, "2019-07-01-preview", "client_id", "mi_res_id")
         }
         Machine::AppService { endpoint, .. } => (endpoint, None, "2019-08-01", "client_id", "mi_res_id"),
-        Machine::MachineLearning { endpoint, .. } => (endpoint, None, "2017-09-01", "clientid", "mi_res_id"),
+        Machine::AmlCompute { endpoint, .. } => (endpoint, None, "2017-09-01", "clientid", "mi_res_id"),
         Machine::Arc { endpoint } => (endpoint, None, "2020-06-01", "client_id", "mi_res_id"),
         Machine::Vm { endpoint, .. } => {
             (endpoint, Some("/metadata/identity/oauth2/token"), "2018-02-01", "client_id", "msi_res_id")
@@ -151,7 +149,7 @@ fn request(
     let path = path.unwrap_or_else(|| endpoint.path());
     let mut request = Request::get(format!("{path}?{}", query.finish()));
     match machine {
-        Machine::ServiceFabric { secret, .. } | Machine::MachineLearning { secret, .. } => {
+        Machine::ServiceFabric { secret, .. } | Machine::AmlCompute { secret, .. } => {
             request = request.header("secret", secret.expose_secret());
         }
         Machine::AppService { secret, .. } => {
@@ -175,7 +173,7 @@ async fn ask(
     const MEND: &str = "check the machine's environment";
     let (Machine::ServiceFabric { endpoint, .. }
     | Machine::AppService { endpoint, .. }
-    | Machine::MachineLearning { endpoint, .. }
+    | Machine::AmlCompute { endpoint, .. }
     | Machine::Arc { endpoint }
     | Machine::Vm { endpoint, .. }) = machine;
     let mut to = Destination::of(endpoint)
@@ -188,7 +186,7 @@ async fn ask(
             })?;
             to.trust = Some(trust);
         }
-        Machine::AppService { .. } | Machine::MachineLearning { .. } | Machine::Arc { .. } => {}
+        Machine::AppService { .. } | Machine::AmlCompute { .. } | Machine::Arc { .. } => {}
     }
     if to.address.is_none()
         && let Ok(ip) = to.host.parse::<IpAddr>()

@@ -56,7 +56,10 @@ impl Endpoint {
                             text
                         };
                         Ok::<_, hyper::Error>(
-                            Response::builder().status(status).body(Full::<bytes::Bytes>::from(text)).unwrap(),
+                            Response::builder()
+                                .status(status)
+                                .body(Full::<bytes::Bytes>::from(text))
+                                .unwrap(),
                         )
                     }
                 });

@@ -30,7 +30,7 @@ impl std::ops::Add<Nanos> for Tick {
     type Output = Self;
 
     fn add(self, nanos: Nanos) -> Self {
-        Self(self.0.saturating_add(nanos.as_u64() / 1_000_000))
+        Self(self.0.saturating_add(millis(nanos)))
     }
 }
 
@@ -40,8 +40,12 @@ impl Reference for Tick {
     }
 
     fn saturating_sub(&self, duration: Nanos) -> Self {
-        Self(self.0.saturating_sub(duration.as_u64() / 1_000_000))
+        Self(self.0.saturating_sub(millis(duration)))
     }
+}
+
+fn millis(nanos: Nanos) -> u64 {
+    nanos.as_u64() / 1_000_000
 }
 
 /// Our clock, as the limiter asks it.
@@ -82,7 +86,7 @@ impl Limits {
         &self,
         obligation: &Obligation,
         principal: &crate::identity::Principal,
-    ) -> Result<(), (Denial, Duration)> {
+    ) -> Result<(), Box<(Denial, Duration)>> {
         let Obligation::Limit { entry, requests, every, per } = obligation;
         let rule = Rule { entry: Arc::clone(&entry.name), requests: *requests, every: *every };
         let counted = match per {
@@ -108,7 +112,7 @@ impl Limits {
                 entry: Some(entry.clone()),
                 missing: Vec::new(),
             };
-            (denial, wait)
+            Box::new((denial, wait))
         })
     }
 

@@ -52,7 +52,8 @@ impl Gates {
         for obligation in &permit.judgement().obligations {
             match obligation {
                 Obligation::Limit { .. } => {
-                    if let Err((denial, wait)) = self.limits.take(obligation, permit.principal()) {
+                    if let Err(early) = self.limits.take(obligation, permit.principal()) {
+                        let (denial, wait) = *early;
                         return Err(Box::new(Held { permit, denial, retry_after: Some(wait) }));
                     }
                 }
