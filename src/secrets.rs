@@ -1,9 +1,12 @@
 //! Secrets redact themselves and are wiped when dropped; what the gate seals uses one key per use.
 
+mod read;
+
 use std::fmt;
 
 use aws_lc_rs::{constant_time, hkdf, hmac};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+pub use read::{MAX_SECRET, SecretError, exposure, from_env, from_file};
 pub use secrecy::{ExposeSecret, SecretBox, SecretString};
 use zeroize::Zeroizing;
 
