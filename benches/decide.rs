@@ -2,6 +2,15 @@
 //!
 //! `cargo bench --bench decide`; figures that were seen stand in `benches/README.md`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a bench that cannot go on should say so and stop"
+)]
+
 use std::{fmt::Write, hint::black_box, sync::Arc};
 
 use amlgate::{

@@ -4,6 +4,15 @@
 //!
 //! `cargo bench --bench verify`; figures that were seen stand in `benches/README.md`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a bench that cannot go on should say so and stop"
+)]
+
 use std::{hint::black_box, sync::Arc};
 
 use amlgate::{
