@@ -1,5 +1,10 @@
-//! What HTTP itself demands, as pure functions: request targets, headers, limits, problem bodies.
+//! What HTTP itself demands, as pure functions: request targets, headers, framing, error bodies.
 
+mod body;
+pub mod framing;
+pub mod headers;
+pub mod problem;
 pub mod target;
 
-pub use target::{Query, Target, TargetError};
+pub use body::{Body, BodyError};
+pub use target::{MAX_TARGET, Query, Target, TargetError};
