@@ -1,0 +1,251 @@
+//! The only place where something that went wrong becomes an answer.
+//!
+//! What is said to a caller and what is said to the operator differ: the caller learns what they
+//! may know and what they can do, the operator finds the rest by the decision's id.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+use crate::{
+    azureml::{BodyRefusal, Protocol},
+    http::{
+        Body,
+        framing::BadHead,
+        headers,
+        problem::{self, Problem, Shape},
+    },
+    policy::{DecisionId, Denial, DenialCode},
+};
+
+/// Everything that ends a request at the gate.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The head is refused.
+    Head(BadHead),
+    /// The target is refused: 400.
+    Target(String),
+    /// No route: 404.
+    NoRoute,
+    /// Nobody is known: 401.
+    Unauthenticated {
+        /// For the caller.
+        why: &'static str,
+    },
+    /// The issuer's keys are not there: 503.
+    IssuerDown,
+    /// The body is refused.
+    Body(BodyRefusal),
+    /// The decision is against it: 403, or 429 for a limit.
+    Denied {
+        /// Why.
+        denial: Box<Denial>,
+        /// For a limit.
+        retry_after: Option<Duration>,
+    },
+    /// The record cannot be kept: 503.
+    Unrecorded,
+    /// The gate has no token: 502 or 503.
+    NoToken {
+        /// For the caller.
+        why: String,
+        /// Whether it may pass.
+        passing: bool,
+    },
+    /// The upstream cannot be reached or broke off: 502.
+    Upstream(String),
+    /// The upstream is too slow: 504.
+    TimedOut(String),
+    /// Azure refuses the gate itself: 403.
+    UpstreamRefusesGate,
+    /// Something is wrong with the gate: 500.
+    Internal,
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Head(BadHead::Ambiguous(_)) | Self::Target(_) => StatusCode::BAD_REQUEST,
+            Self::Head(BadHead::Unsupported(_)) => StatusCode::NOT_IMPLEMENTED,
+            Self::Head(BadHead::Expectation) => StatusCode::EXPECTATION_FAILED,
+            Self::Head(BadHead::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Head(BadHead::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
+            Self::Body(BodyRefusal::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyRefusal::Unreadable(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Body(BodyRefusal::Ambiguous(_)) => StatusCode::BAD_REQUEST,
+            Self::Denied { denial, .. } if denial.code == DenialCode::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
+            Self::Denied { .. } | Self::UpstreamRefusesGate => StatusCode::FORBIDDEN,
+            Self::IssuerDown | Self::Unrecorded | Self::NoToken { passing: true, .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::NoToken { passing: false, .. } | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+            Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Head(_) | Self::Target(_) => "BadRequest",
+            Self::NoRoute => "NotFound",
+            Self::Unauthenticated { .. } => "AuthenticationFailed",
+            Self::IssuerDown => "IssuerUnavailable",
+            Self::Body(_) => "InvalidRequestContent",
+            Self::Denied { denial, .. } => denial.code.name(),
+            Self::Unrecorded => "RecordUnavailable",
+            Self::NoToken { .. } => "GateCredentialFailed",
+            Self::Upstream(_) => "BadGateway",
+            Self::TimedOut(_) => "GatewayTimeout",
+            Self::UpstreamRefusesGate => "UpstreamAuthorizationFailed",
+            Self::Internal => "InternalError",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Head(BadHead::Ambiguous(why) | BadHead::Unsupported(why)) => (*why).to_owned(),
+            Self::Head(BadHead::Expectation) => "the only expectation that is met is 100-continue".to_owned(),
+            Self::Head(BadHead::TooLarge) => "a header is larger than 16 KiB, or the token than 48 KiB".to_owned(),
+            Self::Head(BadHead::Misdirected) => "the request names no host of this gate".to_owned(),
+            Self::Target(why) => why.clone(),
+            Self::NoRoute => "no route has this path: the gate forwards only what `routes` names".to_owned(),
+            Self::Unauthenticated { why } => {
+                format!("{why}; send `Authorization: Bearer TOKEN` with a token of one of the gate's issuers; `amlgate token verify` says what is wrong with one")
+            }
+            Self::IssuerDown => {
+                "the issuer's keys are not to be had, so that no token can be checked; try again".to_owned()
+            }
+            Self::Body(why) => why.to_string(),
+            Self::Denied { denial, .. } => format!("{}\n{}", denial.cause, denial.cure),
+            Self::Unrecorded => "the request cannot be recorded now, and what is not recorded is not sent; try again".to_owned(),
+            Self::NoToken { why, .. } => format!("the gate has no token for Azure: {why}"),
+            Self::Upstream(why) | Self::TimedOut(why) => why.clone(),
+            Self::UpstreamRefusesGate => {
+                "the policies allow this, but Azure refuses the gate's own identity; whoever runs the gate must assign it the role".to_owned()
+            }
+            Self::Internal => "something is wrong with the gate; the decision's id finds it in its log".to_owned(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Denied { retry_after, .. } => retry_after.map(|d| d.as_millis().div_ceil(1_000).try_into().unwrap_or(1)),
+            Self::IssuerDown | Self::Unrecorded => Some(1),
+            Self::NoToken { passing: true, .. } => Some(5),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection must end with the answer: its framing is in doubt.
+    const fn closes(&self) -> bool {
+        matches!(self, Self::Head(_) | Self::Target(_))
+    }
+}
+
+/// The shape that a protocol's clients print.
+#[must_use]
+pub fn shape(protocol: Option<Protocol>, path: &str) -> Shape {
+    match protocol {
+        Some(Protocol::Azureml) if path.starts_with("/mlflow/") || path.contains("/mlflow/") => Shape::Mlflow,
+        Some(Protocol::Arm | Protocol::Azureml | Protocol::KeyVault | Protocol::Storage) => Shape::Arm,
+        Some(Protocol::Kubernetes) => Shape::Kubernetes,
+        Some(Protocol::Inference | Protocol::Http) => Shape::Problem,
+        // Nobody knows yet what the caller speaks; every Azure client prints this one.
+        None => Shape::Arm,
+    }
+}
+
+/// The answer to a refusal.
+#[must_use]
+pub fn refuse(refusal: &Refusal, shape: Shape, decision: DecisionId) -> Response<Body> {
+    let message = refusal.message();
+    let mut info = json!({"decision": decision.to_string()});
+    if let (Refusal::Denied { denial, .. }, Some(info)) = (refusal, info.as_object_mut()) {
+        if !denial.missing.is_empty() {
+            let missing: Vec<_> =
+                denial.missing.iter().map(|(action, scope)| json!({"action": action, "scope": scope})).collect();
+            info.insert("missing".to_owned(), missing.into());
+        }
+        if let Some(entry) = &denial.entry {
+            info.insert("entry".to_owned(), entry.name.as_ref().into());
+        }
+    }
+    let problem = Problem { status: refusal.status(), code: refusal.code(), message: &message, info };
+    let mut response = problem::answer(shape, &problem);
+    let map = response.headers_mut();
+    if matches!(refusal, Refusal::Unauthenticated { .. }) {
+        map.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"amlgate\""));
+    }
+    if let Some(seconds) = refusal.retry_after() {
+        map.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if refusal.closes() {
+        map.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    mark(&mut response, decision);
+    response
+}
+
+/// Names the decision in an answer.
+pub fn mark(response: &mut Response<Body>, decision: DecisionId) {
+    response.headers_mut().insert("x-amlgate-decision", headers::value(&decision.to_string()));
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn told(refusal: &Refusal, shape: Shape) -> (StatusCode, serde_json::Value, http::HeaderMap) {
+        let response = refuse(refusal, shape, DecisionId::fresh());
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (head.status, serde_json::from_slice(&bytes).unwrap(), head.headers)
+    }
+
+    #[tokio::test]
+    async fn a_denial_says_cause_and_cure_in_the_shape_that_the_client_prints() {
+        let denial = Denial {
+            code: DenialCode::AuthorizationFailed,
+            cause: "no entry grants it".into(),
+            cure: "ask the platform team".into(),
+            entry: None,
+            missing: vec![("M/workspaces/delete".into(), "/subscriptions/s".into())],
+        };
+        let refusal = Refusal::Denied { denial: Box::new(denial), retry_after: None };
+        let (status, body, headers) = told(&refusal, Shape::Arm).await;
+        assert_eq!(status, 403);
+        assert_eq!(body["error"]["code"], "AuthorizationFailed");
+        assert_eq!(body["error"]["message"], "amlgate: no entry grants it\nask the platform team");
+        assert_eq!(body["error"]["additionalInfo"][0]["info"]["missing"][0]["action"], "M/workspaces/delete");
+        assert!(headers.contains_key("x-amlgate-decision"));
+        assert_eq!(told(&refusal, Shape::Mlflow).await.1["error_code"], "PERMISSION_DENIED");
+        assert_eq!(told(&refusal, Shape::Kubernetes).await.1["kind"], "Status");
+        assert_eq!(told(&refusal, Shape::Problem).await.1["status"], 403);
+    }
+
+    #[tokio::test]
+    async fn only_a_limit_is_429_and_it_says_when() {
+        let denial = Denial {
+            code: DenialCode::LimitExceeded,
+            cause: String::new(),
+            cure: String::new(),
+            entry: None,
+            missing: Vec::new(),
+        };
+        let refusal = Refusal::Denied { denial: Box::new(denial), retry_after: Some(Duration::from_millis(1_200)) };
+        let (status, _, headers) = told(&refusal, Shape::Arm).await;
+        assert_eq!((status.as_u16(), headers["retry-after"].to_str().unwrap()), (429, "2"));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_how_to_become_somebody() {
+        let (status, _, headers) = told(&Refusal::Unauthenticated { why: "no token" }, Shape::Arm).await;
+        assert_eq!(status, 401);
+        assert!(headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+    }
+}

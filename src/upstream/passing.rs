@@ -1,0 +1,223 @@
+//! Bodies on their way through: counted, watched, never collected.
+
+use std::{
+    cell::Cell,
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::forward::Connection;
+use crate::{
+    audit::{Ending, OutcomeGuard},
+    http::BodyError,
+};
+
+/// How often a stream is asked whether it may go on: a revocation cuts it within a second.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// Judges a live stream: `Err` says why it ends.
+pub trait Watch {
+    /// Whether the stream may go on.
+    ///
+    /// # Errors
+    /// The words for the log.
+    fn may_go_on(&mut self) -> Result<(), String>;
+}
+
+/// An answer's body on its way to the caller. When it is dropped, its outcome is recorded: read to
+/// the end, broken off by the upstream, cut, or left by the caller.
+pub struct Passing {
+    body: Incoming,
+    outcome: OutcomeGuard,
+    /// Bytes of the request's body, which may still be flowing.
+    sent: Rc<Cell<u64>>,
+    connection: Option<Connection>,
+    watch: Box<dyn Watch>,
+    /// Made when the body first makes us wait: most answers never do.
+    tick: Option<Pin<Box<Sleep>>>,
+    idle_since: Instant,
+    idle: Duration,
+    done: bool,
+}
+
+impl Passing {
+    /// Passes `body` on and records what becomes of it.
+    #[must_use]
+    pub fn new(
+        body: Incoming,
+        mut outcome: OutcomeGuard,
+        sent: Rc<Cell<u64>>,
+        connection: Connection,
+        watch: Box<dyn Watch>,
+        idle: Duration,
+    ) -> Self {
+        outcome.ended(Ending::ClientGone);
+        let now = Instant::now();
+        let mut passing = Self {
+            body,
+            outcome,
+            sent,
+            connection: Some(connection),
+            watch,
+            tick: None,
+            idle_since: now,
+            idle,
+            done: false,
+        };
+        if passing.body.is_end_stream() {
+            passing.complete();
+        }
+        passing
+    }
+
+    fn complete(&mut self) {
+        self.done = true;
+        self.outcome.ended(Ending::Completed);
+        if let Some(connection) = self.connection.take() {
+            connection.reuse();
+        }
+    }
+
+    fn fail(
+        &mut self,
+        ending: Ending,
+        why: impl Into<BodyError>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.done = true;
+        self.outcome.ended(ending);
+        Poll::Ready(Some(Err(why.into())))
+    }
+
+    /// Asks, at intervals, whether the stream may go on.
+    fn ask(&mut self, cx: &mut Context<'_>) -> Result<(), (Ending, String)> {
+        while let Some(tick) = self.tick.as_mut()
+            && tick.as_mut().poll(cx).is_ready()
+        {
+            tick.as_mut().reset(Instant::now() + ASK_EVERY);
+            self.watch.may_go_on().map_err(|why| (Ending::Cut, why))?;
+            if self.idle_since.elapsed() > self.idle {
+                return Err((Ending::TimedOut, "the upstream sends nothing any more".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HttpBody for Passing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if this.done {
+            return Poll::Ready(None);
+        }
+        if let Err((ending, why)) = this.ask(cx) {
+            return this.fail(ending, why);
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            if this.tick.is_none() {
+                let mut tick = Box::pin(tokio::time::sleep_until(Instant::now() + ASK_EVERY));
+                // Registers the wake-up; it cannot be due yet.
+                let _pending = tick.as_mut().poll(cx);
+                this.tick = Some(tick);
+            }
+            return Poll::Pending;
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                this.idle_since = Instant::now();
+                if let Some(data) = frame.data_ref() {
+                    this.outcome.received(data.len() as u64);
+                }
+                if this.body.is_end_stream() {
+                    this.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => this.fail(Ending::UpstreamFailed, error),
+            None => {
+                this.complete();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.outcome.sent(self.sent.get());
+    }
+}
+
+impl fmt::Debug for Passing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Passing({:?})", self.outcome)
+    }
+}
+
+/// A request's body on its way to the upstream, counted.
+#[derive(Debug)]
+pub struct Counted {
+    body: Incoming,
+    sent: Rc<Cell<u64>>,
+}
+
+impl Counted {
+    /// Passes `body` on and counts its bytes.
+    #[must_use]
+    pub fn new(body: Incoming, sent: Rc<Cell<u64>>) -> Self {
+        Self { body, sent }
+    }
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.sent.set(self.sent.get() + data.len() as u64);
+                }
+                // Trailers end here: nothing that Azure takes comes in one.
+                if frame.is_trailers() { Poll::Ready(None) } else { Poll::Ready(Some(Ok(frame))) }
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
