@@ -1,1 +1,265 @@
-//! (room proxy)
+//! THE request: each step consumes what only the step before it can make.
+//!
+//! target, route, caller, meaning, body, decision, gates, record, token, upstream, answer. What
+//! goes wrong at any of them ends in [`respond`], and is recorded on its way there.
+
+mod answer;
+mod gate;
+mod identify;
+pub mod respond;
+pub mod routes;
+mod send;
+mod upgrade;
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, header, request::Parts};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body as _, Incoming};
+
+pub use gate::{Gate, GateParts, ProxyLimits};
+pub use routes::{EndpointAuth, Route, RouteSettings, Routes};
+
+use self::{
+    identify::Caller,
+    respond::{Refusal, mark, refuse, shape},
+    routes::Chosen,
+};
+use crate::{
+    audit::Exchange,
+    azureml::{self, BodyNeed, BodyRefusal, Inspected, Operation, UnknownOperation},
+    http::{Body, Target, framing, headers},
+    identity::ConnectionMemo,
+    listen::Connection,
+    policy::{self, DecisionId, Denial, RequestFacts, Standing},
+    upstream::polling,
+};
+
+/// Serves one request.
+pub(crate) async fn serve(
+    gate: &Gate,
+    connection: &Rc<Connection<ConnectionMemo>>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let decision = DecisionId::fresh();
+    let start = Instant::now();
+    let (head, body) = request.into_parts();
+    let mut known = Known::default();
+    let mut response = match pass(gate, connection, decision, head, body, &mut known).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            let shape = shape(known.route.as_ref().map(|r| r.settings.protocol), &known.path);
+            refuse(&refusal, shape, decision)
+        }
+    };
+    mark(&mut response, decision);
+    gate.count(&known, response.status(), start.elapsed());
+    response
+}
+
+/// What is known of a request when it ends, for its answer's shape and the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub route: Option<Arc<Route>>,
+    pub path: String,
+    pub verdict: &'static str,
+}
+
+async fn pass(
+    gate: &Gate,
+    connection: &Rc<Connection<ConnectionMemo>>,
+    decision: DecisionId,
+    mut head: Parts,
+    body: Incoming,
+    known: &mut Known,
+) -> Result<Response<Body>, Refusal> {
+    known.verdict = "refused";
+    let source = gate.source(connection.peer, &head.headers);
+    let early = |refusal: Refusal, reason| {
+        gate.parts().journal.refused(source.ip(), reason);
+        refusal
+    };
+    // Where to?
+    let host = framing::check(&head).map_err(|why| early(Refusal::Head(why), "bad_head"))?;
+    let path_and_query = head.uri.path_and_query().map_or("/", |p| p.as_str());
+    let target = Target::parse(&host, path_and_query)
+        .map_err(|why| early(Refusal::Target(why.0.into()), "bad_target"))?;
+    known.path = target.path().to_owned();
+    let chosen = gate.parts().routes.choose(&target).ok_or_else(|| early(Refusal::NoRoute, "no_route"))?;
+    known.route = Some(Arc::clone(&chosen.route));
+    // Who?
+    let caller = identify::caller(gate, connection, &head.headers, &chosen)
+        .await
+        .map_err(|(refusal, reason)| early(refusal, reason))?;
+    // From here on everything is recorded with the caller's name.
+    known.verdict = "denied";
+    let (facts, standing) = facts(gate, decision, &chosen, &caller, &head, source);
+    let upgrade = upgrade::wanted(&head);
+    let (operation, facts, body) = meaning(gate, &chosen, &caller, facts, &head, body).await?;
+    // May they?
+    let policies = gate.parts().policies.current();
+    let ml_token = head.headers.remove("x-azureml-token").is_some();
+    let Caller { principal, slot } = caller;
+    let permit = match policy::decide(&policies, principal, operation, facts, standing, gate.now()) {
+        Ok(permit) => permit,
+        Err(denied) => {
+            gate.parts().journal.denied(&denied).await.map_err(|_| Refusal::Unrecorded)?;
+            let denial = denied.judgement.denial.ok_or(Refusal::Internal)?;
+            return Err(Refusal::Denied { denial: Box::new(denial), retry_after: None });
+        }
+    };
+    let cleared = match gate.parts().gates.clear(permit) {
+        Ok(cleared) => cleared,
+        Err(held) => {
+            gate.parts().journal.held(&held).await.map_err(|_| Refusal::Unrecorded)?;
+            return Err(Refusal::Denied { denial: Box::new(held.denial), retry_after: held.retry_after });
+        }
+    };
+    known.verdict = "allowed";
+    // Record, token, upstream, answer.
+    let bearer = send::bearer(&chosen.route, cleared.permit().operation(), slot.as_ref());
+    let exchange = Exchange { credential: send::credential(&bearer), upgrade: upgrade.is_some() };
+    let recorded = gate.parts().journal.intend(cleared, exchange).await.map_err(|_| Refusal::Unrecorded)?;
+    let told = send::told(&chosen.route);
+    let sending = send::Sent {
+        method: head.method.clone(),
+        headers: headers::upstream(&head.headers, told),
+        body,
+        upgrade,
+        ml_token,
+        chosen,
+        policies,
+    };
+    if let Some(protocol) = sending.upgrade.clone() {
+        return Box::pin(upgrade::tunnel(gate, recorded, bearer, sending, protocol, &mut head)).await;
+    }
+    send::send(gate, recorded, bearer, sending).await
+}
+
+/// What policies may know of the request, and what stands in for an `allow`.
+fn facts(
+    gate: &Gate,
+    decision: DecisionId,
+    chosen: &Chosen,
+    caller: &Caller,
+    head: &Parts,
+    source: SocketAddr,
+) -> (RequestFacts, Standing) {
+    let now = gate.now();
+    let principal = caller.principal.id.to_string();
+    let bound = polling::Bound { route: &chosen.route.settings.name, principal: &principal };
+    let (target, polls) = if chosen.target.query().get(polling::PARAMETER).is_some() {
+        polling::open(&gate.parts().polling, &chosen.target, bound, now)
+    } else {
+        (chosen.target.clone(), false)
+    };
+    let facts = RequestFacts {
+        decision,
+        route: Arc::clone(&chosen.route.settings.name),
+        method: head.method.clone(),
+        target,
+        headers: headers::without_credentials(&head.headers),
+        body: None,
+        source,
+        received: now,
+    };
+    let polls = polls && head.method == http::Method::GET;
+    (facts, if polls { Standing::PollingCapability } else { Standing::Entries })
+}
+
+/// What is still to be sent of the request's body.
+pub(crate) enum Outgoing {
+    /// Nothing.
+    None,
+    /// What was judged.
+    Judged(Bytes),
+    /// What streams.
+    Streaming(Incoming),
+}
+
+/// Names the request and reads its body if the meaning, or an entry, asks for it.
+async fn meaning(
+    gate: &Gate,
+    chosen: &Chosen,
+    caller: &Caller,
+    mut facts: RequestFacts,
+    head: &Parts,
+    body: Incoming,
+) -> Result<(Operation, RequestFacts, Outgoing), Refusal> {
+    let named = match azureml::name(&chosen.route.naming, &head.method, &facts.target) {
+        Ok(named) => named,
+        Err(unknown) => {
+            let denial = Denial::unknown_operation(&unknown);
+            gate.parts()
+                .journal
+                .unnamed(&caller.principal, &facts, &denial)
+                .await
+                .map_err(|_| Refusal::Unrecorded)?;
+            return Err(Refusal::Denied { denial: Box::new(denial), retry_after: None });
+        }
+    };
+    let empty = body.is_end_stream();
+    let judged = named.body_need() == BodyNeed::Inspect
+        || gate.parts().policies.peek().reads_body(&caller.principal, named.so_far(), &facts);
+    let outgoing = if judged && !empty {
+        match inspect(gate, head, body).await {
+            Ok(inspected) => {
+                let bytes = inspected.bytes().clone();
+                facts.body = Some(Arc::new(inspected));
+                Outgoing::Judged(bytes)
+            }
+            Err(refusal) => return Err(unreadable(gate, caller, &facts, refusal).await),
+        }
+    } else if empty {
+        Outgoing::None
+    } else {
+        Outgoing::Streaming(body)
+    };
+    let inspected = facts.body.clone();
+    match named.complete(inspected.as_deref()) {
+        Ok(operation) => Ok((operation, facts, outgoing)),
+        Err(refusal) => Err(unreadable(gate, caller, &facts, refusal).await),
+    }
+}
+
+/// A body that cannot be judged is refused, and that is recorded.
+async fn unreadable(gate: &Gate, caller: &Caller, facts: &RequestFacts, refusal: BodyRefusal) -> Refusal {
+    let unknown = UnknownOperation { method: facts.method.to_string(), path: facts.target.path().to_owned() };
+    let denial = Denial { cause: refusal.to_string(), ..Denial::unknown_operation(&unknown) };
+    match gate.parts().journal.unnamed(&caller.principal, facts, &denial).await {
+        Ok(()) => Refusal::Body(refusal),
+        Err(_) => Refusal::Unrecorded,
+    }
+}
+
+/// Reads a body whole, up to the limit.
+async fn inspect(gate: &Gate, head: &Parts, body: Incoming) -> Result<Inspected, BodyRefusal> {
+    let limit = gate.parts().limits.inspected_body;
+    let text = |name| head.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
+    if text(header::CONTENT_ENCODING).is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
+        return Err(BodyRefusal::Unreadable("a judged body may not be compressed".to_owned()));
+    }
+    let mut types = head.headers.get_all(header::CONTENT_TYPE).iter();
+    let media = types.next().and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if types.next().is_some() || !is_json(media) {
+        return Err(BodyRefusal::Unreadable(format!("a judged body is `application/json`, not `{media}`")));
+    }
+    if body.size_hint().lower() > limit as u64 {
+        return Err(BodyRefusal::TooLarge { limit });
+    }
+    let collected = Limited::new(body, limit).collect().await.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            BodyRefusal::TooLarge { limit }
+        } else {
+            BodyRefusal::Ambiguous("the body broke off".to_owned())
+        }
+    })?;
+    Inspected::parse(&collected.to_bytes())
+}
+
+fn is_json(media: &str) -> bool {
+    let (kind, parameters) = media.split_once(';').unwrap_or((media, ""));
+    let charset = parameters.trim().to_ascii_lowercase();
+    kind.trim().eq_ignore_ascii_case("application/json") && (charset.is_empty() || charset == "charset=utf-8")
+}

@@ -76,7 +76,9 @@ impl Refusal {
             Self::Body(BodyRefusal::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyRefusal::Unreadable(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(BodyRefusal::Ambiguous(_)) => StatusCode::BAD_REQUEST,
-            Self::Denied { denial, .. } if denial.code == DenialCode::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
+            Self::Denied { denial, .. } if denial.code == DenialCode::LimitExceeded => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Denied { .. } | Self::UpstreamRefusesGate => StatusCode::FORBIDDEN,
             Self::IssuerDown | Self::Unrecorded | Self::NoToken { passing: true, .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -132,7 +134,9 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Denied { retry_after, .. } => retry_after.map(|d| d.as_millis().div_ceil(1_000).try_into().unwrap_or(1)),
+            Self::Denied { retry_after, .. } => {
+                retry_after.map(|d| d.as_millis().div_ceil(1_000).try_into().unwrap_or(1))
+            }
             Self::IssuerDown | Self::Unrecorded => Some(1),
             Self::NoToken { passing: true, .. } => Some(5),
             _ => None,
@@ -165,8 +169,11 @@ pub fn refuse(refusal: &Refusal, shape: Shape, decision: DecisionId) -> Response
     let mut info = json!({"decision": decision.to_string()});
     if let (Refusal::Denied { denial, .. }, Some(info)) = (refusal, info.as_object_mut()) {
         if !denial.missing.is_empty() {
-            let missing: Vec<_> =
-                denial.missing.iter().map(|(action, scope)| json!({"action": action, "scope": scope})).collect();
+            let missing: Vec<_> = denial
+                .missing
+                .iter()
+                .map(|(action, scope)| json!({"action": action, "scope": scope}))
+                .collect();
             info.insert("missing".to_owned(), missing.into());
         }
         if let Some(entry) = &denial.entry {
@@ -237,7 +244,8 @@ mod tests {
             entry: None,
             missing: Vec::new(),
         };
-        let refusal = Refusal::Denied { denial: Box::new(denial), retry_after: Some(Duration::from_millis(1_200)) };
+        let refusal =
+            Refusal::Denied { denial: Box::new(denial), retry_after: Some(Duration::from_millis(1_200)) };
         let (status, _, headers) = told(&refusal, Shape::Arm).await;
         assert_eq!((status.as_u16(), headers["retry-after"].to_str().unwrap()), (429, "2"));
     }

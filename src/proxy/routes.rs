@@ -79,7 +79,8 @@ impl Routes {
             .map(|(at, settings)| {
                 let hosts = settings.hosts.iter().cloned().map(Some);
                 let hosts: Vec<_> = if settings.hosts.is_empty() { vec![None] } else { hosts.collect() };
-                let paths = if settings.paths.is_empty() { vec!["/".to_owned()] } else { settings.paths.clone() };
+                let paths =
+                    if settings.paths.is_empty() { vec!["/".to_owned()] } else { settings.paths.clone() };
                 for host in &hosts {
                     doors.extend(paths.iter().map(|path| (host.clone(), path.clone(), at)));
                 }
@@ -126,8 +127,9 @@ impl Routes {
 /// Whether a path begins with a prefix, on whole segments and without case: ARM's paths have none.
 fn begins_with(path: &str, prefix: &str) -> bool {
     let prefix = prefix.trim_end_matches('/');
-    path.split_at_checked(prefix.len())
-        .is_some_and(|(head, rest)| head.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/')))
+    path.split_at_checked(prefix.len()).is_some_and(|(head, rest)| {
+        head.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,74 @@
+//! The server's certificate: read, checked, replaced while connections go on.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The chain.
+    #[error("the certificate cannot be read: it is a chain in PEM form, the server's own first")]
+    Certificate,
+    /// The key.
+    #[error("the private key cannot be read: it is in PEM form, PKCS#8, PKCS#1 or SEC1")]
+    Key,
+    /// They do not fit.
+    #[error("the certificate and the private key cannot be used")]
+    Pair(#[from] rustls::Error),
+}
+
+/// What new connections are shown; replaced whole.
+pub struct ServerTls {
+    config: ArcSwap<ServerConfig>,
+}
+
+impl ServerTls {
+    /// From PEM texts.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn new(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        Ok(Self { config: ArcSwap::new(read(certificate, key)?) })
+    }
+
+    /// Shows another certificate from now on; connections that are open stay as they are.
+    ///
+    /// # Errors
+    /// [`TlsError`]; then the old one stays.
+    pub fn replace(&self, certificate: &[u8], key: &[u8]) -> Result<(), TlsError> {
+        self.config.store(read(certificate, key)?);
+        Ok(())
+    }
+
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerTls")
+    }
+}
+
+fn read(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|_| TlsError::Certificate)?;
+    if chain.is_empty() {
+        return Err(TlsError::Certificate);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

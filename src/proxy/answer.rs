@@ -1,0 +1,257 @@
+//! The upstream's answer on its way back: URLs rewritten, keys replaced, everything else passed on
+//! frame by frame.
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use serde_json::Value;
+
+use super::{Gate, respond::Refusal, routes::Chosen};
+use crate::{
+    audit::Ending,
+    azureml::{Operation, Protocol, SecretClass},
+    credentials::{Attempt, Bearer},
+    http::{Body, headers},
+    identity::Slot,
+    net::{Destination, Scheme},
+    policy::{Lease, LivePolicies, Permit, PolicySet, SecretTreatment},
+    time::SharedClock,
+    upstream::{Answer, Passing, Watch, polling, rewrite},
+};
+
+/// Passes an answer on.
+pub(super) async fn pass_on(
+    gate: &Gate,
+    mut attempt: Attempt,
+    answer: Answer,
+    counted: Rc<Cell<u64>>,
+    chosen: &Chosen,
+    policies: &PolicySet,
+) -> Result<Response<Body>, Refusal> {
+    let Answer { response, connection } = answer;
+    let (mut head, body) = response.into_parts();
+    let correlation = head
+        .headers
+        .get("x-ms-correlation-request-id")
+        .or_else(|| head.headers.get("x-ms-request-id"))
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_owned);
+    attempt.outcome().answered(head.status.as_u16(), correlation.as_deref());
+    if let Some(refusal) = refused_gate(&attempt, head.status) {
+        attempt.outcome().sent(counted.get());
+        attempt.outcome().ended(Ending::Completed);
+        return Err(refusal);
+    }
+    headers::strip_answer(&mut head.headers);
+    let permit = attempt.recorded().permit();
+    rewrite_headers(gate, permit, chosen, &mut head.headers);
+    let operation = permit.operation();
+    let surgery = is_json(&head.headers)
+        && head.status.is_success()
+        && (rewrite::concerns(&operation.name) || substituted(permit).next().is_some());
+    if surgery {
+        let collected = match Limited::new(body, rewrite::MAX_BODY).collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(_) => {
+                attempt.outcome().ended(Ending::UpstreamFailed);
+                let why = "the answer is larger than the 8 MiB that are rewritten, or broke off".to_owned();
+                return Err(Refusal::Upstream(why));
+            }
+        };
+        connection.reuse();
+        let outcome = attempt.outcome();
+        outcome.sent(counted.get());
+        outcome.received(collected.len() as u64);
+        outcome.ended(Ending::Completed);
+        let bytes = operate(gate, attempt.recorded().permit(), policies, &collected)?;
+        head.headers.remove(header::CONTENT_LENGTH);
+        return Ok(Response::from_parts(head, Body::full(bytes)));
+    }
+    if substituted(permit).next().is_some() && head.status.is_success() {
+        // A secret that cannot be replaced is not shown.
+        attempt.outcome().ended(Ending::Completed);
+        return Err(Refusal::Upstream(
+            "the answer holds a secret in a form that cannot be replaced".to_owned(),
+        ));
+    }
+    let lease = permit.lease(gate.parts().limits.streams);
+    let watch = Leased::new(gate, lease);
+    let idle = gate.parts().limits.upstream.idle;
+    let passing = Passing::new(body, attempt.into_outcome(), counted, connection, Box::new(watch), idle);
+    Ok(Response::from_parts(head, Body::stream(passing)))
+}
+
+/// Azure refuses the gate's own identity: that is the operator's business, and the caller is told
+/// so instead of being asked for another token.
+fn refused_gate(attempt: &Attempt, status: StatusCode) -> Option<Refusal> {
+    match (status, attempt.bearer()) {
+        (StatusCode::UNAUTHORIZED, Bearer::Token { .. } | Bearer::EndpointKey { .. }) => {
+            Some(Refusal::UpstreamRefusesGate)
+        }
+        (StatusCode::FORBIDDEN, Bearer::Token { .. })
+            if attempt.recorded().permit().operation().protocol == Protocol::Arm =>
+        {
+            Some(Refusal::UpstreamRefusesGate)
+        }
+        _ => None,
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity");
+    let media = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    !encoded && media.to_ascii_lowercase().contains("json")
+}
+
+/// The classes of secrets in the answer that the caller gets handles for.
+fn substituted(permit: &Permit) -> impl Iterator<Item = SecretClass> + '_ {
+    permit
+        .judgement()
+        .secrets
+        .iter()
+        .filter(|(_, t)| *t == SecretTreatment::Substitute)
+        .map(|(class, _)| *class)
+}
+
+/// Rewrites and replaces in an answer's JSON.
+fn operate(gate: &Gate, permit: &Permit, policies: &PolicySet, bytes: &Bytes) -> Result<Bytes, Refusal> {
+    let refuse = || Refusal::Upstream("the answer is not the JSON that it says it is".to_owned());
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|_| refuse())?;
+    let mut changed = rewrite::body(&GateDoors { gate }, &permit.operation().name, &mut value);
+    for class in substituted(permit) {
+        replace_keys(gate, permit, policies, class, &mut value)?;
+        changed = true;
+    }
+    if !changed {
+        return Ok(bytes.clone());
+    }
+    serde_json::to_vec(&value).map(Bytes::from).map_err(|_| refuse())
+}
+
+/// Puts handles where the keys were; every other member of such an answer is removed if it is a
+/// string that could be a key under another name.
+fn replace_keys(
+    gate: &Gate,
+    permit: &Permit,
+    policies: &PolicySet,
+    class: SecretClass,
+    value: &mut Value,
+) -> Result<(), Refusal> {
+    const PLAIN: &[&str] = &["tokenType", "expiryTimeUtc", "refreshAfterTimeUtc", "type"];
+    let slots: &[(&str, Slot)] = match class {
+        SecretClass::EndpointKey => &[("primaryKey", Slot::Primary), ("secondaryKey", Slot::Secondary)],
+        SecretClass::EndpointToken => &[("accessToken", Slot::Token)],
+        SecretClass::UploadSas
+        | SecretClass::DownloadSas
+        | SecretClass::RunToken
+        | SecretClass::Connection
+        | SecretClass::Datastore
+        | SecretClass::WorkspaceKey
+        | SecretClass::ComputeKey
+        | SecretClass::NotebookToken => {
+            return Err(Refusal::Upstream(format!(
+                "`{}` cannot be replaced by a handle: grant it as `reveal`",
+                class.name()
+            )));
+        }
+    };
+    let endpoint = permit.operation().acts.first().and_then(|a| a.resource.as_ref());
+    let (Some(endpoint), Some(members)) = (endpoint, value.as_object_mut()) else {
+        return Err(Refusal::Upstream("the answer holds keys of an endpoint that is not named".to_owned()));
+    };
+    let subjects = policies.subjects_of(permit.principal());
+    members.retain(|name, _| {
+        slots.iter().any(|(slot, _)| slot.eq_ignore_ascii_case(name))
+            || PLAIN.iter().any(|p| p.eq_ignore_ascii_case(name))
+    });
+    for (name, member) in members.iter_mut() {
+        let Some((_, slot)) = slots.iter().find(|(slot, _)| slot.eq_ignore_ascii_case(name)) else {
+            continue;
+        };
+        let handle = gate
+            .parts()
+            .handles
+            .issue(permit.principal(), subjects.clone(), endpoint.folded(), *slot, gate.now())
+            .map_err(|_| Refusal::Upstream("a handle for the key could not be made".to_owned()))?;
+        *member = Value::String(handle);
+    }
+    Ok(())
+}
+
+fn rewrite_headers(gate: &Gate, permit: &Permit, chosen: &Chosen, map: &mut HeaderMap) {
+    let doors = GateDoors { gate };
+    let principal = permit.principal().id.to_string();
+    let bound = polling::Bound { route: &chosen.route.settings.name, principal: &principal };
+    let polls = is_polled(permit.operation());
+    rewrite::headers(&doors, map, |url| {
+        if polls { polling::seal(&gate.parts().polling, &url, bound, gate.now()) } else { url }
+    });
+}
+
+/// Whether what an answer's `Location` leads to is the operation's own status.
+fn is_polled(operation: &Operation) -> bool {
+    let status = operation.name.starts_with("Locations_");
+    matches!(operation.protocol, Protocol::Arm | Protocol::Azureml) && (operation.long_running || status)
+}
+
+/// Where a host's URLs lead at the gate.
+struct GateDoors<'a> {
+    gate: &'a Gate,
+}
+
+impl rewrite::Doors for GateDoors<'_> {
+    fn base(&self, host: &str, port: u16) -> Option<String> {
+        let parts = self.gate.parts();
+        let serves = |to: &Destination| {
+            let scheme = matches!(to.scheme, Scheme::Https | Scheme::Http);
+            scheme && *to.host == *host && to.port == port
+        };
+        let route = parts.routes.iter().find(|r| serves(&r.settings.upstream))?;
+        let base = &parts.public_url;
+        let authority = match (route.settings.hosts.first(), base.split_once("://")) {
+            (Some(host), Some((scheme, rest))) => {
+                let port = rest.rsplit_once(':').filter(|(_, p)| p.bytes().all(|b| b.is_ascii_digit()));
+                port.map_or_else(
+                    || format!("{scheme}://{host}"),
+                    |(_, port)| format!("{scheme}://{host}:{port}"),
+                )
+            }
+            _ => base.clone(),
+        };
+        let own = matches!(route.settings.protocol, Protocol::Arm | Protocol::Azureml);
+        let prefix = route.settings.paths.first().filter(|p| !own && p.as_str() != "/");
+        Some(format!("{authority}{}", prefix.map_or("", String::as_str)))
+    }
+}
+
+/// Judges a live stream by its lease: at each change of the policies, at its end, and each second
+/// while they read the time.
+pub(super) struct Leased {
+    lease: Lease,
+    policies: Arc<LivePolicies>,
+    clock: SharedClock,
+    generation: u64,
+}
+
+impl Leased {
+    pub fn new(gate: &Gate, lease: Lease) -> Self {
+        let policies = Arc::clone(&gate.parts().policies);
+        let generation = policies.peek().generation();
+        Self { lease, policies, clock: Arc::clone(&gate.parts().clock), generation }
+    }
+}
+
+impl Watch for Leased {
+    fn may_go_on(&mut self) -> Result<(), String> {
+        let now = self.clock.now();
+        let policies = self.policies.peek();
+        let changed = policies.generation() != self.generation;
+        if !changed && now < self.lease.ends() && !policies.depends_on_time() {
+            return Ok(());
+        }
+        self.generation = policies.generation();
+        policies.renew(&self.lease, now).map_err(|cut| cut.to_string())
+    }
+}

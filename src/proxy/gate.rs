@@ -1,0 +1,166 @@
+//! What one core holds to serve requests: shared parts by reference, connections of its own.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+
+use super::{Known, Routes};
+use crate::{
+    audit::Journal,
+    credentials::{Credentials, EndpointKeys},
+    gates::Gates,
+    http::Body,
+    identity::{ConnectionMemo, Handles, Verifier},
+    listen::{Connection, Handler},
+    policy::{LivePolicies, StreamLimits},
+    secrets::Mac,
+    time::{SharedClock, Timestamp},
+    upstream::{Pools, UpstreamTimeouts},
+};
+
+/// Bounds of the request path.
+#[derive(Debug, Clone)]
+pub struct ProxyLimits {
+    /// Bytes of a judged body.
+    pub inspected_body: usize,
+    /// How long an upstream is given.
+    pub upstream: UpstreamTimeouts,
+    /// Live streams.
+    pub streams: StreamLimits,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+}
+
+/// What all cores share.
+#[derive(Debug)]
+pub struct GateParts {
+    /// The base of rewritten URLs, without a slash at the end.
+    pub public_url: String,
+    /// Where requests go.
+    pub routes: Routes,
+    /// Who callers are.
+    pub verifier: Arc<Verifier>,
+    /// Handles of endpoint keys.
+    pub handles: Handles,
+    /// What they may.
+    pub policies: Arc<LivePolicies>,
+    /// Obligations.
+    pub gates: Gates,
+    /// The record.
+    pub journal: Journal,
+    /// Tokens.
+    pub credentials: Credentials,
+    /// Keys of scoring endpoints.
+    pub keys: EndpointKeys,
+    /// Seals polling capabilities.
+    pub polling: Mac,
+    /// Time.
+    pub clock: SharedClock,
+    /// Bounds.
+    pub limits: ProxyLimits,
+}
+
+/// One core's gate.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    parts: Arc<GateParts>,
+    pools: Pools,
+    /// Writes whose head was sent go on to their answer, also when the caller hangs up.
+    writes: TaskTracker,
+}
+
+impl Gate {
+    /// A gate with its own connections.
+    #[must_use]
+    pub fn new(parts: Arc<GateParts>, pools: Pools) -> Self {
+        Self { parts, pools, writes: TaskTracker::new() }
+    }
+
+    /// The shared parts.
+    #[must_use]
+    pub fn parts(&self) -> &GateParts {
+        &self.parts
+    }
+
+    pub(super) fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    pub(super) fn writes(&self) -> &TaskTracker {
+        &self.writes
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// Waits for writes that are under way.
+    pub async fn drained(&self) {
+        self.writes.close();
+        self.writes.wait().await;
+    }
+
+    /// Forgets idle connections, at intervals.
+    pub fn tidy(&self) {
+        self.pools.tidy();
+    }
+
+    /// The caller's address: the peer, or behind trusted proxies the right-most address of
+    /// `X-Forwarded-For` that is not one of them.
+    pub(super) fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        let trusted =
+            |ip: IpAddr| self.parts.limits.trusted_proxies.iter().any(|n| n.contains(&ip.to_canonical()));
+        if !trusted(peer.ip()) {
+            return peer;
+        }
+        let hops: Vec<&str> = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .collect();
+        for hop in hops.iter().rev() {
+            match hop.trim().parse::<IpAddr>() {
+                Ok(ip) if trusted(ip) => {}
+                Ok(ip) => return SocketAddr::new(ip, 0),
+                // What is behind an unreadable hop was not written by a proxy of ours.
+                Err(_) => return peer,
+            }
+        }
+        peer
+    }
+
+    pub(super) fn count(&self, known: &Known, status: StatusCode, took: Duration) {
+        let route = known.route.as_ref().map_or("", |r| &*r.settings.name).to_owned();
+        let labels = [
+            ("route", route.clone()),
+            ("decision", known.verdict.to_owned()),
+            ("status", status.as_str().to_owned()),
+        ];
+        metrics::counter!("amlgate_requests_total", &labels).increment(1);
+        metrics::histogram!("amlgate_request_seconds", "route" => route).record(took.as_secs_f64());
+    }
+}
+
+impl Handler for Gate {
+    type Memory = ConnectionMemo;
+
+    async fn handle(
+        &self,
+        connection: &Rc<Connection<ConnectionMemo>>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        super::serve(self, connection, request).await
+    }
+
+    fn rejected(&self, peer: IpAddr, why: &'static str) {
+        self.parts.journal.refused(peer, why);
+    }
+}

@@ -1,0 +1,71 @@
+//! Who is calling: the connection's memo, the process's memory, a handle, or the signature.
+
+use std::rc::Rc;
+
+use http::HeaderMap;
+
+use super::{Gate, respond::Refusal, routes::Chosen};
+use crate::{
+    azureml::Protocol,
+    credentials::KeySlot,
+    identity::{ConnectionMemo, Handles, NoBearer, Principal, Slot, bearer},
+    listen::Connection,
+};
+
+/// Who is calling, and with what of an endpoint's.
+pub(super) struct Caller {
+    pub principal: Principal,
+    /// The caller came with a handle: which key of the endpoint it stands for.
+    pub slot: Option<KeySlot>,
+}
+
+/// Finds the caller, or says why nobody is known.
+pub(super) async fn caller(
+    gate: &Gate,
+    connection: &Rc<Connection<ConnectionMemo>>,
+    headers: &HeaderMap,
+    chosen: &Chosen,
+) -> Result<Caller, (Refusal, &'static str)> {
+    let header = bearer::sole(headers).map_err(unknown)?;
+    let verifier = &gate.parts().verifier;
+    let remembered = verifier.recall(&mut connection.memory.borrow_mut(), header);
+    if let Some(principal) = remembered {
+        return Ok(Caller { principal, slot: None });
+    }
+    let token = bearer::token(header).map_err(unknown)?;
+    if Handles::is_handle(token) {
+        return redeem(gate, token, chosen);
+    }
+    match verifier.authenticate(token).await {
+        Ok(principal) => Ok(Caller { principal, slot: None }),
+        Err(rejection) if rejection.is_outage() => Err((Refusal::IssuerDown, "issuer_down")),
+        Err(rejection) => {
+            let why = "the token is not accepted";
+            Err((Refusal::Unauthenticated { why }, rejection.reason().name()))
+        }
+    }
+}
+
+fn unknown(why: NoBearer) -> (Refusal, &'static str) {
+    (Refusal::Unauthenticated { why: "the request carries no bearer token, or more than one" }, why.name())
+}
+
+/// A handle authenticates at the endpoint that it was issued for, and nowhere else.
+fn redeem(gate: &Gate, token: &str, chosen: &Chosen) -> Result<Caller, (Refusal, &'static str)> {
+    let refused = |reason| {
+        (Refusal::Unauthenticated { why: "the endpoint key is not accepted here, or has expired" }, reason)
+    };
+    let settings = &chosen.route.settings;
+    let held = gate.parts().handles.redeem(token, gate.now()).map_err(|_| refused("handle"))?;
+    let here = settings.protocol == Protocol::Inference
+        && settings.resource.as_ref().is_some_and(|r| r.folded().eq_ignore_ascii_case(&held.endpoint));
+    if !here {
+        return Err(refused("handle_elsewhere"));
+    }
+    let slot = match held.slot {
+        Slot::Primary => KeySlot::Primary,
+        Slot::Secondary => KeySlot::Secondary,
+        Slot::Token => KeySlot::Token,
+    };
+    Ok(Caller { principal: held.principal, slot: Some(slot) })
+}

@@ -1,0 +1,237 @@
+//! Sending a recorded request, and the one second attempt.
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use tokio::sync::oneshot;
+
+use super::{
+    Gate, Outgoing, Route, answer,
+    respond::Refusal,
+    routes::{Chosen, EndpointAuth},
+};
+use crate::{
+    audit::{Ending, Recorded},
+    azureml::{Audience, Kind, Operation, Protocol},
+    credentials::{Attempt, Bearer, Challenge, CredentialError, KeySlot, Unminted},
+    http::{Body, headers::Told},
+    policy::PolicySet,
+    upstream::{self, Answer, Counted, Failure, Sending, rewrite},
+};
+
+/// Everything that is sent but the token.
+pub(super) struct Sent {
+    pub method: Method,
+    pub headers: HeaderMap,
+    pub body: Outgoing,
+    pub upgrade: Option<HeaderValue>,
+    pub ml_token: bool,
+    pub chosen: Chosen,
+    pub policies: Arc<PolicySet>,
+}
+
+/// How much of the caller's headers a route's upstream is told.
+pub(super) fn told(route: &Route) -> Told {
+    match route.settings.protocol {
+        Protocol::Arm | Protocol::Azureml | Protocol::KeyVault | Protocol::Storage => Told::Listed,
+        Protocol::Inference | Protocol::Kubernetes | Protocol::Http => Told::AllButRemoved,
+    }
+}
+
+/// What the upstream is to see.
+pub(super) fn bearer(route: &Route, operation: &Operation, slot: Option<&KeySlot>) -> Bearer {
+    let Some(credential) = route.settings.credential.as_ref().and_then(|c| c.of(operation)) else {
+        return Bearer::Nothing;
+    };
+    let credential = Arc::clone(credential);
+    let by_key = slot.is_some() || route.settings.auth == EndpointAuth::Key;
+    match (&route.settings.resource, operation.audience) {
+        (Some(endpoint), Audience::MachineLearning) if by_key => Bearer::EndpointKey {
+            credential,
+            endpoint: endpoint.clone(),
+            slot: slot.copied().unwrap_or(KeySlot::Primary),
+        },
+        _ => Bearer::Token { credential },
+    }
+}
+
+/// The credential's name, for the record.
+pub(super) fn credential(bearer: &Bearer) -> Option<Arc<str>> {
+    match bearer {
+        Bearer::Token { credential } | Bearer::EndpointKey { credential, .. } => Some(Arc::clone(credential)),
+        Bearer::Nothing => None,
+    }
+}
+
+/// Gets the token and sends. A write goes on to its answer in a task of its own, so that a caller
+/// who hangs up does not leave it unrecorded (DECISIONS 14).
+pub(super) async fn send(
+    gate: &Gate,
+    recorded: Recorded,
+    bearer: Bearer,
+    sent: Sent,
+) -> Result<Response<Body>, Refusal> {
+    let operation = recorded.permit().operation();
+    let writes = operation.kind != Kind::Read && operation.audience != Audience::MachineLearning;
+    if !writes {
+        return exchange(gate, recorded, bearer, sent).await;
+    }
+    let (done, answered) = oneshot::channel();
+    let own = gate.clone();
+    gate.writes().spawn_local(async move {
+        // If the caller is gone the answer is dropped here, and its outcome recorded.
+        drop(done.send(exchange(&own, recorded, bearer, sent).await));
+    });
+    answered.await.unwrap_or(Err(Refusal::Internal))
+}
+
+async fn exchange(
+    gate: &Gate,
+    recorded: Recorded,
+    bearer: Bearer,
+    sent: Sent,
+) -> Result<Response<Body>, Refusal> {
+    let parts = gate.parts();
+    let mut attempt =
+        parts.credentials.open(recorded, bearer, &parts.keys, sent.ml_token).await.map_err(unminted)?;
+    let counted = Rc::new(Cell::new(0));
+    let mut again = Again::of(&sent.body);
+    let Sent { method, headers, body, ml_token, chosen, policies, upgrade: _ } = sent;
+    let mut body = body_of(body, &counted);
+    loop {
+        let sending = sending(&attempt, &method, &headers, body, &counted, ml_token, &chosen);
+        match upstream::forward(gate.pools(), &attempt, sending, parts.limits.upstream).await {
+            Ok(answer) => {
+                if let Some(challenge) = challenge(&attempt, &answer) {
+                    if let Some(bytes) = again.take() {
+                        // Read nothing of the refusal: its connection ends with it.
+                        attempt = parts
+                            .credentials
+                            .again(attempt, &parts.keys, Some(&challenge))
+                            .await
+                            .map_err(unminted)?;
+                        body = bytes;
+                        continue;
+                    }
+                    attempt.outcome().ended(Ending::NotSent);
+                    return Err(Refusal::NoToken {
+                        why: "Azure asks for a fresh token; send the request again".to_owned(),
+                        passing: true,
+                    });
+                }
+                if answer.response.status() == StatusCode::UNAUTHORIZED
+                    && let Bearer::EndpointKey { endpoint, slot, .. } = attempt.bearer()
+                {
+                    parts.keys.forget(endpoint.folded(), *slot).await;
+                    if attempt.is_first()
+                        && let Some(bytes) = again.take()
+                    {
+                        attempt =
+                            parts.credentials.again(attempt, &parts.keys, None).await.map_err(unminted)?;
+                        body = bytes;
+                        continue;
+                    }
+                }
+                return answer::pass_on(gate, attempt, answer, counted, &chosen, &policies).await;
+            }
+            Err(failure) => return Err(failed(attempt, &failure, counted.get())),
+        }
+    }
+}
+
+/// A body that can be sent a second time: none, or what was judged.
+struct Again(Option<Outgoing>);
+
+impl Again {
+    fn of(body: &Outgoing) -> Self {
+        Self(match body {
+            Outgoing::None => Some(Outgoing::None),
+            Outgoing::Judged(bytes) => Some(Outgoing::Judged(bytes.clone())),
+            Outgoing::Streaming(_) => None,
+        })
+    }
+
+    fn take(&mut self) -> Option<Body> {
+        match self.0.take()? {
+            Outgoing::Judged(bytes) => Some(Body::full(bytes)),
+            Outgoing::None | Outgoing::Streaming(_) => Some(Body::Empty),
+        }
+    }
+}
+
+pub(super) fn body_of(body: Outgoing, counted: &Rc<Cell<u64>>) -> Body {
+    match body {
+        Outgoing::None => Body::Empty,
+        Outgoing::Judged(bytes) => {
+            counted.set(bytes.len() as u64);
+            Body::full(bytes)
+        }
+        Outgoing::Streaming(body) => Body::stream(Counted::new(body, Rc::clone(counted))),
+    }
+}
+
+pub(super) fn sending(
+    attempt: &Attempt,
+    method: &Method,
+    headers: &HeaderMap,
+    body: Body,
+    counted: &Rc<Cell<u64>>,
+    ml_token: bool,
+    chosen: &Chosen,
+) -> Sending {
+    let permit = attempt.recorded().permit();
+    let mut headers = headers.clone();
+    let operation = permit.operation();
+    if rewrite::concerns(&operation.name) || !operation.secrets.is_empty() {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    Sending {
+        to: chosen.route.settings.upstream.clone(),
+        method: method.clone(),
+        path_and_query: permit.request().target.path_and_query(),
+        headers,
+        body,
+        sent: Rc::clone(counted),
+        upgrade: None,
+        ml_token,
+    }
+}
+
+fn challenge(attempt: &Attempt, answer: &Answer) -> Option<Challenge> {
+    let token = matches!(attempt.bearer(), Bearer::Token { .. });
+    if answer.response.status() != StatusCode::UNAUTHORIZED || !attempt.is_first() || !token {
+        return None;
+    }
+    Challenge::of(answer.response.headers())
+}
+
+pub(super) fn unminted(unminted: Box<Unminted>) -> Refusal {
+    let Unminted { mut recorded, error } = *unminted;
+    recorded.outcome().ended(Ending::NotSent);
+    let passing = error.is_passing();
+    tracing::warn!(%error, "no token");
+    // The mend is for the operator: `/readyz` and `doctor` show it.
+    let why = match error {
+        CredentialError::Fatal { code, .. } => format!("its credential is refused ({code})"),
+        CredentialError::Passing { .. } => "the token endpoint does not answer".to_owned(),
+        CredentialError::Unknown(_) => "its credential is not configured".to_owned(),
+    };
+    Refusal::NoToken { why, passing }
+}
+
+pub(super) fn failed(mut attempt: Attempt, failure: &Failure, sent: u64) -> Refusal {
+    let outcome = attempt.outcome();
+    outcome.sent(sent);
+    let (ending, refusal) = match failure {
+        Failure::Connect { .. } | Failure::Unwritable(_) => {
+            (Ending::NotSent, Refusal::Upstream(failure.to_string()))
+        }
+        Failure::Broke { .. } => (Ending::UpstreamFailed, Refusal::Upstream(failure.to_string())),
+        Failure::Body => (Ending::ClientGone, Refusal::Upstream(failure.to_string())),
+        Failure::TimedOut { .. } => (Ending::TimedOut, Refusal::TimedOut(failure.to_string())),
+    };
+    outcome.ended(ending);
+    let error: &dyn std::error::Error = failure;
+    tracing::warn!(error = %failure, cause = error.source().map(tracing::field::display), "the upstream failed");
+    refusal
+}

@@ -1,0 +1,166 @@
+//! Upgraded connections: WebSocket and whatever else an upstream agrees to.
+//!
+//! The gate becomes a tunnel only after the upstream's own 101 for the protocol that was asked
+//! for. Two records: established, before a byte flows, and ended.
+
+use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::{io::copy_bidirectional_with_sizes, task::spawn_local, time::interval};
+
+use super::{
+    Gate,
+    answer::{self, Leased},
+    respond::Refusal,
+    send::{self, Sent},
+};
+use crate::{
+    audit::{Ending, OutcomeGuard, Recorded},
+    credentials::Bearer,
+    http::Body,
+    upstream::{self, Watch},
+};
+
+/// What each direction of a tunnel buffers.
+const BUFFER: usize = 16 << 10;
+/// How often a tunnel is asked whether it may go on.
+const ASK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// The protocol that a request asks to change to; `h2c` is not among those that are understood.
+pub(super) fn wanted(head: &Parts) -> Option<HeaderValue> {
+    if head.version != Version::HTTP_11 {
+        return None;
+    }
+    let asks = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .any(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("upgrade")));
+    head.headers.get(header::UPGRADE).filter(|p| asks && !p.as_bytes().eq_ignore_ascii_case(b"h2c")).cloned()
+}
+
+/// Sends a request that asks for an upgrade, and becomes a tunnel if the upstream agrees.
+pub(super) async fn tunnel(
+    gate: &Gate,
+    recorded: Recorded,
+    bearer: Bearer,
+    sent: Sent,
+    protocol: HeaderValue,
+    head: &mut Parts,
+) -> Result<Response<Body>, Refusal> {
+    let parts = gate.parts();
+    let caller = head.extensions.remove::<OnUpgrade>().ok_or(Refusal::Internal)?;
+    let attempt =
+        parts.credentials.open(recorded, bearer, &parts.keys, sent.ml_token).await.map_err(send::unminted)?;
+    let counted = std::rc::Rc::default();
+    let body = send::body_of(sent.body, &counted);
+    let mut sending =
+        send::sending(&attempt, &sent.method, &sent.headers, body, &counted, sent.ml_token, &sent.chosen);
+    sending.upgrade = Some(protocol.clone());
+    let mut answer = match upstream::forward(gate.pools(), &attempt, sending, parts.limits.upstream).await {
+        Ok(answer) => answer,
+        Err(failure) => return Err(send::failed(attempt, &failure, counted.get())),
+    };
+    if !answer.is_upgrade() {
+        return answer::pass_on(gate, attempt, answer, counted, &sent.chosen, &sent.policies).await;
+    }
+    let agreed = answer.response.headers().get(header::UPGRADE);
+    if !agreed.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(protocol.as_bytes())) {
+        return Err(Refusal::Upstream("the upstream changed to a protocol that nobody asked for".to_owned()));
+    }
+    let upstream = hyper::upgrade::on(&mut answer.response);
+    let lease = attempt.recorded().permit().lease(parts.limits.streams);
+    let mut outcome = attempt.into_outcome();
+    outcome.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16(), None);
+    outcome.established().await.map_err(|_| Refusal::Unrecorded)?;
+    let (head, _body) = answer.response.into_parts();
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let map = response.headers_mut();
+    for (name, value) in &head.headers {
+        if name.as_str().starts_with("sec-websocket-") {
+            map.append(name.clone(), value.clone());
+        }
+    }
+    map.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    map.insert(header::UPGRADE, protocol);
+    let watch = Leased::new(gate, lease);
+    spawn_local(flow(caller, upstream, outcome, watch));
+    Ok(response)
+}
+
+/// Copies both ways until one side ends, or the tunnel may not go on.
+async fn flow(caller: OnUpgrade, upstream: OnUpgrade, mut outcome: OutcomeGuard, mut watch: Leased) {
+    let (Ok(caller), Ok(upstream)) = (caller.await, upstream.await) else {
+        outcome.ended(Ending::Aborted);
+        return;
+    };
+    let mut caller = Counting { inner: TokioIo::new(caller), read: 0, written: 0 };
+    let mut upstream = TokioIo::new(upstream);
+    let ending = {
+        let copy = copy_bidirectional_with_sizes(&mut caller, &mut upstream, BUFFER, BUFFER);
+        tokio::pin!(copy);
+        let mut ask = interval(ASK_EVERY);
+        loop {
+            tokio::select! {
+                ended = &mut copy => break if ended.is_ok() { Ending::Ended } else { Ending::ClientGone },
+                _ = ask.tick() => if let Err(why) = watch.may_go_on() {
+                    tracing::info!(%why, "a tunnel is cut");
+                    break Ending::Cut;
+                },
+            }
+        }
+    };
+    outcome.sent(caller.read);
+    outcome.received(caller.written);
+    outcome.ended(ending);
+}
+
+/// Counts what flows, also when the copy is cut.
+struct Counting {
+    inner: TokioIo<Upgraded>,
+    read: u64,
+    written: u64,
+}
+
+impl tokio::io::AsyncRead for Counting {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = std::pin::Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.read += (buf.filled().len() - before) as u64;
+        polled
+    }
+}
+
+impl tokio::io::AsyncWrite for Counting {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        let polled = std::pin::Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let std::task::Poll::Ready(Ok(written)) = &polled {
+            self.written += *written as u64;
+        }
+        polled
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
