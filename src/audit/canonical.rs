@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-/// The longest string of a record, in characters; longer ones end with `…`.
-const MAX_TEXT: usize = 1_024;
+/// The longest string of a record as it is written, in bytes; longer ones end with `…`.
+pub(super) const MAX_TEXT: usize = 1_024;
 
 /// A JSON line being written.
 #[derive(Debug)]
@@ -14,11 +14,14 @@ pub(super) struct Line {
     out: String,
     /// For each open object or array: whether it has a member already, and its last key.
     open: Vec<(bool, &'static str)>,
+    /// The longest string, in bytes.
+    longest: usize,
 }
 
 impl Line {
-    pub fn new() -> Self {
-        Self { out: String::with_capacity(2_048), open: Vec::with_capacity(8) }
+    /// A line whose strings take at most `longest` bytes each.
+    pub fn new(longest: usize) -> Self {
+        Self { out: String::with_capacity(2_048), open: Vec::with_capacity(8), longest }
     }
 
     fn comma(&mut self) {
@@ -122,17 +125,20 @@ impl Line {
 
     fn string(&mut self, text: &str) {
         self.out.push('"');
-        if text.len() <= MAX_TEXT
+        if text.len() <= self.longest
             && text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\')
         {
             self.out.push_str(text);
         } else {
-            for (count, c) in text.chars().enumerate() {
-                if count == MAX_TEXT {
+            let end = self.out.len() + self.longest;
+            for c in text.chars() {
+                let before = self.out.len();
+                self.character(c);
+                if self.out.len() > end {
+                    self.out.truncate(before);
                     self.out.push('…');
                     break;
                 }
-                self.character(c);
             }
         }
         self.out.push('"');
@@ -152,10 +158,14 @@ impl Line {
     }
 }
 
-/// C0 and C1 controls, DEL, line and paragraph separators, bidirectional controls, invisible joiners.
-fn is_deceptive(c: char) -> bool {
+/// C0 and C1 controls, DEL, line and paragraph separators, bidirectional controls, and what is
+/// invisible: joiners, soft hyphens, fillers, interlinear marks, tags.
+pub(super) fn is_deceptive(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}')
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -167,7 +177,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_what_another_library_would_write(text in ".*", number in 0..1_u64 << 53) {
-            let line = Line::new().object(|l| {
+            let line = Line::new(MAX_TEXT).object(|l| {
                 l.list("a", ["x", "y"], |l, s| l.text("k", s));
                 l.text("b", text.as_str());
                 l.nested("c", |l| l.number("n", number));
@@ -179,14 +189,27 @@ mod tests {
 
         #[test]
         fn no_character_that_deceives_is_left(text in "\\PC*|[\\x00-\\x1f\\x7f-\\x9f\u{2028}\u{202e}\u{2066}]*") {
-            let line = Line::new().object(|l| l.text("t", text.as_str()));
+            let line = Line::new(MAX_TEXT).object(|l| l.text("t", text.as_str()));
             prop_assert!(!String::from_utf8(line).unwrap().chars().any(is_deceptive));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_string_takes_more_than_its_bound(text in "[a\u{202e}é\"\\\\]{0,400}", longest in 0..600_usize) {
+            let line = Line::new(longest).object(|l| l.text("t", text.as_str()));
+            let around = r#"{"t":""}"#.len();
+            prop_assert!(line.len() <= longest + around + "…".len());
+            let whole = Line::new(usize::MAX >> 1).object(|l| l.text("t", text.as_str()));
+            if whole.len() <= longest + around {
+                prop_assert_eq!(line, whole);
+            }
         }
     }
 
     #[test]
     fn long_text_is_cut_and_marked() {
-        let line = Line::new().object(|l| l.text("t", "x".repeat(5_000).as_str()));
+        let line = Line::new(MAX_TEXT).object(|l| l.text("t", "x".repeat(5_000).as_str()));
         assert!(line.len() < 1_100 && String::from_utf8(line).unwrap().ends_with("x…\"}"));
     }
 }

@@ -3,7 +3,10 @@
 
 use std::net::IpAddr;
 
-use super::{canonical::Line, record};
+use super::{
+    canonical::{self, Line},
+    record,
+};
 use crate::time::Timestamp;
 
 /// Something that happened to the gate itself.
@@ -80,10 +83,23 @@ impl Event {
         };
         let failed =
             matches!(self, Self::ReloadRefused { .. } | Self::Refused { .. } | Self::Recovered { .. });
-        Line::new().object(|l| {
+        Line::new(canonical::MAX_TEXT).object(|l| {
             l.number("activity_id", activity);
+            if class == 6_003 {
+                l.nested("actor", |l| l.text("app_name", "unknown"));
+                l.nested("api", |l| l.text("operation", "unknown"));
+            }
+            if class == 6_002 {
+                l.nested("app", record::product_name);
+            }
             l.number("category_uid", category);
             l.number("class_uid", class);
+            if class == 3_004 {
+                l.nested("entity", |l| {
+                    l.text("name", self.subject());
+                    l.text("type", "configuration");
+                });
+            }
             l.nested("metadata", |l| {
                 record::product(l);
                 l.text("uid", &*uuid::Uuid::now_v7().to_string());
@@ -98,6 +114,16 @@ impl Event {
             l.number("type_uid", class * 100 + activity);
             l.nested("unmapped", |l| l.nested("amlgate", |l| self.own(l)));
         })
+    }
+
+    /// What was edited.
+    fn subject(&self) -> &'static str {
+        match self {
+            Self::PoliciesChanged { .. } => "policies",
+            Self::Reloaded { what, .. } | Self::ReloadRefused { what, .. } => what,
+            Self::SigningKeyChanged { .. } => "audit signing key",
+            Self::Started { .. } | Self::Stopped | Self::Recovered { .. } | Self::Refused { .. } => "gate",
+        }
     }
 
     fn own(&self, l: &mut Line) {

@@ -27,7 +27,7 @@ use crate::{
     azureml::Kind,
     gates::{Cleared, Held},
     identity::Principal,
-    policy::{Denial, Denied, Permit, RequestFacts},
+    policy::{Denial, Denied, Permit, RequestFacts, Standing},
     secrets::Mac,
     time::{SharedClock, Timestamp},
 };
@@ -163,13 +163,29 @@ pub struct Outcome {
     pub sent: u64,
     /// Bytes of the answer's body that came.
     pub received: u64,
-    /// From the decision to the end.
+    /// From the intent to the end.
     pub took: Duration,
+    /// From the intent to the answer's head.
+    pub latency: Option<Duration>,
     /// `x-ms-correlation-request-id`: joins the record with Azure's activity log.
     pub correlation: Option<String>,
 }
 
-/// A request that was cleared and is recorded: made by [`Journal::intend`] alone.
+/// A request that was cleared and is recorded: made by [`Journal::intend`] alone, so that nothing
+/// is sent of which there is no record:
+/// ```compile_fail
+/// use amlgate::{audit::{OutcomeGuard, Recorded}, gates::Cleared};
+/// fn forged(cleared: std::sync::Arc<Cleared>, outcome: OutcomeGuard) -> Recorded {
+///     Recorded { cleared, outcome }
+/// }
+/// ```
+/// It is spent once: the right to send is gone with it.
+/// ```compile_fail
+/// use amlgate::audit::Recorded;
+/// fn twice(recorded: Recorded) -> (Recorded, Recorded) {
+///     (recorded, recorded)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Recorded {
     cleared: Arc<Cleared>,
@@ -360,6 +376,7 @@ impl Journal {
             operation: Some(&denied.operation),
             request: &denied.request,
             judgement: Some(&denied.judgement),
+            standing: Standing::Entries,
             policy_digest: Some(&denied.policy_digest),
             credential: None,
             thumbprint: &self.inner.thumbprint,
@@ -394,6 +411,7 @@ impl Journal {
             operation: None,
             request,
             judgement: None,
+            standing: Standing::Entries,
             policy_digest: None,
             credential: None,
             thumbprint: &self.inner.thumbprint,
@@ -508,6 +526,7 @@ impl Journal {
             operation: Some(permit.operation()),
             request: permit.request(),
             judgement: Some(permit.judgement()),
+            standing: permit.standing(),
             policy_digest: Some(permit.policy_digest()),
             credential: exchange.credential.as_deref(),
             thumbprint: &self.inner.thumbprint,
@@ -523,6 +542,7 @@ impl Journal {
             sent: 0,
             received: 0,
             took: Duration::ZERO,
+            latency: None,
             correlation: None,
         };
         let subject = Subject { cleared: Arc::clone(&cleared), exchange, started: self.inner.clock.now() };
@@ -572,6 +592,7 @@ impl OutcomeGuard {
     /// The upstream answered.
     pub fn answered(&mut self, status: u16, correlation: Option<&str>) {
         self.outcome.status = Some(status);
+        self.outcome.latency = Some(self.journal.inner.clock.now().since(self.subject.started));
         self.outcome.correlation = correlation.map(|c| c.chars().take(128).collect());
     }
 

@@ -3,13 +3,13 @@
 //! Only typed values come in, and each is either ours or escaped and bounded; no header, no body,
 //! no token, and of the query only the keys and the values that are known to be harmless.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
-use super::canonical::Line;
+use super::canonical::{Line, MAX_TEXT};
 use crate::{
-    azureml::{Kind, Operation},
-    identity::{Caller, PrincipalKind},
-    policy::{Denial, EntryRef, Judgement, RequestFacts, SecretTreatment},
+    azureml::{Allocation, Kind, Operation},
+    identity::{Caller, Groups, PrincipalKind},
+    policy::{Denial, EntryRef, Judgement, Obligation, RequestFacts, SecretTreatment, Standing},
     secrets::Mac,
     time::Timestamp,
 };
@@ -23,6 +23,13 @@ pub(super) const FORM: &str = "amlgate-1";
 const OCSF: &str = "1.5.0";
 /// At most so many acts, entries or values of each kind are written.
 const MAX_LISTED: usize = 16;
+/// At most so many groups and roles of the caller: policies are judged again by them.
+const MAX_GROUPS: usize = 64;
+/// The longest string of a record that would be too large otherwise, in bytes.
+const SHORT_TEXT: usize = 256;
+/// The longest query key, plain query value or correlation id that is written; they are short by
+/// nature, so anything longer is something else.
+const MAX_WORD: usize = 128;
 /// Query keys whose values tell an auditor something and cannot hold a secret.
 const PLAIN_QUERY: &[&str] = &["api-version", "$top", "$skip", "$orderby", "listviewtype", "jobtype"];
 
@@ -91,6 +98,8 @@ pub(super) struct Parts<'a> {
     pub operation: Option<&'a Operation>,
     pub request: &'a RequestFacts,
     pub judgement: Option<&'a Judgement>,
+    /// What stood in for an `allow` entry.
+    pub standing: Standing,
     pub policy_digest: Option<&'a [u8; 32]>,
     /// The credential that Azure sees.
     pub credential: Option<&'a str>,
@@ -98,10 +107,17 @@ pub(super) struct Parts<'a> {
     pub now: Timestamp,
 }
 
-/// Writes the record; if it is too large the lists are left out and that is said.
+/// Writes the record; if it is too large lists are left out, strings are cut, and that is said.
 pub(super) fn render(parts: &Parts<'_>) -> Vec<u8> {
-    let line = write(parts, MAX_LISTED);
-    if line.len() <= MAX_RECORD { line } else { write(parts, 0) }
+    let line = write(parts, MAX_LISTED, Line::new(MAX_TEXT));
+    if line.len() <= MAX_RECORD { line } else { write(parts, 0, Line::new(SHORT_TEXT)) }
+}
+
+/// What a caller sent as an id or a key, if it has the form of one: nothing else is worth keeping,
+/// and everything else might be a secret.
+fn word(text: &str) -> Option<&str> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.:|$@".contains(&b);
+    (text.len() <= MAX_WORD && text.bytes().all(fits)).then_some(text)
 }
 
 fn activity(operation: Option<&Operation>) -> u64 {
@@ -113,7 +129,7 @@ fn activity(operation: Option<&Operation>) -> u64 {
     }
 }
 
-fn write(parts: &Parts<'_>, listed: usize) -> Vec<u8> {
+fn write(parts: &Parts<'_>, listed: usize, line: Line) -> Vec<u8> {
     let Parts { phase, caller, operation, request, judgement, .. } = *parts;
     let acts = operation.map_or(&[][..], |o| &o.acts);
     let activity = activity(operation);
@@ -122,22 +138,31 @@ fn write(parts: &Parts<'_>, listed: usize) -> Vec<u8> {
         Phase::Outcome(outcome) => Some(outcome),
         Phase::Intent | Phase::Denial(_) => None,
     };
-    let header = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok());
-    Line::new().object(|l| {
+    let header = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok()).and_then(word);
+    line.object(|l| {
         l.number("action_id", if denied { 2 } else { 1 });
         l.number("activity_id", activity);
         l.nested("actor", |l| actor(l, caller, judgement, parts, listed));
         l.nested("api", |l| {
             l.text("operation", acts.first().map(|a| a.action.as_str()));
-            l.nested("request", |l| l.text("uid", header("x-ms-client-request-id")));
+            if let Some(id) = header("x-ms-client-request-id") {
+                l.nested("request", |l| l.text("uid", id));
+            }
             if let Some(code) = outcome.and_then(|o| o.status) {
                 l.nested("response", |l| l.number("code", u64::from(code)));
             }
             l.nested("service", |l| l.text("name", &*request.route));
-            l.text("version", request.target.query().get("api-version"));
+            l.text("version", request.target.query().get("api-version").and_then(word));
         });
         l.number("category_uid", 6);
         l.number("class_uid", 6_003);
+        l.nested("cloud", |l| {
+            let subscription = acts.iter().find_map(|a| a.resource.as_ref()?.after("subscriptions"));
+            if subscription.is_some() {
+                l.nested("account", |l| l.text("uid", subscription));
+            }
+            l.text("provider", "Azure");
+        });
         l.number(
             "disposition_id",
             match phase {
@@ -156,12 +181,19 @@ fn write(parts: &Parts<'_>, listed: usize) -> Vec<u8> {
                 if let Some(code) = outcome.status {
                     l.number("code", u64::from(code));
                 }
+                if let Some(latency) = outcome.latency {
+                    l.number("latency", millis(latency));
+                }
             });
         }
         l.nested("metadata", |l| {
-            l.text("correlation_uid", outcome.and_then(|o| o.correlation.as_deref()));
+            let sent = || header("x-ms-correlation-request-id");
+            l.text(
+                "correlation_uid",
+                outcome.and_then(|o| o.correlation.as_deref()).and_then(word).or_else(sent),
+            );
             product(l);
-            l.texts("profiles", ["cloud", "record_integrity", "security_control"]);
+            l.texts("profiles", ["cloud", "security_control"]);
             l.text("uid", &*request.decision.to_string());
             l.text("version", OCSF);
         });
@@ -175,6 +207,14 @@ fn write(parts: &Parts<'_>, listed: usize) -> Vec<u8> {
             l.text("ip", &*request.source.ip().to_canonical().to_string());
             l.number("port", u64::from(request.source.port()));
         });
+        l.text(
+            "status_code",
+            match phase {
+                Phase::Intent => None,
+                Phase::Denial(denial) => Some(denial.code.name()),
+                Phase::Outcome(outcome) => Some(outcome.ending.name()),
+            },
+        );
         l.number(
             "status_id",
             match phase {
@@ -214,6 +254,11 @@ fn actor(l: &mut Line, caller: &Caller, judgement: Option<&Judgement>, parts: &P
     });
     l.nested("user", |l| {
         l.text("domain", caller.tenant.as_deref());
+        if let Groups::Known(groups) = &caller.groups {
+            l.list("groups", groups.iter().take(if listed == 0 { 0 } else { MAX_GROUPS }), |l, group| {
+                l.text("uid", &**group);
+            });
+        }
         l.text("name", caller.display.as_deref());
         l.number(
             "type_id",
@@ -227,14 +272,28 @@ fn actor(l: &mut Line, caller: &Caller, judgement: Option<&Judgement>, parts: &P
 }
 
 fn http_request(l: &mut Line, request: &RequestFacts, outcome: Option<&super::Outcome>) {
-    let query = request.target.query();
+    // Keys, and the values that are known to be harmless; what does not look like a key is counted.
     let plain = |key: &str| PLAIN_QUERY.iter().any(|p| p.eq_ignore_ascii_case(key));
-    let arguments: Vec<String> = query
-        .pairs()
-        .take(MAX_LISTED)
-        .map(|(key, value)| if plain(key) { format!("{key}={value}") } else { format!("{key}=…") })
-        .collect();
-    l.text("args", (!arguments.is_empty()).then(|| arguments.join("&")).as_deref());
+    let (mut arguments, mut withheld) = (String::new(), 0);
+    for (number, (key, value)) in request.target.query().pairs().enumerate() {
+        let Some(key) = word(key).filter(|k| number < MAX_LISTED && !k.is_empty()) else {
+            withheld += 1;
+            continue;
+        };
+        if !arguments.is_empty() {
+            arguments.push('&');
+        }
+        arguments.push_str(key);
+        if let Some(value) = word(value).filter(|_| plain(key)) {
+            arguments.push('=');
+            arguments.push_str(value);
+        }
+    }
+    if withheld > 0 {
+        let between = if arguments.is_empty() { "" } else { "&" };
+        let _infallible = write!(arguments, "{between}…{withheld}");
+    }
+    l.text("args", (!arguments.is_empty()).then_some(arguments.as_str()));
     if let Some(outcome) = outcome {
         l.number("body_length", outcome.sent);
     }
@@ -254,6 +313,9 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
             l.text("resource", act.resource.as_ref().map(|r| r.as_str()));
         });
         l.number("acts_count", acts as u64);
+    }
+    if let Some(reserved) = operation.and_then(|o| o.facts.allocates.as_ref()) {
+        l.nested("allocates", |l| allocates(l, reserved));
     }
     l.text("credential", parts.credential);
     l.text("decision", &*parts.request.decision.to_string());
@@ -275,8 +337,21 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
         l.text("ending", outcome.ending.name());
     }
     l.text("form", FORM);
+    match &parts.caller.groups {
+        Groups::Known(groups) => {
+            let written = if listed == 0 { 0 } else { MAX_GROUPS };
+            if groups.len() > written {
+                l.number("groups_count", groups.len() as u64);
+            }
+        }
+        Groups::Overage => l.text("groups_unknown", "overage"),
+    }
     l.text("kind", operation.map(|o| kind(o.kind)));
     l.text("mode", "reverse");
+    let demanded = judgement.iter().flat_map(|j| &j.obligations).map(|o| match o {
+        Obligation::Limit { entry, .. } => entry,
+    });
+    l.list("obligations", demanded.take(listed), entry_ref);
     l.text("operation", operation.map(|o| &*o.name));
     l.text(
         "phase",
@@ -294,19 +369,28 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
         l.text("name", &**name);
         l.text("value", &*value.to_string());
     });
-    l.list("secrets", judgement.iter().flat_map(|j| &j.secrets), |l, (class, treatment)| {
+    l.texts("roles", parts.caller.roles.iter().take(if listed == 0 { 0 } else { MAX_GROUPS }).map(|r| &**r));
+    l.list("secrets", operation.iter().flat_map(|o| o.secrets.iter()), |l, class| {
+        let treatment = judgement.iter().flat_map(|j| &j.secrets).find(|(c, _)| *c == class);
         l.text("class", class.name());
         l.text(
             "treatment",
-            match treatment {
+            treatment.map(|(_, how)| match how {
                 SecretTreatment::Substitute => "substitute",
                 SecretTreatment::Reveal => "reveal",
-            },
+            }),
         );
     });
     if listed == 0 {
         l.text("shortened", "the record would exceed 32 KiB");
     }
+    l.text(
+        "standing",
+        match parts.standing {
+            Standing::Entries => None,
+            Standing::PollingCapability => Some("polling_capability"),
+        },
+    );
     l.list(
         "unevaluable",
         judgement.iter().flat_map(|j| &j.unevaluable).take(listed),
@@ -319,6 +403,20 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     l.list("would_deny", judgement.iter().flat_map(|j| &j.would_deny).take(listed), entry_ref);
 }
 
+fn allocates(l: &mut Line, reserved: &Allocation) {
+    if let Some(gpus) = reserved.gpus {
+        l.number("gpus", gpus);
+    }
+    // Whole minutes: canonical JSON of fractions is a matter of opinion between libraries.
+    if let Some(hours) = reserved.hours {
+        l.number("minutes", (hours * 60.0).ceil().clamp(0.0, 1e12) as u64);
+    }
+    if let Some(nodes) = reserved.nodes {
+        l.number("nodes", nodes);
+    }
+    l.texts("skus", reserved.skus.iter().flatten().take(MAX_LISTED).map(String::as_str));
+}
+
 fn entry_ref(l: &mut Line, entry: &EntryRef) {
     l.text("file", &*entry.file);
     l.number("line", u64::from(entry.line));
@@ -327,11 +425,13 @@ fn entry_ref(l: &mut Line, entry: &EntryRef) {
 
 /// `metadata.product`: the same in every class.
 pub(super) fn product(l: &mut Line) {
-    l.nested("product", |l| {
-        l.text("name", "amlgate");
-        l.text("vendor_name", "amlgate");
-        l.text("version", env!("CARGO_PKG_VERSION"));
-    });
+    l.nested("product", product_name);
+}
+
+pub(super) fn product_name(l: &mut Line) {
+    l.text("name", "amlgate");
+    l.text("vendor_name", "amlgate");
+    l.text("version", env!("CARGO_PKG_VERSION"));
 }
 
 pub(super) const fn ocsf() -> &'static str {

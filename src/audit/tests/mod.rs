@@ -1,6 +1,8 @@
 //! The journal against a disk that fails, and the verifier against an editor.
 
 mod crashes;
+mod records;
+mod requests;
 
 use std::sync::Arc;
 
@@ -29,10 +31,17 @@ fn open(disk: &FaultyDisk, settings: &JournalSettings) -> (Journal, Recovery) {
 }
 
 fn try_open(disk: &FaultyDisk, settings: &JournalSettings) -> Result<(Journal, Recovery), OpenError> {
+    open_at(disk, settings, Arc::new(ManualClock::starting_at(Timestamp::from_secs(1_800_000_000))))
+}
+
+fn open_at(
+    disk: &FaultyDisk,
+    settings: &JournalSettings,
+    clock: Arc<ManualClock>,
+) -> Result<(Journal, Recovery), OpenError> {
     use base64::Engine as _;
     let root = SecretString::from(base64::engine::general_purpose::STANDARD.encode([1; 32]));
     let mac = Seal::new([&root]).unwrap().mac(Purpose::Thumbprint);
-    let clock = Arc::new(ManualClock::starting_at(Timestamp::from_secs(1_800_000_000)));
     Journal::open_on(disk.clone(), settings, mac, clock, None)
 }
 
@@ -51,6 +60,24 @@ fn verified(disk: &FaultyDisk) -> Result<Whole, Broken> {
 
 fn event(number: u64) -> Event {
     Event::PoliciesChanged { policies: [7; 32], generation: number }
+}
+
+/// All records of a log, in their order.
+fn records(disk: &FaultyDisk) -> Vec<serde_json::Value> {
+    let mut reader = read::Reader::new(disk.clone());
+    std::iter::from_fn(|| reader.record().unwrap())
+        .map(|record| serde_json::from_slice(&record.line).unwrap())
+        .collect()
+}
+
+/// `phase` and `ending` of the records of requests, and `event` of the others.
+fn story(disk: &FaultyDisk) -> Vec<String> {
+    let word = |own: &serde_json::Value, key: &str| own[key].as_str().map(str::to_owned);
+    let tell = |record: serde_json::Value| {
+        let own = &record["unmapped"]["amlgate"];
+        word(own, "ending").or_else(|| word(own, "phase")).or_else(|| word(own, "event")).unwrap()
+    };
+    records(disk).into_iter().map(tell).collect()
 }
 
 /// The generations in a log, in their order.
