@@ -84,7 +84,7 @@ pub(super) fn judged(
 ) -> Result<Cleared, Box<Denied>> {
     let principal = Principal::for_tests(caller);
     let permit = decide(&policies(), principal, operation, request, Standing::Entries, now())?;
-    Ok(Gates::default().clear(permit, now()).unwrap())
+    Ok(Gates::new(Arc::new(ManualClock::starting_at(now()))).clear(permit).unwrap())
 }
 
 fn cleared(kind: Kind) -> Cleared {
