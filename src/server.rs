@@ -1,1 +1,357 @@
-//! The composition root: configuration becomes parts, parts become listeners; reload and drain.
+//! The composition root: settings become parts, parts become listeners; reload and drain.
+//!
+//! The data plane is one current-thread runtime per core, each with its own listener and pool. The
+//! control plane (keys, tokens, policies, certificates, health) is the runtime that calls
+//! [`Server::start`]. They share snapshots and the journal's queue, nothing else.
+
+mod build;
+mod reload;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    runtime,
+    task::{LocalSet, spawn_local},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, Health},
+    audit::{Journal, OpenError, event::Event},
+    config::Settings,
+    credentials::CredentialError,
+    listen::{self, Counts, ListenLimits, ServerTls, TlsError},
+    net::TrustError,
+    proxy::{Gate, GateParts},
+    secrets::{SealError, SecretError},
+    time::SharedClock,
+    upstream::Pools,
+    yaml::Problem,
+};
+
+/// How often a head of the record is signed.
+const HEAD_EVERY: Duration = Duration::from_secs(10);
+/// How often idle things are looked through.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
+
+/// Why the gate does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The policies.
+    #[error("the policies are refused")]
+    Policies(Vec<Problem>),
+    /// A secret.
+    #[error("cannot read the secret for {what}")]
+    Secret {
+        /// What it is for.
+        what: String,
+        /// Why.
+        source: SecretError,
+    },
+    /// A secret of a vault.
+    #[error("cannot read the secret for {what} from its vault")]
+    Vault {
+        /// What it is for.
+        what: String,
+        /// Why.
+        source: CredentialError,
+    },
+    /// A file.
+    #[error("cannot read `{path}`")]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The sealing keys.
+    #[error("the sealing keys cannot be used")]
+    Seal(#[from] SealError),
+    /// The server certificate.
+    #[error("the certificate of `{listener}` cannot be used")]
+    Tls {
+        /// Which listener.
+        listener: &'static str,
+        /// Why.
+        source: TlsError,
+    },
+    /// Roots.
+    #[error("the roots of `{name}` cannot be used")]
+    Trust {
+        /// Whose.
+        name: String,
+        /// Why.
+        source: TrustError,
+    },
+    /// The record.
+    #[error("the record cannot be kept")]
+    Journal(#[from] OpenError),
+    /// The record takes no first event.
+    #[error("the record takes nothing: is there space on the disk of `audit.directory`?")]
+    Unrecorded,
+    /// An address.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread or runtime.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// A running gate.
+#[derive(Debug)]
+pub struct Server {
+    reverse: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    health: Option<SocketAddr>,
+    stop: CancellationToken,
+    cores: Vec<JoinHandle<()>>,
+    parts: Arc<GateParts>,
+    drain: Duration,
+}
+
+/// How many cores serve requests.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Cores {
+    /// As many as the machine has.
+    #[default]
+    All,
+    /// So many.
+    Fixed(usize),
+}
+
+impl Server {
+    /// Builds every part, listens, and serves until [`Self::stop`]. Must be called on the control
+    /// runtime, which keeps keys, tokens and policies fresh.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(settings: Settings, clock: SharedClock, cores: Cores) -> Result<Self, StartError> {
+        // A second installation changes nothing: tests start several gates in one process.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let built = build::parts(&settings, Arc::clone(&clock)).await?;
+        let parts = built.parts;
+        let stop = CancellationToken::new();
+        let limits = ListenLimits {
+            handshake: settings.timeouts.handshake,
+            head: settings.timeouts.head,
+            idle: settings.timeouts.idle,
+            drain: settings.timeouts.drain,
+            connections: settings.limits.connections,
+            per_peer: settings.limits.connections_per_peer,
+            counts: Arc::new(Counts::default()),
+        };
+        let started =
+            Event::Started { configuration: settings.digest, policies: parts.policies.status().digest };
+        parts.journal.happened(&started).await.map_err(|_| StartError::Unrecorded)?;
+        parts.verifier.refresh_once().await;
+        let mut server = Self {
+            reverse: None,
+            admin: None,
+            health: None,
+            stop: stop.clone(),
+            cores: Vec::new(),
+            parts: Arc::clone(&parts),
+            drain: settings.timeouts.drain,
+        };
+        if let Some(reverse) = &settings.reverse {
+            server.listen(reverse.address, built.reverse_tls.clone(), &limits, &built.pools, cores)?;
+        }
+        server.admin_listeners(&settings, built.admin_tls, &built.health).await?;
+        server.background(settings, built.reverse_tls, clock);
+        Ok(server)
+    }
+
+    /// Where the reverse proxy listens.
+    #[must_use]
+    pub const fn reverse(&self) -> Option<SocketAddr> {
+        self.reverse
+    }
+
+    /// Where the admin listener is.
+    #[must_use]
+    pub const fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Where health is asked for.
+    #[must_use]
+    pub const fn health(&self) -> Option<SocketAddr> {
+        self.health
+    }
+
+    /// The record.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.parts.journal
+    }
+
+    /// The shared parts, for tests and benches that look inside.
+    #[must_use]
+    pub fn parts(&self) -> &Arc<GateParts> {
+        &self.parts
+    }
+
+    /// Drains: no new requests, what is under way finishes within the drain time, the record is
+    /// vouched for to its end. Whether all of that went well.
+    pub async fn stop(self) -> bool {
+        self.stop.cancel();
+        let cores = self.cores;
+        let joined = tokio::task::spawn_blocking(move || cores.into_iter().all(|core| core.join().is_ok()));
+        let drained = tokio::time::timeout(self.drain + Duration::from_secs(5), joined).await;
+        let clean = matches!(drained, Ok(Ok(true)));
+        self.parts.journal.close().await && clean
+    }
+
+    /// Starts a thread for each core, each with its own listener.
+    fn listen(
+        &mut self,
+        address: SocketAddr,
+        tls: Option<Arc<ServerTls>>,
+        limits: &ListenLimits,
+        connector: &crate::net::Connector,
+        cores: Cores,
+    ) -> Result<(), StartError> {
+        let count = match cores {
+            Cores::All => thread::available_parallelism().map_or(1, usize::from),
+            Cores::Fixed(count) => count.max(1),
+        };
+        let failed = |source| StartError::Listen { address, source };
+        let first = listen::bind(address, count > 1).map_err(failed)?;
+        let bound = first.local_addr().map_err(failed)?;
+        let mut listeners = vec![first];
+        for _ in 1..count {
+            listeners.push(listen::bind(bound, true).map_err(failed)?);
+        }
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let core = Core {
+                listener,
+                tls: tls.clone(),
+                limits: limits.clone(),
+                parts: Arc::clone(&self.parts),
+                connector: connector.clone(),
+                stop: self.stop.clone(),
+            };
+            let (ready, running) = mpsc::channel();
+            let thread = thread::Builder::new()
+                .name(format!("gate-{number}"))
+                .spawn(move || core.run(&ready))
+                .map_err(StartError::Thread)?;
+            self.cores.push(thread);
+            match running.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(StartError::Thread(error)),
+                Err(_) => return Err(StartError::Thread(io::Error::other("a core ended before it began"))),
+            }
+        }
+        self.reverse = Some(bound);
+        Ok(())
+    }
+
+    async fn admin_listeners(
+        &mut self,
+        settings: &Settings,
+        tls: Option<Arc<ServerTls>>,
+        health: &Arc<Health>,
+    ) -> Result<(), StartError> {
+        if let Some(admin) = &settings.admin {
+            let router = admin::router(Arc::clone(health));
+            self.admin = Some(self.serve_router(admin.address, tls, router).await?);
+        }
+        if let Some(address) = settings.health {
+            let router = admin::router(Arc::clone(health));
+            self.health = Some(self.serve_router(address, None, router).await?);
+        }
+        Ok(())
+    }
+
+    async fn serve_router(
+        &self,
+        address: SocketAddr,
+        tls: Option<Arc<ServerTls>>,
+        router: axum::Router,
+    ) -> Result<SocketAddr, StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let listener = listen::bind(address, false).map_err(failed)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let acceptor = tls.map(|tls| {
+            let acceptor: Arc<dyn Fn() -> tokio_rustls::TlsAcceptor + Send + Sync> =
+                Arc::new(move || tls.acceptor());
+            acceptor
+        });
+        tokio::spawn(admin::serve(listener, acceptor, router, self.stop.clone()));
+        Ok(bound)
+    }
+
+    /// What goes on beside requests, on the control runtime.
+    fn background(&self, settings: Settings, tls: Option<Arc<ServerTls>>, clock: SharedClock) {
+        let parts = Arc::clone(&self.parts);
+        let until = self.stop.clone();
+        let verifier = Arc::clone(&parts.verifier);
+        tokio::spawn(
+            until.clone().run_until_cancelled_owned(async move { verifier.refresh_forever().await }),
+        );
+        let journal = parts.journal.clone();
+        tokio::spawn(
+            until.clone().run_until_cancelled_owned(async move { journal.sign_heads(HEAD_EVERY).await }),
+        );
+        tokio::spawn(until.run_until_cancelled_owned(reload::watch(parts, settings, tls, clock)));
+    }
+}
+
+/// One core's thread.
+struct Core {
+    listener: std::net::TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    limits: ListenLimits,
+    parts: Arc<GateParts>,
+    connector: crate::net::Connector,
+    stop: CancellationToken,
+}
+
+impl Core {
+    fn run(self, ready: &mpsc::Sender<io::Result<()>>) {
+        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                drop(ready.send(Err(error)));
+                return;
+            }
+        };
+        LocalSet::new().block_on(&runtime, async {
+            let listener = match tokio::net::TcpListener::from_std(self.listener) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    drop(ready.send(Err(error)));
+                    return;
+                }
+            };
+            drop(ready.send(Ok(())));
+            let gate = Gate::new(self.parts, Pools::new(self.connector));
+            let tidying = gate.clone();
+            spawn_local(self.stop.clone().run_until_cancelled_owned(async move {
+                loop {
+                    tokio::time::sleep(TIDY_EVERY).await;
+                    tidying.tidy();
+                }
+            }));
+            let drain = self.limits.drain;
+            listen::serve(listener, self.tls, self.limits, gate.clone(), self.stop).await;
+            // Writes whose head was sent are waited for, so that what became of them is recorded.
+            if tokio::time::timeout(drain, gate.drained()).await.is_err() {
+                tracing::warn!("writes were still under way at the end of the drain");
+            }
+        });
+    }
+}

@@ -4,5 +4,7 @@
 //! readiness names dependencies, not secrets, and belongs on loopback or a private network.
 
 mod health;
+mod serve;
 
 pub use health::{Dependency, Health, State, router};
+pub use serve::serve;

@@ -8,7 +8,9 @@ pub mod audit;
 pub mod certs;
 pub mod init;
 pub mod sandbox;
+pub mod serve;
 pub mod token;
+pub mod validate;
 
 /// The exit codes that every verb uses.
 pub mod exit {
@@ -55,6 +57,10 @@ enum Verb {
     Token(token::Args),
     /// Runs the gate with a development issuer and a simulated Azure on this machine's loopback.
     Sandbox(sandbox::Args),
+    /// Runs the gate.
+    Serve(serve::Args),
+    /// Checks configuration and policies without starting.
+    Validate(validate::Args),
     /// Prints the version.
     Version,
     /// Prints a completion script for a shell.
@@ -73,6 +79,8 @@ pub fn main() -> ExitCode {
         Verb::Init(args) => init::run(&args),
         Verb::Token(args) => token::run(args),
         Verb::Sandbox(args) => sandbox::run(&args),
+        Verb::Serve(args) => serve::run(&args),
+        Verb::Validate(args) => validate::run(&args),
         Verb::Version => {
             println!("amlgate {}", env!("CARGO_PKG_VERSION"));
             exit::DONE

@@ -9,11 +9,14 @@ use std::{
 
 use super::{exit, report};
 use crate::{
+    config,
     sandbox::{
         PEOPLE, Person, SandboxError,
         home::{self, Sandbox, SandboxSettings},
         issuer::Forgery,
     },
+    server::{Cores, Server, StartError},
+    telemetry,
     time::{SharedClock, SystemClock},
 };
 
@@ -116,19 +119,42 @@ fn serve(args: &Args, clock: SharedClock) -> Result<(), SandboxError> {
         let sandbox = Sandbox::start(settings).await?;
         eprintln!("issuer   {}", sandbox.layout.issuer);
         eprintln!("Azure    https://localhost:{} (all of its names)", sandbox.layout.azure_address.port());
+        let mut server = None;
         if !args.without_gate {
-            eprintln!(
-                "gate     {} once it runs: amlgate serve --config {}",
-                sandbox.layout.gate,
-                sandbox.configuration().display()
-            );
+            let gate = gate(&sandbox).await.map_err(|source| SandboxError::Gate(Box::new(source)))?;
+            eprintln!("gate     {}", sandbox.layout.gate);
+            if let Some(address) = gate.health() {
+                eprintln!("health   http://{address}/readyz");
+            }
+            server = Some(gate);
             let program =
                 std::env::current_exe().map_or_else(|_| "amlgate".to_owned(), |p| p.display().to_string());
             println!("{}", sandbox.commands(&program));
         }
         eprintln!("Ctrl-C ends it.");
-        // Without a signal handler there is nothing to wait for: the process ends by itself.
-        let _ = tokio::signal::ctrl_c().await;
+        super::serve::stopped().await;
+        if let Some(server) = server {
+            server.stop().await;
+        }
         Ok(())
     })
+}
+
+/// The gate, as `amlgate serve` would start it with the written configuration.
+async fn gate(sandbox: &Sandbox) -> Result<Server, GateError> {
+    let settings = config::load(&sandbox.configuration()).map_err(GateError::Configuration)?;
+    telemetry::start_logs(&telemetry::TelemetrySettings {
+        level: Some("warn".to_owned()),
+        ..settings.telemetry.clone()
+    });
+    Ok(Server::start(settings, Arc::new(SystemClock), Cores::All).await?)
+}
+
+/// Why the sandbox's gate does not start.
+#[derive(Debug, thiserror::Error)]
+enum GateError {
+    #[error("the written configuration is refused: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Configuration(Vec<crate::yaml::Problem>),
+    #[error(transparent)]
+    Start(#[from] StartError),
 }

@@ -102,7 +102,7 @@ impl Reader<'_> {
         }
         Some(Settings {
             file: path.to_owned(),
-            digest: digest(&parsed.text),
+            digest: super::digest(parsed.text.as_bytes()),
             reverse,
             admin,
             health,
@@ -421,12 +421,6 @@ impl Reader<'_> {
             reads,
         })
     }
-}
-
-fn digest(text: &str) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref());
-    out
 }
 
 /// The machine's name: in a StatefulSet the replica's own.

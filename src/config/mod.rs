@@ -39,6 +39,14 @@ pub fn read_text(path: &Path, max: u64) -> Result<String, Problem> {
     std::fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))
 }
 
+/// SHA-256 of a file's bytes.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    out
+}
+
 /// The parsed file, the paths in it still relative.
 struct Parsed {
     raw: raw::File,

@@ -5,5 +5,5 @@
 mod serve;
 mod tls;
 
-pub use serve::{Connection, Handler, ListenLimits, bind, serve};
+pub use serve::{Connection, Counts, Handler, ListenLimits, bind, serve};
 pub use tls::{ServerTls, TlsError};

@@ -26,7 +26,6 @@ use tokio::{
     task::spawn_local,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::ServerTls;
@@ -209,17 +208,14 @@ async fn connection<H: Handler>(
     drop(stream.set_nodelay(true));
     match tls {
         None => requests(stream, peer, false, false, limits, handler, stop).await,
-        Some(tls) => {
-            let acceptor = TlsAcceptor::from(tls.current());
-            match timeout(limits.handshake, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    requests(stream, peer, true, h2, limits, handler, stop).await;
-                }
-                Ok(Err(_)) => handler.rejected(peer.ip(), "tls_handshake"),
-                Err(_) => handler.rejected(peer.ip(), "tls_handshake_timeout"),
+        Some(tls) => match timeout(limits.handshake, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                requests(stream, peer, true, h2, limits, handler, stop).await;
             }
-        }
+            Ok(Err(_)) => handler.rejected(peer.ip(), "tls_handshake"),
+            Err(_) => handler.rejected(peer.ip(), "tls_handshake_timeout"),
+        },
     }
 }
 

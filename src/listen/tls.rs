@@ -7,6 +7,7 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +46,10 @@ impl ServerTls {
         Ok(())
     }
 
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
-        self.config.load_full()
+    /// What the next connection is shown.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.config.load_full())
     }
 }
 

@@ -62,6 +62,9 @@ pub enum SandboxError {
         /// Why.
         source: std::io::Error,
     },
+    /// The gate does not start.
+    #[error("the gate does not start")]
+    Gate(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is nobody of that name.
     #[error("nobody in the sandbox is called `{0}`")]
     Nobody(String),

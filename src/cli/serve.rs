@@ -1,0 +1,93 @@
+//! `amlgate serve`: runs the gate.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{exit, report};
+use crate::{
+    config,
+    server::{Cores, Server, StartError},
+    telemetry,
+    time::SystemClock,
+    yaml::Problem,
+};
+
+/// Runs the gate.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration.
+    #[arg(long, default_value = "amlgate.yaml")]
+    config: PathBuf,
+}
+
+/// Runs the verb.
+#[must_use]
+pub fn run(args: &Args) -> ExitCode {
+    let settings = match config::load(&args.config) {
+        Ok(settings) => settings,
+        Err(problems) => return refused(&problems),
+    };
+    telemetry::start_logs(&settings.telemetry);
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&error, exit::FINDING),
+    };
+    runtime.block_on(async {
+        let server = match Server::start(settings, Arc::new(SystemClock), Cores::All).await {
+            Ok(server) => server,
+            Err(StartError::Policies(problems)) => return refused(&problems),
+            Err(error) => return report(&error, exit::FINDING),
+        };
+        announce(&server);
+        drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
+        stopped().await;
+        tracing::info!("draining");
+        drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
+        if server.stop().await {
+            tracing::info!("stopped; the record is vouched for to its end");
+            exit::DONE
+        } else {
+            tracing::error!("stopped, but not everything could be finished or recorded");
+            exit::FINDING
+        }
+    })
+}
+
+/// Says where the gate listens.
+pub fn announce(server: &Server) {
+    for (what, address) in
+        [("reverse", server.reverse()), ("admin", server.admin()), ("health", server.health())]
+    {
+        if let Some(address) = address {
+            tracing::info!(%address, "listening: {what}");
+        }
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+pub async fn stopped() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminate => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// Prints every problem, one after another.
+pub fn refused(problems: &[Problem]) -> ExitCode {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    let plural = if problems.len() == 1 { "" } else { "s" };
+    eprintln!("amlgate: {} problem{plural}", problems.len());
+    exit::FINDING
+}

@@ -1,0 +1,51 @@
+//! `amlgate validate`: is everything that the gate would start with in order?
+
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+
+use super::{exit, serve::refused};
+use crate::{
+    config,
+    policy::{PolicySet, Surroundings},
+};
+
+/// Checks configuration and policies without starting.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration.
+    #[arg(long, default_value = "amlgate.yaml")]
+    config: PathBuf,
+}
+
+/// Runs the verb.
+#[must_use]
+pub fn run(args: &Args) -> ExitCode {
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    match config::load(&args.config) {
+        Err(found) => problems.extend(found),
+        Ok(settings) => {
+            let issuers: BTreeSet<_> = settings.issuers.iter().map(|i| i.name.to_string()).collect();
+            let routes: BTreeSet<_> = settings.routes.iter().map(|r| r.name.to_string()).collect();
+            let around = Surroundings { issuers: Some(issuers), routes: Some(routes) };
+            warnings.extend(settings.warnings);
+            match PolicySet::load(&settings.policies, &around) {
+                Err(found) => problems.extend(found),
+                Ok((set, found)) => {
+                    warnings.extend(found);
+                    if problems.is_empty() {
+                        let entries = set.entries().count();
+                        println!(
+                            "{}: valid; {}: {entries} entries",
+                            args.config.display(),
+                            settings.policies.display()
+                        );
+                    }
+                }
+            }
+        }
+    }
+    for warning in &warnings {
+        eprintln!("{warning}");
+    }
+    if problems.is_empty() { exit::DONE } else { refused(&problems) }
+}
