@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use http::HeaderValue;
 
-use super::{Challenge, CredentialError, Credentials, EndpointKeys, KeySlot};
+use super::{Challenge, CredentialError, Credentials, EndpointKeys, KeySlot, cache::Refused};
 use crate::{
     audit::{OutcomeGuard, Recorded},
     azureml::{Audience, Effect, Kind, Operation, ResourceId},
@@ -126,9 +126,25 @@ impl Credentials {
             let error = CredentialError::passing("the request was attempted twice");
             return Err(Box::new(Unminted { recorded, error }));
         }
-        match self.mint(&recorded, &bearer, keys, token.second.is_some(), challenge).await {
+        let refused = challenge.zip(token.header.as_ref());
+        match self.mint(&recorded, &bearer, keys, token.second.is_some(), refused).await {
             Ok(token) => Ok(Attempt { recorded, token, bearer, number: 2 }),
             Err(error) => Err(Box::new(Unminted { recorded, error })),
+        }
+    }
+
+    /// Gets the token that a challenge demands without a second attempt, for a request whose body
+    /// cannot be sent twice: the caller is told to send it again.
+    ///
+    /// # Errors
+    /// [`CredentialError`] if there is none.
+    pub async fn refresh(&self, attempt: &Attempt, challenge: &Challenge) -> Result<(), CredentialError> {
+        let audience = attempt.recorded.permit().operation().audience;
+        match (&attempt.bearer, &attempt.token.header) {
+            (Bearer::Token { credential }, Some(token)) => {
+                self.bearer(credential, audience, Some((challenge, token))).await.map(drop)
+            }
+            (Bearer::Token { .. } | Bearer::EndpointKey { .. } | Bearer::Nothing, _) => Ok(()),
         }
     }
 
@@ -138,12 +154,12 @@ impl Credentials {
         bearer: &Bearer,
         keys: &EndpointKeys,
         ml_token: bool,
-        challenge: Option<&Challenge>,
+        refused: Option<Refused<'_>>,
     ) -> Result<UpstreamToken, CredentialError> {
         let audience = recorded.permit().operation().audience;
         let header = match bearer {
             Bearer::Nothing => None,
-            Bearer::Token { credential } => self.bearer(credential, audience, challenge).await?,
+            Bearer::Token { credential } => self.bearer(credential, audience, refused).await?,
             Bearer::EndpointKey { credential, endpoint, slot } => {
                 Some(keys.bearer(endpoint.folded(), *slot, credential).await?)
             }

@@ -14,54 +14,25 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use metrics::counter;
 use moka::future::Cache;
-use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
 use super::{
-    Challenge, Cloud, CredentialError, CredentialSettings, Proof,
-    entra::{self, Fetched},
-    managed,
+    Challenge, Cloud, CredentialError, CredentialSettings, Proof, entra, managed,
+    moment::Moment,
+    token::{Cached, Key, PASSING_FOR, Token},
 };
-use crate::{
-    azureml::Audience,
-    net::Connector,
-    time::{SharedClock, Timestamp},
-};
+use crate::{azureml::Audience, net::Connector, time::SharedClock};
 
-/// A fetch that failed for good is not tried again for so long; Microsoft's libraries do the same.
-const FATAL_FOR: Duration = Duration::from_secs(60);
-/// A fetch that failed for now is not tried again for so long, unless the other side says.
-const PASSING_FOR: Duration = Duration::from_secs(5);
 /// Tries of one fetch, and the pause before the second and third.
 const TRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
-/// A token that lives at least so long is renewed at half its life; a shorter one before its last
-/// five minutes.
-const LONG_LIVED: Duration = Duration::from_secs(7_200);
-const LAST_MINUTES: Duration = Duration::from_secs(300);
+/// How long a request waits for a token. The fetch goes on without it: a machine's identity may
+/// take more than a minute, which no caller waits for.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// At most so many tokens.
 const CAPACITY: u64 = 10_000;
 
-/// Everything that changes what a token can do.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    credential: Arc<str>,
-    audience: Audience,
-    claims: Option<[u8; 32]>,
-}
-
-/// A token, ready to be sent.
-pub(super) struct Token {
-    header: HeaderValue,
-    renew_at: Timestamp,
-    expires: Timestamp,
-    renewing: AtomicBool,
-}
-
-#[derive(Clone)]
-enum Cached {
-    Token(Arc<Token>),
-    Failure { error: CredentialError, until: Timestamp },
-}
+/// A claims challenge, and the token that it was the answer to.
+pub(super) type Refused<'a> = (&'a Challenge, &'a HeaderValue);
 
 /// The gate's credentials. Cheap to clone.
 #[derive(Clone)]
@@ -165,12 +136,13 @@ impl Credentials {
         &self.inner.clock
     }
 
-    /// The header of a token; `None` for an audience that takes none.
+    /// The header of a token; `None` for an audience that takes none. After a refusal it is a token
+    /// with the claims that were demanded, and from then on every other request gets it too.
     pub(super) async fn bearer(
         &self,
         credential: &str,
         audience: Audience,
-        challenge: Option<&Challenge>,
+        refused: Option<Refused<'_>>,
     ) -> Result<Option<HeaderValue>, CredentialError> {
         if self.inner.cloud.resource(audience).is_none() {
             return Ok(None);
@@ -179,54 +151,35 @@ impl Credentials {
         let key = Key {
             credential: Arc::clone(&source.settings.name),
             audience,
-            claims: challenge.map(Challenge::digest),
+            claims: refused.map(|(challenge, _)| challenge.digest()),
         };
-        let now = self.inner.clock.now();
-        if let Some(cached) = self.inner.cache.get(&key).await
-            && let Some(answer) = self.judged(cached, &key, challenge, now)
+        let now = self.inner.now();
+        if refused.is_none()
+            && let Some(cached) = self.inner.cache.get(&key).await
+            && !cached.is_over(now, None)
         {
-            return answer.map(Some);
-        }
-        let inner = Arc::clone(&self.inner);
-        let name = Arc::clone(&key.credential);
-        let fetch = async move {
-            match inner.sources.get(&name) {
-                Some(source) => inner.patiently(source, audience, challenge).await,
-                None => failure(CredentialError::Unknown(name.to_string()), now),
+            counter!("amlgate_token_cache_total", "result" => "hit").increment(1);
+            if let Cached::Token(token) = &cached
+                && token.is_to_be_renewed(now)
+            {
+                self.renew(key, Arc::clone(token));
             }
-        };
-        // Whoever waits for the same key waits for this one fetch.
-        let stale = |cached: &Cached| match cached {
-            Cached::Token(token) => now >= token.expires,
-            Cached::Failure { until, .. } => now >= *until,
-        };
-        let entry = self.inner.cache.entry(key).or_insert_with_if(fetch, stale).await;
-        match entry.into_value() {
-            Cached::Token(token) => Ok(Some(token.header.clone())),
-            Cached::Failure { error, .. } => Err(error),
+            return cached.answer().map(Some);
         }
-    }
-
-    /// What a cached value says now; `None` if it must be fetched.
-    fn judged(
-        &self,
-        cached: Cached,
-        key: &Key,
-        challenge: Option<&Challenge>,
-        now: Timestamp,
-    ) -> Option<Result<HeaderValue, CredentialError>> {
-        match cached {
-            Cached::Token(token) if now < token.expires => {
-                if now >= token.renew_at
-                    && challenge.is_none()
-                    && !token.renewing.swap(true, Ordering::Relaxed)
-                {
-                    self.renew(key.clone(), Arc::clone(&token));
-                }
-                Some(Ok(token.header.clone()))
-            }
-            Cached::Failure { error, until } if now < until => Some(Err(error)),
-            Cached::Token(_) | Cached::Failure { .. } => None,
+        counter!("amlgate_token_cache_total", "result" => "miss").increment(1);
+        let refused = refused.map(|(challenge, token)| (challenge.clone(), token.clone()));
+        // In a task of its own: a caller who hangs up ends no fetch that others wait for.
+        let fetched = self.inner.control.spawn(Arc::clone(&self.inner).shared(key, refused));
+        tokio::select! {
+            biased;
+            cached = fetched => match cached {
+                Ok(cached) => cached.answer().map(Some),
+                Err(_) => Err(CredentialError::passing("the gate is stopping")),
+            },
+            () = self.inner.clock.sleep(PATIENCE) => Err(CredentialError::Passing {
+                what: format!("there was no token of `{credential}` within {} s", PATIENCE.as_secs()),
+                retry_after: Some(PASSING_FOR),
+            }),
         }
     }
 
@@ -239,30 +192,49 @@ impl Credentials {
                 fresh @ Cached::Token(_) => inner.cache.insert(key, fresh).await,
                 Cached::Failure { error, until } => {
                     tracing::warn!(credential = &*key.credential, %error, "the token could not be renewed; the old one is used until it expires");
-                    let again = Token {
-                        header: old.header.clone(),
-                        renew_at: until.max(inner.clock.now().plus(PASSING_FOR)),
-                        expires: old.expires,
-                        renewing: AtomicBool::new(false),
-                    };
-                    inner.cache.insert(key, Cached::Token(Arc::new(again))).await;
+                    inner.cache.insert(key, Cached::Token(Arc::new(old.kept(until)))).await;
                 }
             }
         });
     }
 }
 
-fn failure(error: CredentialError, now: Timestamp) -> Cached {
-    let pause = match &error {
-        CredentialError::Passing { retry_after, .. } => retry_after.unwrap_or(PASSING_FOR),
-        CredentialError::Fatal { .. } | CredentialError::Unknown(_) => FATAL_FOR,
-    };
-    Cached::Failure { error, until: now.plus(pause) }
-}
-
 impl Inner {
+    fn now(&self) -> Moment {
+        Moment::now(&*self.clock)
+    }
+
     fn source(&self, name: &str) -> Result<&Source, CredentialError> {
         self.sources.get(name).ok_or_else(|| CredentialError::Unknown(name.to_owned()))
+    }
+
+    /// Fetches what is not there; whoever waits for the same key waits for this one fetch.
+    async fn shared(self: Arc<Self>, key: Key, refused: Option<(Challenge, HeaderValue)>) -> Cached {
+        let now = self.now();
+        let fetch = async {
+            match self.source(&key.credential) {
+                Ok(source) => self.patiently(source, key.audience, refused.as_ref().map(|(c, _)| c)).await,
+                Err(error) => Cached::failure(error, now),
+            }
+        };
+        let over = |cached: &Cached| cached.is_over(now, refused.as_ref().map(|(_, token)| token));
+        let cached = self.cache.entry(key.clone()).or_insert_with_if(fetch, over).await.into_value();
+        if let (Cached::Token(fresh), true) = (&cached, refused.is_some()) {
+            self.replace(key.unchallenged(), fresh).await;
+        }
+        cached
+    }
+
+    /// A token that satisfies a challenge replaces the older one, which Azure refuses to everybody:
+    /// else each request would be challenged first, and one that cannot be sent twice would fail.
+    async fn replace(&self, key: Key, fresh: &Arc<Token>) {
+        let is_older = match self.cache.get(&key).await {
+            Some(Cached::Token(old)) => old.is_older_than(fresh),
+            Some(Cached::Failure { .. }) | None => true,
+        };
+        if is_older {
+            self.cache.insert(key, Cached::Token(Arc::clone(fresh))).await;
+        }
     }
 
     /// Fetches, and again if it may help.
@@ -273,9 +245,9 @@ impl Inner {
                 Ok(token) => return Cached::Token(Arc::new(token)),
                 Err(CredentialError::Passing { retry_after: None, what }) => match pauses.next() {
                     Some(pause) => self.clock.sleep(*pause).await,
-                    None => return failure(CredentialError::passing(what), self.clock.now()),
+                    None => return Cached::failure(CredentialError::passing(what), self.now()),
                 },
-                Err(error) => return failure(error, self.clock.now()),
+                Err(error) => return Cached::failure(error, self.now()),
             }
         }
     }
@@ -288,43 +260,29 @@ impl Inner {
     ) -> Result<Token, CredentialError> {
         let settings = &source.settings;
         let resource = self.cloud.resource(audience).unwrap_or_default();
-        let asked = self.clock.now();
+        let asked = self.now();
         let fetched = match settings.proof {
             Proof::ManagedIdentity { .. } => {
                 managed::fetch(settings, &self.connector, resource, &*self.clock).await
             }
             Proof::Secret(_) | Proof::Certificate { .. } | Proof::WorkloadIdentity { .. } => {
-                entra::fetch(settings, &self.connector, resource, challenge, asked).await
+                entra::fetch(settings, &self.connector, resource, challenge, asked.wall()).await
             }
         };
-        let result = if fetched.is_ok() { "ok" } else { "failed" };
-        counter!("amlgate_token_fetches_total", "credential" => settings.name.to_string(), "result" => result)
-                .increment(1);
-        let token = fetched.and_then(|f| token(f, asked));
-        match &token {
+        let token = fetched.and_then(|fetched| Token::new(&fetched, asked));
+        let result = match &token {
             Ok(_) => {
                 source.failure.store(None);
                 source.fetched.store(true, Ordering::Relaxed);
+                "ok"
             }
-            Err(error) => source.failure.store(Some(Arc::new(error.clone()))),
-        }
+            Err(error) => {
+                source.failure.store(Some(Arc::new(error.clone())));
+                "failed"
+            }
+        };
+        counter!("amlgate_token_fetches_total", "credential" => settings.name.to_string(), "result" => result)
+            .increment(1);
         token
     }
-}
-
-fn token(fetched: Fetched, asked: Timestamp) -> Result<Token, CredentialError> {
-    let life = fetched.expires_in;
-    let renew_in = fetched
-        .refresh_in
-        .unwrap_or_else(|| if life >= LONG_LIVED { life / 2 } else { life.saturating_sub(LAST_MINUTES) });
-    let mut header = HeaderValue::try_from(format!("Bearer {}", fetched.token.expose_secret()))
-        .map_err(|_| CredentialError::passing("the token endpoint's answer is no token"))?;
-    header.set_sensitive(true);
-    Ok(Token {
-        header,
-        renew_at: asked.plus(renew_in.min(life)),
-        // Counted from when it was asked for, so that it never outlives Azure's own count.
-        expires: asked.plus(life.saturating_sub(Duration::from_secs(10))),
-        renewing: AtomicBool::new(false),
-    })
 }

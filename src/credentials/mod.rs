@@ -13,8 +13,10 @@ mod entra;
 mod error;
 mod keys;
 mod managed;
+mod moment;
 mod service;
 mod settings;
+mod token;
 
 pub use attempt::{Attempt, Bearer, CredentialChoice, Unminted, UpstreamToken};
 pub use cache::{CredentialStatus, Credentials};

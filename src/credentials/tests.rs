@@ -27,6 +27,8 @@ struct Endpoint {
     asked: Arc<AtomicU64>,
     answer: Arc<std::sync::Mutex<(u16, String)>>,
     last: Arc<std::sync::Mutex<String>>,
+    held: tokio::sync::watch::Sender<bool>,
+    pause: Arc<std::sync::Mutex<Option<u64>>>,
 }
 
 impl Endpoint {
@@ -36,17 +38,23 @@ impl Endpoint {
         let asked = Arc::new(AtomicU64::new(0));
         let answer = Arc::new(std::sync::Mutex::new((200, String::new())));
         let last = Arc::new(std::sync::Mutex::new(String::new()));
+        let (held, hold) = tokio::sync::watch::channel(false);
+        let pause = Arc::new(std::sync::Mutex::new(None::<u64>));
         let (count, say, seen) = (Arc::clone(&asked), Arc::clone(&answer), Arc::clone(&last));
+        let wanted = Arc::clone(&pause);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (count, say, seen) = (Arc::clone(&count), Arc::clone(&say), Arc::clone(&seen));
+                let (hold, wanted) = (hold.clone(), Arc::clone(&wanted));
                 let service = service_fn(move |request: Request<Incoming>| {
                     let (count, say, seen) = (Arc::clone(&count), Arc::clone(&say), Arc::clone(&seen));
+                    let (mut hold, wanted) = (hold.clone(), Arc::clone(&wanted));
                     async move {
                         let number = count.fetch_add(1, Ordering::SeqCst) + 1;
                         let body = request.into_body().collect().await?.to_bytes();
                         *seen.lock().unwrap() = String::from_utf8_lossy(&body).into_owned();
+                        drop(hold.wait_for(|held| !*held).await);
                         let (status, text) = say.lock().unwrap().clone();
                         let text = if status == 200 && text.is_empty() {
                             format!(
@@ -55,12 +63,11 @@ impl Endpoint {
                         } else {
                             text
                         };
-                        Ok::<_, hyper::Error>(
-                            Response::builder()
-                                .status(status)
-                                .body(Full::<bytes::Bytes>::from(text))
-                                .unwrap(),
-                        )
+                        let mut answer = Response::builder().status(status);
+                        if let Some(pause) = *wanted.lock().unwrap() {
+                            answer = answer.header("retry-after", pause.to_string());
+                        }
+                        Ok::<_, hyper::Error>(answer.body(Full::<bytes::Bytes>::from(text)).unwrap())
                     }
                 });
                 tokio::spawn(
@@ -69,11 +76,20 @@ impl Endpoint {
                 );
             }
         });
-        Self { destination: Destination::of(&uri).unwrap(), asked, answer, last }
+        Self { destination: Destination::of(&uri).unwrap(), asked, answer, last, held, pause }
     }
 
     fn says(&self, status: u16, body: &str) {
         *self.answer.lock().unwrap() = (status, body.to_owned());
+    }
+
+    /// Keeps answers back, or lets them go.
+    fn holds(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    fn wants_pause(&self, seconds: Option<u64>) {
+        *self.pause.lock().unwrap() = seconds;
     }
 
     fn asked(&self) -> u64 {
@@ -159,13 +175,93 @@ async fn while_the_issuer_is_down_the_old_token_is_used_until_it_expires() {
         let credentials = credentials.clone();
         async move { token(&credentials).await }
     });
-    // Two more tries after their pauses, which nobody sleeps through.
+    // The first try of those who wait now, then their patience ends before the fetch does.
+    while endpoint.asked() == tries {
+        tokio::task::yield_now().await;
+    }
     while !waiting.is_finished() {
         clock.advance(Duration::from_millis(500));
         tokio::task::yield_now().await;
     }
     assert!(waiting.await.unwrap().unwrap_err().is_passing());
-    assert!(endpoint.asked() > tries);
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_ends_no_fetch_that_others_wait_for() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    endpoint.holds(true);
+    let first = tokio::spawn({
+        let credentials = credentials.clone();
+        async move { token(&credentials).await }
+    });
+    while endpoint.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    first.abort();
+    let second = tokio::spawn({
+        let credentials = credentials.clone();
+        async move { token(&credentials).await }
+    });
+    tokio::task::yield_now().await;
+    endpoint.holds(false);
+    assert_eq!(second.await.unwrap().unwrap(), "Bearer token-1");
+    assert_eq!(endpoint.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_never_answers_costs_a_caller_a_bounded_time() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    endpoint.holds(true);
+    let waiting = tokio::spawn({
+        let credentials = credentials.clone();
+        async move { token(&credentials).await }
+    });
+    while endpoint.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(Duration::from_secs(15));
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("within 15 s"), "{error}");
+}
+
+#[tokio::test]
+async fn what_the_endpoint_asks_for_by_retry_after_is_kept() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    endpoint.says(429, r#"{"error":"temporarily_unavailable"}"#);
+    endpoint.wants_pause(Some(40));
+    for _ in 0..3 {
+        assert!(token(&credentials).await.unwrap_err().is_passing());
+        assert_eq!(endpoint.asked(), 1, "no second try within the pause");
+        clock.advance(Duration::from_secs(13));
+    }
+    endpoint.says(200, "");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(token(&credentials).await.unwrap(), "Bearer token-2");
+}
+
+#[tokio::test]
+async fn a_long_lived_token_is_renewed_at_half_its_life_or_when_the_issuer_says() {
+    for (answer, due) in [
+        (r#"{"expires_in":86400,"access_token":"long"}"#, 43_200),
+        (r#"{"expires_in":"86400","refresh_in":"3600","access_token":"long"}"#, 3_600),
+        (r#"{"expires_in":120,"access_token":"long"}"#, 30),
+    ] {
+        let (endpoint, clock) = (Endpoint::start().await, clock());
+        let credentials = endpoint.credentials(&clock);
+        endpoint.says(200, answer);
+        assert_eq!(token(&credentials).await.unwrap(), "Bearer long");
+        endpoint.says(200, "");
+        clock.advance(Duration::from_secs(due - 1));
+        assert_eq!(token(&credentials).await.unwrap(), "Bearer long");
+        assert_eq!(endpoint.asked(), 1, "{answer}");
+        clock.advance(Duration::from_secs(1));
+        while token(&credentials).await.unwrap() != "Bearer token-2" {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -188,18 +284,51 @@ async fn a_fatal_error_is_not_asked_for_again_within_a_minute_and_says_its_mend(
     assert!(credentials.status()[0].failure.is_none());
 }
 
+fn challenge(claims: &str) -> Challenge {
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, claims);
+    let value = format!("Bearer error=\"insufficient_claims\", claims=\"{encoded}\"");
+    let mut headers = http::HeaderMap::new();
+    headers.insert(http::header::WWW_AUTHENTICATE, value.parse().unwrap());
+    Challenge::of(&headers).unwrap()
+}
+
+async fn after_refusal(credentials: &Credentials, challenge: &Challenge, token: &str) -> String {
+    let refused = http::HeaderValue::from_str(token).unwrap();
+    let fresh = credentials.bearer("gate", Audience::Arm, Some((challenge, &refused))).await.unwrap();
+    fresh.unwrap().to_str().unwrap().to_owned()
+}
+
 #[tokio::test]
-async fn a_challenge_gets_a_token_of_its_own() {
+async fn a_challenge_is_answered_once_for_everybody() {
+    let (endpoint, clock) = (Endpoint::start().await, clock());
+    let credentials = endpoint.credentials(&clock);
+    let refused = token(&credentials).await.unwrap();
+    let revoked = challenge(r#"{"access_token":{"nbf":{"essential":true,"value":"1800000000"}}}"#);
+    let answers: Vec<_> = (0..50)
+        .map(|_| {
+            let (credentials, revoked, refused) = (credentials.clone(), revoked.clone(), refused.clone());
+            tokio::spawn(async move { after_refusal(&credentials, &revoked, &refused).await })
+        })
+        .collect();
+    for answer in answers {
+        assert_eq!(answer.await.unwrap(), "Bearer token-2");
+    }
+    assert_eq!(endpoint.asked(), 2);
+    assert!(endpoint.last.lock().unwrap().contains("1800000000"), "the claims were asked for");
+    assert_eq!(token(&credentials).await.unwrap(), "Bearer token-2", "nobody meets the challenge again");
+}
+
+#[tokio::test]
+async fn a_token_refused_twice_is_asked_for_anew_but_not_at_once() {
     let (endpoint, clock) = (Endpoint::start().await, clock());
     let credentials = endpoint.credentials(&clock);
     token(&credentials).await.unwrap();
-    let mut headers = http::HeaderMap::new();
-    let value = "Bearer error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnt9fQ==\"";
-    headers.insert(http::header::WWW_AUTHENTICATE, value.parse().unwrap());
-    let challenge = Challenge::of(&headers).unwrap();
-    let fresh = credentials.bearer("gate", Audience::Arm, Some(&challenge)).await.unwrap().unwrap();
-    assert_eq!(fresh.to_str().unwrap(), "Bearer token-2");
-    assert_eq!(token(&credentials).await.unwrap(), "Bearer token-1", "another key in the cache");
+    let revoked = challenge(r#"{"access_token":{}}"#);
+    assert_eq!(after_refusal(&credentials, &revoked, "Bearer token-1").await, "Bearer token-2");
+    assert_eq!(after_refusal(&credentials, &revoked, "Bearer token-2").await, "Bearer token-2");
+    clock.advance(Duration::from_secs(11));
+    assert_eq!(after_refusal(&credentials, &revoked, "Bearer token-2").await, "Bearer token-3");
+    assert_eq!(endpoint.asked(), 3);
 }
 
 #[tokio::test]
