@@ -132,6 +132,10 @@ impl Credentials {
         &self.inner.connector
     }
 
+    pub(super) fn cloud(&self) -> Cloud {
+        self.inner.cloud
+    }
+
     pub(super) fn clock(&self) -> &SharedClock {
         &self.inner.clock
     }

@@ -3,16 +3,24 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, StatusCode};
 use moka::future::Cache;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
-use super::{CredentialError, Credentials, ServicePurpose};
-use crate::{net::Destination, time::Timestamp};
+use super::{
+    Attempt, Bearer, CredentialError, Credentials, ServicePurpose,
+    entra::Fetched,
+    error::retry_after,
+    moment::Moment,
+    token::{Cached, Token},
+};
+use crate::net::Destination;
 
 /// A key is believed so long; a refusal by the endpoint has it fetched at once.
 const KEEP: Duration = Duration::from_secs(300);
 const API_VERSION: &str = "2024-10-01";
+/// At most so many keys.
+const CAPACITY: u64 = 10_000;
 
 /// Which of an endpoint's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,10 +33,12 @@ pub enum KeySlot {
     Token,
 }
 
-#[derive(Clone)]
-struct Key {
-    header: HeaderValue,
-    until: Timestamp,
+/// Whose key it is, and who may have it: what one credential got is not used for another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Which {
+    credential: Arc<str>,
+    endpoint: Arc<str>,
+    slot: KeySlot,
 }
 
 /// The keys of scoring endpoints. Cheap to clone.
@@ -36,7 +46,7 @@ struct Key {
 pub struct EndpointKeys {
     credentials: Credentials,
     arm: Destination,
-    cache: Cache<(Arc<str>, KeySlot), Key>,
+    cache: Cache<Which, Cached>,
 }
 
 impl fmt::Debug for EndpointKeys {
@@ -49,10 +59,11 @@ impl EndpointKeys {
     /// Fetches through `arm` with the credentials' service tokens.
     #[must_use]
     pub fn new(credentials: Credentials, arm: Destination) -> Self {
-        Self { credentials, arm, cache: Cache::builder().max_capacity(10_000).build() }
+        Self { credentials, arm, cache: Cache::builder().max_capacity(CAPACITY).build() }
     }
 
-    /// The `Authorization` of an endpoint (by its ARM id, in lower case).
+    /// The `Authorization` of an endpoint (by its ARM id, in lower case). One fetch serves all who
+    /// wait; a failure is remembered for a while.
     ///
     /// # Errors
     /// [`CredentialError`] if Azure does not give the key.
@@ -62,19 +73,55 @@ impl EndpointKeys {
         slot: KeySlot,
         credential: &str,
     ) -> Result<HeaderValue, CredentialError> {
-        let now = self.credentials.clock().now();
-        let key = (Arc::from(endpoint), slot);
-        let fetch = self.fetch(endpoint, slot, credential, now);
-        if let Some(cached) = self.cache.get(&key).await.filter(|k| now < k.until) {
-            return Ok(cached.header);
+        let which = Which { credential: credential.into(), endpoint: endpoint.into(), slot };
+        let now = Moment::now(&**self.credentials.clock());
+        if let Some(cached) = self.cache.get(&which).await
+            && !cached.is_over(now, None)
+        {
+            return cached.answer();
         }
-        self.cache.invalidate(&key).await;
-        self.cache.try_get_with(key, fetch).await.map(|k| k.header).map_err(|e| CredentialError::clone(&e))
+        let fetch = async {
+            match self.fetch(endpoint, slot, credential, now).await {
+                Ok(key) => Cached::Token(Arc::new(key)),
+                Err(error) => Cached::failure(error, Moment::now(&**self.credentials.clock())),
+            }
+        };
+        let over = |cached: &Cached| cached.is_over(now, None);
+        self.cache.entry(which).or_insert_with_if(fetch, over).await.into_value().answer()
     }
 
-    /// The endpoint refused its key: the next request fetches it anew.
-    pub async fn forget(&self, endpoint: &str, slot: KeySlot) {
-        self.cache.invalidate(&(Arc::from(endpoint), slot)).await;
+    /// The endpoint refused the key of an attempt: it is forgotten, unless it was fetched only just
+    /// now. Whether another attempt would carry another key.
+    pub async fn forget(&self, attempt: &Attempt) -> bool {
+        let (Bearer::EndpointKey { credential, endpoint, slot }, Some(refused)) =
+            (attempt.bearer(), attempt.authorization())
+        else {
+            return false;
+        };
+        self.refused(credential, endpoint.folded(), *slot, refused).await
+    }
+
+    pub(super) async fn refused(
+        &self,
+        credential: &str,
+        endpoint: &str,
+        slot: KeySlot,
+        refused: &HeaderValue,
+    ) -> bool {
+        let which = Which { credential: credential.into(), endpoint: endpoint.into(), slot };
+        match self.cache.get(&which).await {
+            Some(Cached::Token(key)) if key.header == *refused => {
+                let now = Moment::now(&**self.credentials.clock());
+                let old = key.was_refused(refused, now);
+                if old {
+                    self.cache.invalidate(&which).await;
+                }
+                old
+            }
+            // Somebody else was refused before, and the key has been fetched anew.
+            Some(Cached::Token(_)) | None => true,
+            Some(Cached::Failure { .. }) => false,
+        }
     }
 
     async fn fetch(
@@ -82,8 +129,8 @@ impl EndpointKeys {
         endpoint: &str,
         slot: KeySlot,
         credential: &str,
-        now: Timestamp,
-    ) -> Result<Key, CredentialError> {
+        asked: Moment,
+    ) -> Result<Token, CredentialError> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Answer {
@@ -104,28 +151,26 @@ impl EndpointKeys {
             .body(Bytes::new())
             .map_err(|_| CredentialError::local(format!("`{endpoint}` is no endpoint's id"), MEND))?;
         let answer = self.credentials.call(&token, &self.arm, request).await?;
-        if !answer.status().is_success() {
-            let what =
-                format!("Azure answered {} when the gate asked for the key of `{endpoint}`", answer.status());
-            return Err(if answer.status().is_server_error() {
-                CredentialError::passing(what)
+        let status = answer.status();
+        if !status.is_success() {
+            let what = format!("Azure answered {status} when the gate asked for the key of `{endpoint}`");
+            return Err(if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+                CredentialError::Passing { what, retry_after: retry_after(answer.headers()) }
             } else {
-                CredentialError::Fatal { code: answer.status().as_str().to_owned(), what, mend: MEND }
+                CredentialError::Fatal { code: status.as_str().to_owned(), what, mend: MEND }
             });
         }
         let none = || CredentialError::passing(format!("Azure gave no key of `{endpoint}`"));
         let answer: Answer = serde_json::from_slice(answer.body()).map_err(|_| none())?;
-        let expires = answer.expiry_time_utc.map(Timestamp::from_secs);
+        let left =
+            answer.expiry_time_utc.map(|end| Duration::from_secs(end.saturating_sub(asked.wall().as_secs())));
         let secret = match slot {
             KeySlot::Primary => answer.primary_key,
             KeySlot::Secondary => answer.secondary_key,
             KeySlot::Token => answer.access_token,
         };
-        let secret = secret.ok_or_else(none)?;
-        let mut header =
-            HeaderValue::try_from(format!("Bearer {}", secret.expose_secret())).map_err(|_| none())?;
-        header.set_sensitive(true);
-        let until = now.plus(KEEP);
-        Ok(Key { header, until: expires.map_or(until, |e| until.min(e)) })
+        let expires_in = left.map_or(KEEP, |left| left.min(KEEP));
+        Token::new(&Fetched { token: secret.ok_or_else(none)?, expires_in, refresh_in: None }, asked)
+            .map_err(|_| none())
     }
 }

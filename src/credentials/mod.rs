@@ -17,6 +17,7 @@ mod moment;
 mod service;
 mod settings;
 mod token;
+mod vault;
 
 pub use attempt::{Attempt, Bearer, CredentialChoice, Unminted, UpstreamToken};
 pub use cache::{CredentialStatus, Credentials};

@@ -1,12 +1,13 @@
-//! Tokens for the gate's own calls: a closed list of purposes, each use counted. They cannot be
-//! used for a caller's request, whose tokens are of another type (DECISIONS 12).
+//! Tokens for the gate's own calls: a closed list of purposes, each with its hosts, each use
+//! counted. They cannot be used for a caller's request, whose tokens are of another type
+//! (DECISIONS 12).
 
 use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 
-use super::{CredentialError, Credentials};
+use super::{Cloud, CredentialError, Credentials};
 use crate::{
     azureml::Audience,
     net::{Destination, FetchLimits},
@@ -38,16 +39,32 @@ impl ServicePurpose {
             Self::VaultSecrets => Audience::KeyVault,
         }
     }
+
+    /// Whether a token of this purpose may be sent to a host: the resource itself, or for vaults a
+    /// name directly below it. (Where the host is dialled does not matter: TLS checks the name.)
+    fn reaches(self, cloud: Cloud, host: &str) -> bool {
+        let Some(resource) = cloud.resource(self.audience()).and_then(|r| r.strip_prefix("https://")) else {
+            return false;
+        };
+        match self {
+            Self::EndpointKeys | Self::Probe => host == resource,
+            Self::VaultSecrets => host
+                .strip_suffix(resource)
+                .and_then(|rest| rest.strip_suffix('.'))
+                .is_some_and(|vault| !vault.is_empty() && !vault.contains('.')),
+        }
+    }
 }
 
 /// A token for one purpose.
 pub struct ServiceToken {
+    purpose: ServicePurpose,
     header: HeaderValue,
 }
 
 impl fmt::Debug for ServiceToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ServiceToken")
+        write!(f, "ServiceToken({})", self.purpose.name())
     }
 }
 
@@ -64,56 +81,56 @@ impl Credentials {
         metrics::counter!("amlgate_service_token_uses_total", "purpose" => purpose.name()).increment(1);
         let header = self.bearer(credential, purpose.audience(), None).await?;
         let header = header.ok_or_else(|| CredentialError::passing("the purpose takes no token"))?;
-        Ok(ServiceToken { header })
+        Ok(ServiceToken { purpose, header })
     }
 
-    /// Sends a call of the gate's own.
+    /// Sends a call of the gate's own, to a host of the token's purpose and over TLS only.
     ///
     /// # Errors
-    /// [`CredentialError::Passing`] if there is no answer.
+    /// [`CredentialError::Fatal`] for another host, [`CredentialError::Passing`] if there is no
+    /// answer.
     pub async fn call(
         &self,
         token: &ServiceToken,
         to: &Destination,
         mut request: Request<Bytes>,
     ) -> Result<Response<Bytes>, CredentialError> {
+        if to.scheme != crate::net::Scheme::Https || !token.purpose.reaches(self.cloud(), &to.host) {
+            return Err(CredentialError::local(
+                format!("a token for `{}` is not sent to `{to}`", token.purpose.name()),
+                "name the host as Azure does; `address` says where to connect instead",
+            ));
+        }
         request.headers_mut().insert(header::AUTHORIZATION, token.header.clone());
         self.connector()
             .send(to, request, FetchLimits::default())
             .await
             .map_err(|e| CredentialError::passing(e.to_string()))
     }
+}
 
-    /// A secret of a vault, by its latest version (api-version 7.4).
-    ///
-    /// # Errors
-    /// [`CredentialError`].
-    pub async fn vault_secret(
-        &self,
-        credential: &str,
-        vault: &Destination,
-        name: &str,
-    ) -> Result<secrecy::SecretString, CredentialError> {
-        #[derive(serde::Deserialize)]
-        struct Secret {
-            value: secrecy::SecretString,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_token_reaches_the_hosts_of_its_purpose_only() {
+        use ServicePurpose::{EndpointKeys, Probe, VaultSecrets};
+        for (purpose, host, reached) in [
+            (EndpointKeys, "management.azure.com", true),
+            (Probe, "management.azure.com", true),
+            (EndpointKeys, "management.azure.com.evil.com", false),
+            (EndpointKeys, "management.usgovcloudapi.net", false),
+            (EndpointKeys, "corp.vault.azure.net", false),
+            (VaultSecrets, "corp.vault.azure.net", true),
+            (VaultSecrets, "vault.azure.net", false),
+            (VaultSecrets, ".vault.azure.net", false),
+            (VaultSecrets, "evilvault.azure.net", false),
+            (VaultSecrets, "a.b.vault.azure.net", false),
+            (VaultSecrets, "management.azure.com", false),
+        ] {
+            assert_eq!(purpose.reaches(Cloud::Public, host), reached, "{purpose:?} {host}");
         }
-        const MEND: &str = "give the gate's identity the role Key Vault Secrets User on the vault";
-        let token = self.service(ServicePurpose::VaultSecrets, credential).await?;
-        let request = Request::get(format!("/secrets/{name}?api-version=7.4"))
-            .body(Bytes::new())
-            .map_err(|_| CredentialError::local(format!("`{name}` is no secret's name"), MEND))?;
-        let answer = self.call(&token, vault, request).await?;
-        if !answer.status().is_success() {
-            let what = format!("the vault `{vault}` answered {} for the secret `{name}`", answer.status());
-            return Err(CredentialError::Fatal {
-                code: answer.status().as_str().to_owned(),
-                what,
-                mend: MEND,
-            });
-        }
-        serde_json::from_slice::<Secret>(answer.body())
-            .map(|s| s.value)
-            .map_err(|_| CredentialError::passing(format!("the vault `{vault}` answered no secret")))
+        assert!(VaultSecrets.reaches(Cloud::UsGov, "corp.vault.usgovcloudapi.net"));
     }
 }

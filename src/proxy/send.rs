@@ -113,6 +113,10 @@ async fn exchange(
                         body = bytes;
                         continue;
                     }
+                    // Whoever sends it again gets the fresh token.
+                    if let Err(error) = parts.credentials.refresh(&attempt, &challenge).await {
+                        tracing::warn!(%error, "no fresh token");
+                    }
                     attempt.outcome().ended(Ending::NotSent);
                     return Err(Refusal::NoToken {
                         why: "Azure asks for a fresh token; send the request again".to_owned(),
@@ -120,17 +124,13 @@ async fn exchange(
                     });
                 }
                 if answer.response.status() == StatusCode::UNAUTHORIZED
-                    && let Bearer::EndpointKey { endpoint, slot, .. } = attempt.bearer()
+                    && parts.keys.forget(&attempt).await
+                    && attempt.is_first()
+                    && let Some(bytes) = again.take()
                 {
-                    parts.keys.forget(endpoint.folded(), *slot).await;
-                    if attempt.is_first()
-                        && let Some(bytes) = again.take()
-                    {
-                        attempt =
-                            parts.credentials.again(attempt, &parts.keys, None).await.map_err(unminted)?;
-                        body = bytes;
-                        continue;
-                    }
+                    attempt = parts.credentials.again(attempt, &parts.keys, None).await.map_err(unminted)?;
+                    body = bytes;
+                    continue;
                 }
                 return answer::pass_on(gate, attempt, answer, counted, &chosen, &policies).await;
             }
