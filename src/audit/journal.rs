@@ -167,6 +167,8 @@ pub struct Outcome {
     pub took: Duration,
     /// From the intent to the answer's head.
     pub latency: Option<Duration>,
+    /// Why the gate ended it, if it did.
+    pub because: Option<String>,
     /// `x-ms-correlation-request-id`: joins the record with Azure's activity log.
     pub correlation: Option<String>,
 }
@@ -543,6 +545,7 @@ impl Journal {
             received: 0,
             took: Duration::ZERO,
             latency: None,
+            because: None,
             correlation: None,
         };
         let subject = Subject { cleared: Arc::clone(&cleared), exchange, started: self.inner.clock.now() };
@@ -587,6 +590,12 @@ impl OutcomeGuard {
     /// How the request ended; the last word counts.
     pub fn ended(&mut self, ending: Ending) {
         self.outcome.ending = ending;
+    }
+
+    /// Why the gate itself ended it: for a cut stream, with the entry. Bounded, and no text of the
+    /// caller's or the upstream's.
+    pub fn because(&mut self, why: &str) {
+        self.outcome.because = Some(why.to_owned());
     }
 
     /// The upstream answered.

@@ -317,6 +317,9 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     if let Some(reserved) = operation.and_then(|o| o.facts.allocates.as_ref()) {
         l.nested("allocates", |l| allocates(l, reserved));
     }
+    if let Phase::Outcome(outcome) = phase {
+        l.text("because", outcome.because.as_deref());
+    }
     l.text("credential", parts.credential);
     l.text("decision", &*parts.request.decision.to_string());
     if let Phase::Denial(denial) = phase {

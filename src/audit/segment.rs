@@ -2,7 +2,12 @@
 //!
 //! A segment is called `SIZE.log`, where SIZE is the number of leaves before it in 20 digits. Its
 //! first line is its header, every further line is a leaf. What lies behind the leaves that the
-//! next header counts was never part of the log: a write that failed.
+//! next header counts was never part of the log: a write that failed, which is cut off before the
+//! log goes on.
+//!
+//! Beside each segment lies its index, `SIZE.idx`: for each leaf 40 bytes, its offset in the segment
+//! (8 bytes, little endian) and its hash. Nothing is vouched for by it and nothing waits for it; it
+//! says where a leaf is, and which one was changed when the tree no longer fits.
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +78,27 @@ fn unhex(text: &str) -> Option<Hash> {
 #[must_use]
 pub fn name(first: u64) -> String {
     format!("{first:020}.log")
+}
+
+/// The name of the index of a segment.
+#[must_use]
+pub fn index_of(segment: &str) -> String {
+    segment.replace(".log", ".idx")
+}
+
+/// One leaf in an index.
+#[must_use]
+pub fn index_entry(offset: u64, leaf: &Hash) -> [u8; 40] {
+    let mut entry = [0; 40];
+    let (at, hash) = entry.split_at_mut(8);
+    at.copy_from_slice(&offset.to_le_bytes());
+    hash.copy_from_slice(leaf);
+    entry
+}
+
+/// The hashes in an index, up to where it breaks off.
+pub fn indexed(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.chunks_exact(40).filter_map(|entry| entry.get(8..))
 }
 
 /// How many leaves lie before the segment of that name; `None` if it is no segment's.

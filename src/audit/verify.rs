@@ -69,9 +69,19 @@ pub enum Broken {
         /// In the segments.
         found: u64,
     },
-    /// Records were changed.
+    /// A record was changed, and the index beside the segment still knows which.
     #[error(
-        "the segment `{name}` is broken: of the records at positions {good} to {}, one was changed, dropped, added or moved: they do not make up the tree that was signed", .size.saturating_sub(1)
+        "the segment `{name}` is broken: by its index the record at position {position} is the first that is not the one that was written: it was changed, dropped, added or moved"
+    )]
+    Record {
+        /// Which segment.
+        name: String,
+        /// The first record that is another, from 0.
+        position: u64,
+    },
+    /// Records were changed, and it cannot be told which.
+    #[error(
+        "the segment `{name}` is broken: one of the records at positions {good} to {} was changed, dropped, added or moved: they do not make up the tree that was signed", .size.saturating_sub(1)
     )]
     Changed {
         /// The segment where the head is that does not fit.
@@ -127,7 +137,8 @@ pub fn verify<S: Storage>(
     let mut segments = names.iter().filter(|n| segment::first_of(n).is_some()).peekable();
     while let Some(name) = segments.next() {
         let until = segments.peek().and_then(|next| segment::first_of(next));
-        walk.segment(name, &storage.read(name)?, until)?;
+        let bytes = storage.read(name)?;
+        walk.segment(name, &bytes, until).map_err(|broken| named(storage, name, &bytes, broken))?;
     }
     let found = walk.range.size();
     match heads.last() {
@@ -140,6 +151,22 @@ pub fn verify<S: Storage>(
             heads: heads.len() as u64,
             torn_bytes: walk.torn,
         }),
+    }
+}
+
+/// Names the record, if the index of the segment tells it from the others.
+fn named<S: Storage>(storage: &S, name: &str, bytes: &[u8], broken: Broken) -> Broken {
+    let Broken::Changed { good, .. } = broken else { return broken };
+    let (Ok(index), Ok((header, leaves, _))) =
+        (storage.read(&segment::index_of(name)), segment::split(bytes))
+    else {
+        return broken;
+    };
+    let mut pairs = (header.first..).zip(leaves.iter().zip(segment::indexed(&index)));
+    // A difference before the last good head is in the index: it was touched too, and tells nothing.
+    match pairs.find(|(_, (leaf, known))| merkle::leaf(leaf) != **known) {
+        Some((position, _)) if position >= good => Broken::Record { name: name.to_owned(), position },
+        _ => broken,
     }
 }
 

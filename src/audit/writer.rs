@@ -61,6 +61,8 @@ struct Open<F> {
     name: String,
     /// Bytes that are durable.
     good: u64,
+    /// Its index, unless that failed: nothing depends on it.
+    index: Option<F>,
 }
 
 pub(super) struct Writer<S: Storage> {
@@ -132,7 +134,7 @@ impl<S: Storage> Writer<S> {
     /// Runs until told to stop, or until nobody is left who could send anything. However it ends,
     /// nothing can be recorded any more, and the condition says so.
     pub fn run(mut self, messages: &mpsc::Receiver<Message>) {
-        let _ended = Ended(Arc::clone(&self.condition));
+        let ended = Ended(Arc::clone(&self.condition));
         let mut stop = None;
         while let Ok(first) = messages.recv() {
             let mut batch = Vec::new();
@@ -155,6 +157,7 @@ impl<S: Storage> Writer<S> {
             }
             if let Some(done) = stop.take() {
                 let clean = self.carried.is_empty() && self.signed == self.range.size();
+                drop(ended);
                 tell(done, clean);
                 return;
             }
@@ -190,14 +193,33 @@ impl<S: Storage> Writer<S> {
                 histogram!("amlgate_journal_batch_records").record(entries.len() as f64);
                 counter!("amlgate_journal_records_total").increment(entries.len() as u64);
             }
+            let mut lines = Vec::with_capacity(entries.len());
             for entry in entries {
-                self.range.push(merkle::leaf(&entry.line));
                 drop(entry.slot);
                 if let Some(durable) = entry.durable {
                     tell(durable, true);
                 }
+                lines.push(entry.line);
             }
+            self.grow(&lines);
             self.rotate();
+        }
+    }
+
+    /// Adds to the tree what is durable, and to the index.
+    fn grow(&mut self, lines: &[Vec<u8>]) {
+        let State::Open(open) = &mut self.state else { return };
+        let mut offset = open.good - lines.iter().map(|l| l.len() as u64 + 1).sum::<u64>();
+        let mut index = Vec::with_capacity(lines.len() * 40);
+        for line in lines {
+            let leaf = merkle::leaf(line);
+            index.extend_from_slice(&segment::index_entry(offset, &leaf));
+            offset += line.len() as u64 + 1;
+            self.range.push(leaf);
+        }
+        // Half an entry would shift all that follow: the index ends here.
+        if open.index.as_mut().is_some_and(|file| file.write(&index).is_err()) {
+            open.index = None;
         }
     }
 
@@ -249,7 +271,11 @@ impl<S: Storage> Writer<S> {
     fn begin(&mut self, mut file: S::File, name: String) -> io::Result<Open<S::File>> {
         let header = Header::after(self.signer.origin(), &self.range).line();
         match file.write(&header).and_then(|()| file.sync()) {
-            Ok(()) => Ok(Open { file, name, good: header.len() as u64 }),
+            Ok(()) => {
+                let index = segment::index_of(&name);
+                let index = self.storage.replace(&index, &[]).and_then(|()| self.storage.append(&index)).ok();
+                Ok(Open { file, name, good: header.len() as u64, index })
+            }
             Err(error) => {
                 self.state = State::Broken { name, good: 0 };
                 Err(error)

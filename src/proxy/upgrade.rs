@@ -107,6 +107,7 @@ async fn flow(caller: OnUpgrade, upstream: OnUpgrade, mut outcome: OutcomeGuard,
                 ended = &mut copy => break if ended.is_ok() { Ending::Ended } else { Ending::ClientGone },
                 _ = ask.tick() => if let Err(why) = watch.may_go_on() {
                     tracing::info!(%why, "a tunnel is cut");
+                    outcome.because(&why);
                     break Ending::Cut;
                 },
             }

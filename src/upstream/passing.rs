@@ -125,6 +125,7 @@ impl HttpBody for Passing {
             return Poll::Ready(None);
         }
         if let Err((ending, why)) = this.ask(cx) {
+            this.outcome.because(&why);
             return this.fail(ending, why);
         }
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {

@@ -307,6 +307,49 @@ proptest! {
 }
 
 #[test]
+fn the_record_that_was_changed_is_named() {
+    let names = segment_names(&sample()).unwrap();
+    for name in &names {
+        let first = segment::first_of(name).unwrap();
+        let whole = sample().read(name).unwrap();
+        let lines: Vec<_> = whole.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+        for line in 1..lines.len() {
+            let disk = sample();
+            let mut changed = lines.clone();
+            let time = changed[line].windows(6).position(|w| w == b"\"time\"").unwrap();
+            changed[line][time + 8] ^= 1;
+            disk.tamper(name, |bytes| *bytes = changed.concat());
+            let expected = first + line as u64 - 1;
+            match verified(&disk) {
+                Err(Broken::Record { name: found, position }) => {
+                    assert_eq!((&found, position), (name, expected))
+                }
+                other => panic!("{name} {line}: {other:?}"),
+            }
+            // Whoever changes the index too hides the place, not the change.
+            disk.tamper(&segment::index_of(name), |bytes| bytes.fill(7));
+            assert!(verified(&disk).is_err(), "{name} {line}");
+            disk.remove(&segment::index_of(name));
+            assert!(matches!(verified(&disk), Err(Broken::Changed { .. })), "{name} {line}");
+        }
+    }
+}
+
+#[test]
+fn an_index_says_where_each_record_is() {
+    let disk = sample();
+    for name in segment_names(&disk).unwrap() {
+        let (log, index) = (disk.read(&name).unwrap(), disk.read(&segment::index_of(&name)).unwrap());
+        let (_, leaves, _) = segment::split(&log).unwrap();
+        assert_eq!(index.len(), leaves.len() * 40);
+        for (entry, leaf) in index.chunks_exact(40).zip(leaves) {
+            let offset = u64::from_le_bytes(entry[..8].try_into().unwrap()) as usize;
+            assert!(log[offset..].starts_with(leaf));
+        }
+    }
+}
+
+#[test]
 fn a_whole_segment_that_is_gone_is_found() {
     let names: Vec<_> =
         sample().list().unwrap().into_iter().filter(|n| segment::first_of(n).is_some()).collect();
