@@ -81,7 +81,7 @@ async fn pass(
         refusal
     };
     // Where to?
-    let host = framing::check(&head).map_err(|why| early(Refusal::Head(why), "bad_head"))?;
+    let host = framing::check(&head).map_err(|why| early(Refusal::Head(why), why.name()))?;
     let path_and_query = head.uri.path_and_query().map_or("/", |p| p.as_str());
     let target = Target::parse(&host, path_and_query)
         .map_err(|why| early(Refusal::Target(why.0.into()), "bad_target"))?;

@@ -1,10 +1,12 @@
 //! What HTTP itself demands, as pure functions: request targets, headers, framing, error bodies.
 
 mod body;
+mod forwarded;
 pub mod framing;
 pub mod headers;
 pub mod problem;
 pub mod target;
 
 pub use body::{Body, BodyError};
+pub use forwarded::source;
 pub use target::{MAX_TARGET, Query, Target, TargetError};

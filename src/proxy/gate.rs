@@ -112,29 +112,9 @@ impl Gate {
         self.pools.tidy();
     }
 
-    /// The caller's address: the peer, or behind trusted proxies the right-most address of
-    /// `X-Forwarded-For` that is not one of them.
+    /// The caller's address, after trusted proxies.
     pub(super) fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
-        let trusted =
-            |ip: IpAddr| self.parts.limits.trusted_proxies.iter().any(|n| n.contains(&ip.to_canonical()));
-        if !trusted(peer.ip()) {
-            return peer;
-        }
-        let hops: Vec<&str> = headers
-            .get_all("x-forwarded-for")
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .collect();
-        for hop in hops.iter().rev() {
-            match hop.trim().parse::<IpAddr>() {
-                Ok(ip) if trusted(ip) => {}
-                Ok(ip) => return SocketAddr::new(ip, 0),
-                // What is behind an unreadable hop was not written by a proxy of ours.
-                Err(_) => return peer,
-            }
-        }
-        peer
+        crate::http::source(peer, headers, &self.parts.limits.trusted_proxies)
     }
 
     pub(super) fn count(&self, known: &Known, status: StatusCode, took: Duration) {

@@ -68,6 +68,8 @@ impl Refusal {
         match self {
             Self::Head(BadHead::Ambiguous(_)) | Self::Target(_) => StatusCode::BAD_REQUEST,
             Self::Head(BadHead::Unsupported(_)) => StatusCode::NOT_IMPLEMENTED,
+            Self::Head(BadHead::Method) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Head(BadHead::TargetTooLong) => StatusCode::URI_TOO_LONG,
             Self::Head(BadHead::Expectation) => StatusCode::EXPECTATION_FAILED,
             Self::Head(BadHead::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Head(BadHead::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
@@ -109,8 +111,10 @@ impl Refusal {
     fn message(&self) -> String {
         match self {
             Self::Head(BadHead::Ambiguous(why) | BadHead::Unsupported(why)) => (*why).to_owned(),
+            Self::Head(BadHead::Method) => "CONNECT and TRACE are not served here".to_owned(),
+            Self::Head(BadHead::TargetTooLong) => "the target is longer than 16 KiB".to_owned(),
             Self::Head(BadHead::Expectation) => "the only expectation that is met is 100-continue".to_owned(),
-            Self::Head(BadHead::TooLarge) => "a header is larger than 16 KiB, or the token than 48 KiB".to_owned(),
+            Self::Head(BadHead::TooLarge) => "the head is too large: at most 100 headers, 96 KiB in all, 48 KiB for the token, 16 KiB for any other header".to_owned(),
             Self::Head(BadHead::Misdirected) => "the request names no host of this gate".to_owned(),
             Self::Target(why) => why.clone(),
             Self::NoRoute => "no route has this path: the gate forwards only what `routes` names".to_owned(),

@@ -14,7 +14,10 @@ use crate::{
     audit::{Ending, Recorded},
     azureml::{Audience, Kind, Operation, Protocol},
     credentials::{Attempt, Bearer, Challenge, CredentialError, KeySlot, Unminted},
-    http::{Body, headers::Told},
+    http::{
+        Body,
+        headers::{self, Told},
+    },
     policy::PolicySet,
     upstream::{self, Answer, Counted, Failure, Sending, rewrite},
 };
@@ -31,9 +34,12 @@ pub(super) struct Sent {
 }
 
 /// How much of the caller's headers a route's upstream is told.
-pub(super) fn told(route: &Route) -> Told {
+pub(super) const fn told(route: &Route) -> Told {
     match route.settings.protocol {
-        Protocol::Arm | Protocol::Azureml | Protocol::KeyVault | Protocol::Storage => Told::Listed,
+        Protocol::Arm => headers::ARM,
+        Protocol::Azureml => headers::AZUREML,
+        Protocol::KeyVault => headers::KEY_VAULT,
+        Protocol::Storage => headers::STORAGE,
         Protocol::Inference | Protocol::Kubernetes | Protocol::Http => Told::AllButRemoved,
     }
 }
