@@ -1,6 +1,6 @@
 //! `amlgate.yaml`: raw (serde only), then typed settings of every room, with every problem at its place.
 //!
-//! [`load`] is all or nothing: it reads the file and what it refers to, and gives either settings
+//! [`load()`] is all or nothing: it reads the file and what it refers to, and gives either settings
 //! from which [`crate::server`] builds the gate, or every problem at once. It opens no connection:
 //! `doctor` tries what is configured.
 

@@ -1,7 +1,7 @@
 //! `amlgate.yaml` as it is written: serde only, one optional block per kind, unknown keys refused.
 //!
 //! Keys of features that are not built yet have the type [`Later`]: they parse, and
-//! [`super::load`] refuses them by name instead of ignoring them.
+//! [`super::load()`] refuses them by name instead of ignoring them.
 
 use std::collections::BTreeMap;
 

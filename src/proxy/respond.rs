@@ -143,7 +143,16 @@ impl Refusal {
             }
             Self::IssuerDown | Self::Unrecorded => Some(1),
             Self::NoToken { passing: true, .. } => Some(5),
-            _ => None,
+            Self::Head(_)
+            | Self::Target(_)
+            | Self::NoRoute
+            | Self::Unauthenticated { .. }
+            | Self::Body(_)
+            | Self::NoToken { .. }
+            | Self::Upstream(_)
+            | Self::TimedOut(_)
+            | Self::UpstreamRefusesGate
+            | Self::Internal => None,
         }
     }
 

@@ -67,7 +67,7 @@ async fn told(parts: &GateParts, reload: Reload) {
             let status = parts.policies.status();
             tracing::info!(generation = status.generation, "other policies are in force");
             let event = Event::PoliciesChanged { policies: status.digest, generation: status.generation };
-            drop(parts.journal.happened(&event).await);
+            record(parts, &event).await;
         }
         Reload::Refused(problems) => {
             for problem in &problems {
@@ -83,7 +83,14 @@ async fn refused(parts: &GateParts, what: &'static str, problem: &str, count: u6
     tracing::error!(what, problem, "a change is not taken over");
     metrics::counter!("amlgate_reloads_refused_total", "what" => what).increment(1);
     let event = Event::ReloadRefused { what, problem: problem.to_owned(), count };
-    drop(parts.journal.happened(&event).await);
+    record(parts, &event).await;
+}
+
+/// A change that cannot be recorded was made all the same: the journal is loud about itself.
+async fn record(parts: &GateParts, event: &Event) {
+    if parts.journal.happened(event).await.is_err() {
+        tracing::error!(?event, "a change could not be recorded");
+    }
 }
 
 /// Takes over what of a changed configuration can be taken over.

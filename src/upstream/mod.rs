@@ -1,6 +1,6 @@
 //! Forwarding: an attempt goes out, an answer comes back.
 //!
-//! [`forward`] takes an [`Attempt`], so that nothing is sent without a decision, a record and a
+//! [`forward()`] takes an [`crate::credentials::Attempt`], so that nothing is sent without a decision, a record and a
 //! token of ours. Connections are pooled per core. A request is sent again only if nothing of it
 //! was sent. Bodies pass frame by frame with back-pressure; nothing here collects one.
 
