@@ -11,7 +11,7 @@ pub mod routes;
 mod send;
 mod upgrade;
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::RefCell, net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, header, request::Parts};
@@ -31,22 +31,22 @@ use crate::{
     azureml::{self, BodyNeed, BodyRefusal, Inspected, Operation, UnknownOperation},
     http::{Body, Target, framing, headers},
     identity::ConnectionMemo,
-    listen::Connection,
     policy::{self, DecisionId, Denial, RequestFacts, Standing},
     upstream::polling,
 };
 
-/// Serves one request.
-pub(crate) async fn serve(
+/// Serves one request of a connection: `peer` dialled it, `memo` remembers whom it verified last.
+pub async fn serve(
     gate: &Gate,
-    connection: &Rc<Connection<ConnectionMemo>>,
+    peer: SocketAddr,
+    memo: &RefCell<ConnectionMemo>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let decision = DecisionId::fresh();
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let mut known = Known::default();
-    let mut response = match pass(gate, connection, decision, head, body, &mut known).await {
+    let mut response = match pass(gate, peer, memo, decision, head, body, &mut known).await {
         Ok(response) => response,
         Err(refusal) => {
             let shape = shape(known.route.as_ref().map(|r| r.settings.protocol), &known.path);
@@ -68,14 +68,15 @@ pub(crate) struct Known {
 
 async fn pass(
     gate: &Gate,
-    connection: &Rc<Connection<ConnectionMemo>>,
+    peer: SocketAddr,
+    memo: &RefCell<ConnectionMemo>,
     decision: DecisionId,
     mut head: Parts,
     body: Incoming,
     known: &mut Known,
 ) -> Result<Response<Body>, Refusal> {
     known.verdict = "refused";
-    let source = gate.source(connection.peer, &head.headers);
+    let source = gate.source(peer, &head.headers);
     let early = |refusal: Refusal, reason| {
         gate.parts().journal.refused(source.ip(), reason);
         refusal
@@ -89,7 +90,7 @@ async fn pass(
     let chosen = gate.parts().routes.choose(&target).ok_or_else(|| early(Refusal::NoRoute, "no_route"))?;
     known.route = Some(Arc::clone(&chosen.route));
     // Who?
-    let caller = identify::caller(gate, connection, &head.headers, &chosen)
+    let caller = identify::caller(gate, memo, &head.headers, &chosen)
         .await
         .map_err(|(refusal, reason)| early(refusal, reason))?;
     // From here on everything is recorded with the caller's name.

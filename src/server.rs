@@ -9,12 +9,15 @@ mod reload;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::{
     runtime,
     task::{LocalSet, spawn_local},
@@ -26,9 +29,11 @@ use crate::{
     audit::{Journal, OpenError, event::Event},
     config::Settings,
     credentials::CredentialError,
-    listen::{self, Counts, ListenLimits, ServerTls, TlsError},
+    http::Body,
+    identity::ConnectionMemo,
+    listen::{self, Connection, Counts, Handler, ListenLimits, ServerTls, TlsError},
     net::TrustError,
-    proxy::{Gate, GateParts},
+    proxy::{self, Gate, GateParts},
     secrets::{SealError, SecretError},
     time::SharedClock,
     upstream::Pools,
@@ -310,6 +315,26 @@ impl Server {
     }
 }
 
+/// Hands requests of a listener to one core's gate.
+#[derive(Debug, Clone)]
+struct Reverse(Gate);
+
+impl Handler for Reverse {
+    type Memory = ConnectionMemo;
+
+    async fn handle(
+        &self,
+        connection: &Rc<Connection<ConnectionMemo>>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        proxy::serve(&self.0, connection.peer, &connection.memory, request).await
+    }
+
+    fn rejected(&self, peer: IpAddr, why: &'static str) {
+        self.0.parts().journal.refused(peer, why);
+    }
+}
+
 /// One core's thread.
 struct Core {
     listener: std::net::TcpListener,
@@ -347,7 +372,7 @@ impl Core {
                 }
             }));
             let drain = self.limits.drain;
-            listen::serve(listener, self.tls, self.limits, gate.clone(), self.stop).await;
+            listen::serve(listener, self.tls, self.limits, Reverse(gate.clone()), self.stop).await;
             // Writes whose head was sent are waited for, so that what became of them is recorded.
             if tokio::time::timeout(drain, gate.drained()).await.is_err() {
                 tracing::warn!("writes were still under way at the end of the drain");

@@ -324,7 +324,7 @@ fn is_removed(name: &str) -> bool {
     is_in(HOP, name) || is_in(CREDENTIALS, name) || is_in(IDENTITY, name)
 }
 
-/// As [`matches`], after mapping `_` and `.` to `-`.
+/// As [`matches()`], after mapping `_` and `.` to `-`.
 fn is_in(list: &[&str], name: &str) -> bool {
     if name.contains(['_', '.']) {
         matches(list, &name.replace(['_', '.'], "-"))

@@ -1,14 +1,8 @@
 //! What one core holds to serve requests: shared parts by reference, connections of its own.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderMap, StatusCode};
 use tokio_util::task::TaskTracker;
 
 use super::{Known, Routes};
@@ -16,9 +10,7 @@ use crate::{
     audit::Journal,
     credentials::{Credentials, EndpointKeys},
     gates::Gates,
-    http::Body,
-    identity::{ConnectionMemo, Handles, Verifier},
-    listen::{Connection, Handler},
+    identity::{Handles, Verifier},
     policy::{LivePolicies, StreamLimits},
     secrets::Mac,
     time::{SharedClock, Timestamp},
@@ -126,21 +118,5 @@ impl Gate {
         ];
         metrics::counter!("amlgate_requests_total", &labels).increment(1);
         metrics::histogram!("amlgate_request_seconds", "route" => route).record(took.as_secs_f64());
-    }
-}
-
-impl Handler for Gate {
-    type Memory = ConnectionMemo;
-
-    async fn handle(
-        &self,
-        connection: &Rc<Connection<ConnectionMemo>>,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
-        super::serve(self, connection, request).await
-    }
-
-    fn rejected(&self, peer: IpAddr, why: &'static str) {
-        self.parts.journal.refused(peer, why);
     }
 }

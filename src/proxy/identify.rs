@@ -1,6 +1,6 @@
 //! Who is calling: the connection's memo, the process's memory, a handle, or the signature.
 
-use std::rc::Rc;
+use std::cell::RefCell;
 
 use http::HeaderMap;
 
@@ -9,7 +9,6 @@ use crate::{
     azureml::Protocol,
     credentials::KeySlot,
     identity::{ConnectionMemo, Handles, NoBearer, Principal, Slot, bearer},
-    listen::Connection,
 };
 
 /// Who is calling, and with what of an endpoint's.
@@ -22,13 +21,13 @@ pub(super) struct Caller {
 /// Finds the caller, or says why nobody is known.
 pub(super) async fn caller(
     gate: &Gate,
-    connection: &Rc<Connection<ConnectionMemo>>,
+    memo: &RefCell<ConnectionMemo>,
     headers: &HeaderMap,
     chosen: &Chosen,
 ) -> Result<Caller, (Refusal, &'static str)> {
     let header = bearer::sole(headers).map_err(unknown)?;
     let verifier = &gate.parts().verifier;
-    let remembered = verifier.recall(&mut connection.memory.borrow_mut(), header);
+    let remembered = verifier.recall(&mut memo.borrow_mut(), header);
     if let Some(principal) = remembered {
         return Ok(Caller { principal, slot: None });
     }
