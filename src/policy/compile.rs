@@ -307,7 +307,13 @@ impl Compiler<'_> {
 
     fn condition(&mut self, file: &Arc<str>, text: &Text) -> Option<Condition> {
         match Condition::compile(&text.value) {
-            Ok(condition) => Some(condition),
+            Ok(condition) => {
+                for warning in condition.unguarded() {
+                    let problem = Problem::warning(file, within(text, warning.offset), &*warning.message);
+                    self.problems.push(problem.hint(warning.hint.clone()));
+                }
+                Some(condition)
+            }
             Err(error) => {
                 let mut problem = Problem::error(file, within(text, error.offset), error.message);
                 problem.hint = error.hint;
