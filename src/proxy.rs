@@ -11,7 +11,7 @@ pub mod routes;
 mod send;
 mod upgrade;
 
-use std::{cell::RefCell, net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, header, request::Parts};
@@ -29,7 +29,7 @@ use self::{
 use crate::{
     audit::Exchange,
     azureml::{self, BodyNeed, BodyRefusal, Inspected, Operation, UnknownOperation},
-    http::{Body, Target, framing, headers},
+    http::{Body, Connection, Target, framing, headers},
     identity::ConnectionMemo,
     policy::{self, DecisionId, Denial, RequestFacts, Standing},
     upstream::polling,
@@ -38,15 +38,14 @@ use crate::{
 /// Serves one request of a connection: `peer` dialled it, `memo` remembers whom it verified last.
 pub async fn serve(
     gate: &Gate,
-    peer: SocketAddr,
-    memo: &RefCell<ConnectionMemo>,
+    connection: &Connection<ConnectionMemo>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let decision = DecisionId::fresh();
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let mut known = Known::default();
-    let mut response = match pass(gate, peer, memo, decision, head, body, &mut known).await {
+    let mut response = match pass(gate, connection, decision, head, body, &mut known).await {
         Ok(response) => response,
         Err(refusal) => {
             let shape = shape(known.route.as_ref().map(|r| r.settings.protocol), &known.path);
@@ -68,15 +67,14 @@ pub(crate) struct Known {
 
 async fn pass(
     gate: &Gate,
-    peer: SocketAddr,
-    memo: &RefCell<ConnectionMemo>,
+    connection: &Connection<ConnectionMemo>,
     decision: DecisionId,
     mut head: Parts,
     body: Incoming,
     known: &mut Known,
 ) -> Result<Response<Body>, Refusal> {
     known.verdict = "refused";
-    let source = gate.source(peer, &head.headers);
+    let source = gate.source(connection.peer, &head.headers);
     let early = |refusal: Refusal, reason| {
         gate.parts().journal.refused(source.ip(), reason);
         refusal
@@ -90,13 +88,13 @@ async fn pass(
     let chosen = gate.parts().routes.choose(&target).ok_or_else(|| early(Refusal::NoRoute, "no_route"))?;
     known.route = Some(Arc::clone(&chosen.route));
     // Who?
-    let caller = identify::caller(gate, memo, &head.headers, &chosen)
+    let caller = identify::caller(gate, &connection.memory, &head.headers, &chosen)
         .await
         .map_err(|(refusal, reason)| early(refusal, reason))?;
     // From here on everything is recorded with the caller's name.
     known.verdict = "denied";
     let (facts, standing) = facts(gate, decision, &chosen, &caller, &head, source);
-    let upgrade = upgrade::wanted(&head);
+    let upgrade = upgrade::wanted(&head, &chosen.route);
     let (operation, facts, body) = meaning(gate, &chosen, &caller, facts, &head, body).await?;
     // May they?
     let policies = gate.parts().policies.current();
@@ -133,9 +131,9 @@ async fn pass(
         policies,
     };
     if let Some(protocol) = sending.upgrade.clone() {
-        return Box::pin(upgrade::tunnel(gate, recorded, bearer, sending, protocol, &mut head)).await;
+        return Box::pin(upgrade::tunnel(gate, connection, recorded, bearer, sending, protocol)).await;
     }
-    send::send(gate, recorded, bearer, sending).await
+    send::send(gate, connection, recorded, bearer, sending).await
 }
 
 /// What policies may know of the request, and what stands in for an `allow`.

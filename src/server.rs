@@ -11,17 +11,13 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::{Arc, mpsc},
-    thread::{self, JoinHandle},
+    sync::Arc,
     time::Duration,
 };
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::{
-    runtime,
-    task::{LocalSet, spawn_local},
-};
+use tokio::task::spawn_local;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,9 +25,9 @@ use crate::{
     audit::{Journal, OpenError, event::Event},
     config::Settings,
     credentials::CredentialError,
-    http::Body,
+    http::{Body, Connection},
     identity::ConnectionMemo,
-    listen::{self, Connection, Counts, Handler, ListenLimits, ServerTls, TlsError},
+    listen::{self, Handler, ListenSettings, Listener, ServerTls, Sockets, TlsError},
     net::TrustError,
     proxy::{self, Gate, GateParts},
     secrets::{SealError, SecretError},
@@ -120,7 +116,7 @@ pub struct Server {
     admin: Option<SocketAddr>,
     health: Option<SocketAddr>,
     stop: CancellationToken,
-    cores: Vec<JoinHandle<()>>,
+    listener: Option<Listener>,
     parts: Arc<GateParts>,
     drain: Duration,
 }
@@ -147,15 +143,6 @@ impl Server {
         let built = build::parts(&settings, Arc::clone(&clock)).await?;
         let parts = built.parts;
         let stop = CancellationToken::new();
-        let limits = ListenLimits {
-            handshake: settings.timeouts.handshake,
-            head: settings.timeouts.head,
-            idle: settings.timeouts.idle,
-            drain: settings.timeouts.drain,
-            connections: settings.limits.connections,
-            per_peer: settings.limits.connections_per_peer,
-            counts: Arc::new(Counts::default()),
-        };
         let started =
             Event::Started { configuration: settings.digest, policies: parts.policies.status().digest };
         parts.journal.happened(&started).await.map_err(|_| StartError::Unrecorded)?;
@@ -165,12 +152,28 @@ impl Server {
             admin: None,
             health: None,
             stop: stop.clone(),
-            cores: Vec::new(),
+            listener: None,
             parts: Arc::clone(&parts),
             drain: settings.timeouts.drain,
         };
         if let Some(reverse) = &settings.reverse {
-            server.listen(reverse.address, built.reverse_tls.clone(), &limits, &built.pools, cores)?;
+            let listen = ListenSettings {
+                cores: match cores {
+                    Cores::All => ListenSettings::default().cores,
+                    Cores::Fixed(count) => count.max(1),
+                },
+                tls: built.reverse_tls.clone(),
+                trusted_proxies: reverse.trusted_proxies.clone(),
+                proxy_protocol: reverse.proxy_protocol,
+                connections: settings.limits.connections,
+                per_peer: settings.limits.connections_per_peer,
+                handshake: settings.timeouts.handshake,
+                head: settings.timeouts.head,
+                idle: settings.timeouts.idle,
+                drain: settings.timeouts.drain,
+                ..ListenSettings::default()
+            };
+            server.listen(reverse.address, listen, &built.pools)?;
         }
         server.admin_listeners(&settings, built.admin_tls, &built.health).await?;
         server.background(settings, built.reverse_tls, clock);
@@ -211,55 +214,40 @@ impl Server {
     /// vouched for to its end. Whether all of that went well.
     pub async fn stop(self) -> bool {
         self.stop.cancel();
-        let cores = self.cores;
-        let joined = tokio::task::spawn_blocking(move || cores.into_iter().all(|core| core.join().is_ok()));
-        let drained = tokio::time::timeout(self.drain + Duration::from_secs(5), joined).await;
-        let clean = matches!(drained, Ok(Ok(true)));
-        self.parts.journal.close().await && clean
+        let drained = async {
+            match self.listener {
+                Some(listener) => listener.ended().await,
+                None => true,
+            }
+        };
+        let drained = tokio::time::timeout(self.drain + Duration::from_secs(5), drained).await;
+        self.parts.journal.close().await && drained.unwrap_or(false)
     }
 
-    /// Starts a thread for each core, each with its own listener.
+    /// Starts the reverse proxy's cores, each with its own connections to upstreams.
     fn listen(
         &mut self,
         address: SocketAddr,
-        tls: Option<Arc<ServerTls>>,
-        limits: &ListenLimits,
+        settings: ListenSettings,
         connector: &crate::net::Connector,
-        cores: Cores,
     ) -> Result<(), StartError> {
-        let count = match cores {
-            Cores::All => thread::available_parallelism().map_or(1, usize::from),
-            Cores::Fixed(count) => count.max(1),
-        };
         let failed = |source| StartError::Listen { address, source };
-        let first = listen::bind(address, count > 1).map_err(failed)?;
-        let bound = first.local_addr().map_err(failed)?;
-        let mut listeners = vec![first];
-        for _ in 1..count {
-            listeners.push(listen::bind(bound, true).map_err(failed)?);
-        }
-        for (number, listener) in listeners.into_iter().enumerate() {
-            let core = Core {
-                listener,
-                tls: tls.clone(),
-                limits: limits.clone(),
-                parts: Arc::clone(&self.parts),
-                connector: connector.clone(),
-                stop: self.stop.clone(),
-            };
-            let (ready, running) = mpsc::channel();
-            let thread = thread::Builder::new()
-                .name(format!("gate-{number}"))
-                .spawn(move || core.run(&ready))
-                .map_err(StartError::Thread)?;
-            self.cores.push(thread);
-            match running.recv() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(StartError::Thread(error)),
-                Err(_) => return Err(StartError::Thread(io::Error::other("a core ended before it began"))),
-            }
-        }
-        self.reverse = Some(bound);
+        let sockets = Sockets::bind(address, settings.cores).map_err(failed)?;
+        let (parts, connector, stop) = (Arc::clone(&self.parts), connector.clone(), self.stop.clone());
+        let listener = listen::start(sockets, settings, &self.stop, move |_| {
+            let gate = Gate::new(Arc::clone(&parts), Pools::new(connector.clone()));
+            let tidying = gate.clone();
+            spawn_local(stop.clone().run_until_cancelled_owned(async move {
+                loop {
+                    tokio::time::sleep(TIDY_EVERY).await;
+                    tidying.tidy();
+                }
+            }));
+            Reverse(gate)
+        })
+        .map_err(StartError::Thread)?;
+        self.reverse = Some(listener.address());
+        self.listener = Some(listener);
         Ok(())
     }
 
@@ -327,56 +315,10 @@ impl Handler for Reverse {
         connection: &Rc<Connection<ConnectionMemo>>,
         request: Request<Incoming>,
     ) -> Response<Body> {
-        proxy::serve(&self.0, connection.peer, &connection.memory, request).await
+        proxy::serve(&self.0, connection, request).await
     }
 
     fn rejected(&self, peer: IpAddr, why: &'static str) {
         self.0.parts().journal.refused(peer, why);
-    }
-}
-
-/// One core's thread.
-struct Core {
-    listener: std::net::TcpListener,
-    tls: Option<Arc<ServerTls>>,
-    limits: ListenLimits,
-    parts: Arc<GateParts>,
-    connector: crate::net::Connector,
-    stop: CancellationToken,
-}
-
-impl Core {
-    fn run(self, ready: &mpsc::Sender<io::Result<()>>) {
-        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                drop(ready.send(Err(error)));
-                return;
-            }
-        };
-        LocalSet::new().block_on(&runtime, async {
-            let listener = match tokio::net::TcpListener::from_std(self.listener) {
-                Ok(listener) => listener,
-                Err(error) => {
-                    drop(ready.send(Err(error)));
-                    return;
-                }
-            };
-            drop(ready.send(Ok(())));
-            let gate = Gate::new(self.parts, Pools::new(self.connector));
-            let tidying = gate.clone();
-            spawn_local(self.stop.clone().run_until_cancelled_owned(async move {
-                loop {
-                    tokio::time::sleep(TIDY_EVERY).await;
-                    tidying.tidy();
-                }
-            }));
-            let drain = self.limits.drain;
-            listen::serve(listener, self.tls, self.limits, Reverse(gate.clone()), self.stop).await;
-            // Writes whose head was sent are waited for, so that what became of them is recorded.
-            if tokio::time::timeout(drain, gate.drained()).await.is_err() {
-                tracing::warn!("writes were still under way at the end of the drain");
-            }
-        });
     }
 }

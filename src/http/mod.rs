@@ -1,6 +1,7 @@
 //! What HTTP itself demands, as pure functions: request targets, headers, framing, error bodies.
 
 mod body;
+mod connection;
 mod forwarded;
 pub mod framing;
 pub mod headers;
@@ -8,5 +9,6 @@ pub mod problem;
 pub mod target;
 
 pub use body::{Body, BodyError};
+pub use connection::{Connection, Upgraded};
 pub use forwarded::source;
 pub use target::{MAX_TARGET, Query, Target, TargetError};

@@ -73,5 +73,32 @@ fn read(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Resumption without state here; the tickets' key changes by itself and with each certificate.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["gate.example".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_pair_that_does_not_fit_leaves_the_one_in_force() {
+        let (chain, key) = pair();
+        let tls = ServerTls::new(chain.as_bytes(), key.as_bytes()).unwrap();
+        let before = tls.config.load_full();
+        let (_, other) = pair();
+        assert!(tls.replace(chain.as_bytes(), other.as_bytes()).is_err());
+        assert!(tls.replace(b"", key.as_bytes()).is_err());
+        assert!(tls.replace(chain.as_bytes(), b"").is_err());
+        assert!(Arc::ptr_eq(&before, &tls.config.load_full()));
+        let (chain, key) = pair();
+        tls.replace(chain.as_bytes(), key.as_bytes()).unwrap();
+        assert!(!Arc::ptr_eq(&before, &tls.config.load_full()));
+    }
 }

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
-use tokio_util::task::TaskTracker;
 
 use super::{Known, Routes};
 use crate::{
@@ -64,15 +63,13 @@ pub struct GateParts {
 pub struct Gate {
     parts: Arc<GateParts>,
     pools: Pools,
-    /// Writes whose head was sent go on to their answer, also when the caller hangs up.
-    writes: TaskTracker,
 }
 
 impl Gate {
     /// A gate with its own connections.
     #[must_use]
     pub fn new(parts: Arc<GateParts>, pools: Pools) -> Self {
-        Self { parts, pools, writes: TaskTracker::new() }
+        Self { parts, pools }
     }
 
     /// The shared parts.
@@ -85,18 +82,8 @@ impl Gate {
         &self.pools
     }
 
-    pub(super) fn writes(&self) -> &TaskTracker {
-        &self.writes
-    }
-
     pub(super) fn now(&self) -> Timestamp {
         self.parts.clock.now()
-    }
-
-    /// Waits for writes that are under way.
-    pub async fn drained(&self) {
-        self.writes.close();
-        self.writes.wait().await;
     }
 
     /// Forgets idle connections, at intervals.

@@ -15,9 +15,10 @@ use crate::{
     azureml::{Audience, Kind, Operation, Protocol},
     credentials::{Attempt, Bearer, Challenge, CredentialError, KeySlot, Unminted},
     http::{
-        Body,
+        Body, Connection,
         headers::{self, Told},
     },
+    identity::ConnectionMemo,
     policy::PolicySet,
     upstream::{self, Answer, Counted, Failure, Sending, rewrite},
 };
@@ -73,6 +74,7 @@ pub(super) fn credential(bearer: &Bearer) -> Option<Arc<str>> {
 /// who hangs up does not leave it unrecorded (DECISIONS 14).
 pub(super) async fn send(
     gate: &Gate,
+    connection: &Connection<ConnectionMemo>,
     recorded: Recorded,
     bearer: Bearer,
     sent: Sent,
@@ -84,7 +86,8 @@ pub(super) async fn send(
     }
     let (done, answered) = oneshot::channel();
     let own = gate.clone();
-    gate.writes().spawn_local(async move {
+    // The listener waits for it when it drains.
+    connection.tasks().spawn_local(async move {
         // If the caller is gone the answer is dropped here, and its outcome recorded.
         drop(done.send(exchange(&own, recorded, bearer, sent).await));
     });

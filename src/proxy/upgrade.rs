@@ -4,20 +4,22 @@
 //! for. Two records: established, before a byte flows, and ended.
 
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::{io::copy_bidirectional_with_sizes, task::spawn_local, time::interval};
+use tokio::{io::copy_bidirectional_with_sizes, sync::oneshot, time::interval};
 
 use super::{
-    Gate,
+    Gate, Route,
     answer::{self, Leased},
     respond::Refusal,
     send::{self, Sent},
 };
 use crate::{
     audit::{Ending, OutcomeGuard, Recorded},
+    azureml::Protocol,
     credentials::Bearer,
-    http::Body,
+    http::{Body, Connection, Upgraded},
+    identity::ConnectionMemo,
     upstream::{self, Watch},
 };
 
@@ -26,9 +28,14 @@ const BUFFER: usize = 16 << 10;
 /// How often a tunnel is asked whether it may go on.
 const ASK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// The protocol that a request asks to change to; `h2c` is not among those that are understood.
-pub(super) fn wanted(head: &Parts) -> Option<HeaderValue> {
-    if head.version != Version::HTTP_11 {
+/// The protocol that a request asks to change to. Azure's own services have none; `h2c` is not one
+/// (RFC 9113, 3.1); a list of them would leave the choice to somebody else.
+pub(super) fn wanted(head: &Parts, route: &Route) -> Option<HeaderValue> {
+    let tunnels = match route.settings.protocol {
+        Protocol::Inference | Protocol::Kubernetes | Protocol::Http => true,
+        Protocol::Arm | Protocol::Azureml | Protocol::KeyVault | Protocol::Storage => false,
+    };
+    if !tunnels || head.version != Version::HTTP_11 {
         return None;
     }
     let asks = head
@@ -37,20 +44,23 @@ pub(super) fn wanted(head: &Parts) -> Option<HeaderValue> {
         .iter()
         .filter_map(|v| v.to_str().ok())
         .any(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("upgrade")));
-    head.headers.get(header::UPGRADE).filter(|p| asks && !p.as_bytes().eq_ignore_ascii_case(b"h2c")).cloned()
+    let mut all = head.headers.get_all(header::UPGRADE).iter();
+    let one = all.next().filter(|_| asks && all.next().is_none())?;
+    let token = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b'.' | b'_' | b'+');
+    let good = !one.is_empty() && one.as_bytes().iter().all(token);
+    (good && !one.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| one.clone())
 }
 
 /// Sends a request that asks for an upgrade, and becomes a tunnel if the upstream agrees.
 pub(super) async fn tunnel(
     gate: &Gate,
+    connection: &Connection<ConnectionMemo>,
     recorded: Recorded,
     bearer: Bearer,
     sent: Sent,
     protocol: HeaderValue,
-    head: &mut Parts,
 ) -> Result<Response<Body>, Refusal> {
     let parts = gate.parts();
-    let caller = head.extensions.remove::<OnUpgrade>().ok_or(Refusal::Internal)?;
     let attempt =
         parts.credentials.open(recorded, bearer, &parts.keys, sent.ml_token).await.map_err(send::unminted)?;
     let counted = std::rc::Rc::default();
@@ -86,17 +96,23 @@ pub(super) async fn tunnel(
     map.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     map.insert(header::UPGRADE, protocol);
     let watch = Leased::new(gate, lease);
-    spawn_local(flow(caller, upstream, outcome, watch));
+    // The listener waits for it when it drains.
+    connection.tasks().spawn_local(flow(connection.upgraded(), upstream, outcome, watch));
     Ok(response)
 }
 
 /// Copies both ways until one side ends, or the tunnel may not go on.
-async fn flow(caller: OnUpgrade, upstream: OnUpgrade, mut outcome: OutcomeGuard, mut watch: Leased) {
+async fn flow(
+    caller: oneshot::Receiver<Upgraded>,
+    upstream: OnUpgrade,
+    mut outcome: OutcomeGuard,
+    mut watch: Leased,
+) {
     let (Ok(caller), Ok(upstream)) = (caller.await, upstream.await) else {
         outcome.ended(Ending::Aborted);
         return;
     };
-    let mut caller = Counting { inner: TokioIo::new(caller), read: 0, written: 0 };
+    let mut caller = Counting { inner: caller, read: 0, written: 0 };
     let mut upstream = TokioIo::new(upstream);
     let ending = {
         let copy = copy_bidirectional_with_sizes(&mut caller, &mut upstream, BUFFER, BUFFER);
@@ -120,7 +136,7 @@ async fn flow(caller: OnUpgrade, upstream: OnUpgrade, mut outcome: OutcomeGuard,
 
 /// Counts what flows, also when the copy is cut.
 struct Counting {
-    inner: TokioIo<Upgraded>,
+    inner: Upgraded,
     read: u64,
     written: u64,
 }

@@ -1,0 +1,203 @@
+//! One connection's bytes, and what its keeper must know of them.
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+/// A socket, plain or TLS.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection that left HTTP, with what was read of it already.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub socket: Socket,
+    pub prefix: Bytes,
+}
+
+/// What the keeper of a connection asks its bytes.
+#[derive(Debug, Default)]
+pub(super) struct Track {
+    /// Requests whose answers are not done.
+    pub in_flight: Cell<usize>,
+    /// Whether bytes came since the last answer was done: a head is being read.
+    pub heard: Cell<bool>,
+    /// Whether what was written is still held back.
+    pub blocked: Cell<bool>,
+    /// Whether the request read last had a body: then bytes that are still to come may be its rest.
+    pub had_body: Cell<bool>,
+    /// Requests so far.
+    pub requests: Cell<u64>,
+    /// Counts what happened: no change means idle.
+    pub activity: Cell<u64>,
+}
+
+impl Track {
+    pub fn note(&self) {
+        self.activity.set(self.activity.get().wrapping_add(1));
+    }
+}
+
+/// The bytes as hyper sees them.
+#[derive(Debug)]
+pub(super) struct Io {
+    pub socket: Socket,
+    /// Read before hyper was there.
+    pub prefix: Bytes,
+    pub track: Rc<Track>,
+}
+
+macro_rules! each {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match $socket {
+            Socket::Plain($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
+            Socket::Tls($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
+        }
+    };
+}
+
+impl Socket {
+    /// Waits until there is something to read, or the peer is gone; reads nothing where that can
+    /// be known without reading.
+    pub async fn readable(&mut self, prefix: &mut Bytes) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.readable().await,
+            // What the TCP socket has to say may be only half a record: TLS must be asked.
+            Self::Tls(stream) => {
+                let mut some = [0; 512];
+                let read = tokio::io::AsyncReadExt::read(stream, &mut some).await?;
+                if read == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                *prefix = Bytes::copy_from_slice(some.get(..read).unwrap_or_default());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn read_prefix(prefix: &mut Bytes, buf: &mut ReadBuf<'_>) -> bool {
+    if prefix.is_empty() {
+        return false;
+    }
+    let taken = prefix.len().min(buf.remaining());
+    buf.put_slice(&prefix.split_to(taken));
+    if !prefix.has_remaining() {
+        // Lets go of the buffer that it was cut from.
+        *prefix = Bytes::new();
+    }
+    true
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if read_prefix(&mut this.prefix, buf) {
+            this.track.heard.set(true);
+            this.track.note();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = each!(&mut this.socket, stream => stream.poll_read(cx, buf));
+        if buf.filled().len() > before {
+            this.track.heard.set(true);
+            this.track.note();
+        }
+        polled
+    }
+}
+
+impl Io {
+    fn wrote<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.track.blocked.set(polled.is_pending());
+        if polled.is_ready() {
+            self.track.note();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = each!(&mut self.socket, stream => stream.poll_write(cx, buf));
+        self.wrote(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = each!(&mut self.socket, stream => stream.poll_flush(cx));
+        self.track.blocked.set(polled.is_pending());
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(&mut self.socket, stream => stream.poll_shutdown(cx))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.socket {
+            Socket::Plain(stream) => stream.is_write_vectored(),
+            Socket::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = each!(&mut self.socket, stream => stream.poll_write_vectored(cx, bufs));
+        self.wrote(polled)
+    }
+}
+
+impl AsyncRead for Unread {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if read_prefix(&mut this.prefix, buf) {
+            return Poll::Ready(Ok(()));
+        }
+        each!(&mut this.socket, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Unread {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(&mut self.socket, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(&mut self.socket, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(&mut self.socket, stream => stream.poll_shutdown(cx))
+    }
+}
