@@ -1,24 +1,23 @@
 //! The journal: what the request path sees of the record.
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
     net::IpAddr,
-    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
-    Condition, Recovery, Refusals,
+    Condition, Exchange, JournalSettings, OpenError, Reads, Recorded, Recovery, Refusals, Unrecorded,
     event::Event,
-    note::{NoteError, Signer},
+    note::Signer,
     record::{self, Ending, Parts, Phase},
-    recovery::{self, RecoveryError},
+    recovery,
     segment::PUBLIC_KEY,
     storage::{Directory, Storage},
     writer::{Entry, Message, Writer},
@@ -31,90 +30,6 @@ use crate::{
     secrets::Mac,
     time::{SharedClock, Timestamp},
 };
-
-/// What happens to plain reads when the disk fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reads {
-    /// They are refused.
-    #[default]
-    Required,
-    /// They go on and are counted.
-    BestEffort,
-}
-
-/// How the journal is kept.
-#[derive(Clone)]
-pub struct JournalSettings {
-    /// The log's name: one for each replica.
-    pub origin: String,
-    /// Where it is kept.
-    pub directory: PathBuf,
-    /// Ed25519, PKCS#8 PEM.
-    pub signing_key: SecretString,
-    /// What happens to plain reads when the disk fails.
-    pub reads: Reads,
-    /// A segment ends when it is larger.
-    pub segment_bytes: u64,
-    /// Records under way; further requests wait `slot_wait` and are refused.
-    pub slots: usize,
-    /// How long a request waits for a place in the queue.
-    pub slot_wait: Duration,
-    /// How long a request waits for its intent to be durable: a disk that neither writes nor fails
-    /// must not hold requests for ever.
-    pub sync_wait: Duration,
-}
-
-impl JournalSettings {
-    /// Segments of 64 MiB, 16,384 records under way, 50 ms for a place and 5 s for a sync, reads
-    /// refused when the disk fails.
-    #[must_use]
-    pub fn new(origin: &str, directory: PathBuf, signing_key: SecretString) -> Self {
-        Self {
-            origin: origin.to_owned(),
-            directory,
-            signing_key,
-            reads: Reads::Required,
-            segment_bytes: 64 << 20,
-            slots: 16_384,
-            slot_wait: Duration::from_millis(50),
-            sync_wait: Duration::from_secs(5),
-        }
-    }
-}
-
-impl fmt::Debug for JournalSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JournalSettings")
-            .field("origin", &self.origin)
-            .field("directory", &self.directory)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why there is no journal.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory.
-    #[error("cannot use the directory `{path}`")]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process has it.
-    #[error("another gate keeps its journal in `{0}`: give each a directory of its own")]
-    Locked(PathBuf),
-    /// The key.
-    #[error(transparent)]
-    Key(#[from] NoteError),
-    /// The log that is there.
-    #[error(transparent)]
-    Recovery(#[from] RecoveryError),
-    /// The writer's thread.
-    #[error("cannot start the writer")]
-    Thread(#[source] io::Error),
-}
 
 /// The record of everything. Cheap to clone.
 #[derive(Clone)]
@@ -141,80 +56,6 @@ impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Journal({:?})", self.condition())
     }
-}
-
-/// What the record says of the way to Azure.
-#[derive(Debug, Clone, Default)]
-pub struct Exchange {
-    /// The credential that Azure sees.
-    pub credential: Option<Arc<str>>,
-    /// Whether the request asks for another protocol: then it is no plain read.
-    pub upgrade: bool,
-}
-
-/// What came of a request.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// How it ended.
-    pub ending: Ending,
-    /// The upstream's status, if it answered.
-    pub status: Option<u16>,
-    /// Bytes of the request's body that were sent.
-    pub sent: u64,
-    /// Bytes of the answer's body that came.
-    pub received: u64,
-    /// From the intent to the end.
-    pub took: Duration,
-    /// From the intent to the answer's head.
-    pub latency: Option<Duration>,
-    /// Why the gate ended it, if it did.
-    pub because: Option<String>,
-    /// `x-ms-correlation-request-id`: joins the record with Azure's activity log.
-    pub correlation: Option<String>,
-}
-
-/// A request that was cleared and is recorded: made by [`Journal::intend`] alone, so that nothing
-/// is sent of which there is no record:
-/// ```compile_fail
-/// use amlgate::{audit::{OutcomeGuard, Recorded}, gates::Cleared};
-/// fn forged(cleared: std::sync::Arc<Cleared>, outcome: OutcomeGuard) -> Recorded {
-///     Recorded { cleared, outcome }
-/// }
-/// ```
-/// It is spent once: the right to send is gone with it.
-/// ```compile_fail
-/// use amlgate::audit::Recorded;
-/// fn twice(recorded: Recorded) -> (Recorded, Recorded) {
-///     (recorded, recorded)
-/// }
-/// ```
-#[derive(Debug)]
-pub struct Recorded {
-    cleared: Arc<Cleared>,
-    outcome: OutcomeGuard,
-}
-
-/// The request cannot be recorded, so it must not go on.
-#[derive(Debug)]
-pub struct Unrecorded {
-    /// What was cleared.
-    pub cleared: Arc<Cleared>,
-}
-
-/// The place that is kept for a request's outcome. When it is dropped, what was last said of the
-/// request is recorded: nothing said is `aborted`.
-pub struct OutcomeGuard {
-    journal: Journal,
-    slot: Option<OwnedSemaphorePermit>,
-    subject: Subject,
-    outcome: Outcome,
-}
-
-/// What the records of one request share.
-struct Subject {
-    cleared: Arc<Cleared>,
-    exchange: Exchange,
-    started: Timestamp,
 }
 
 impl Journal {
@@ -382,7 +223,7 @@ impl Journal {
             policy_digest: Some(&denied.policy_digest),
             credential: None,
             thumbprint: &self.inner.thumbprint,
-            now: self.inner.clock.now(),
+            now: self.now(),
         };
         self.queue(record::render(&parts)).await
     }
@@ -417,7 +258,7 @@ impl Journal {
             policy_digest: None,
             credential: None,
             thumbprint: &self.inner.thumbprint,
-            now: self.inner.clock.now(),
+            now: self.now(),
         };
         self.queue(record::render(&parts)).await
     }
@@ -433,7 +274,7 @@ impl Journal {
     /// # Errors
     /// [`Unwritable`] if it could not be made durable.
     pub async fn happened(&self, event: &Event) -> Result<(), Unwritable> {
-        self.written(event.render(self.inner.clock.now())).await
+        self.written(event.render(self.now())).await
     }
 
     /// Turns counted refusals into records and has the head signed.
@@ -491,7 +332,7 @@ impl Journal {
     }
 
     /// Queues a line and waits until it is durable.
-    async fn written(&self, line: Vec<u8>) -> Result<(), Unwritable> {
+    pub(super) async fn written(&self, line: Vec<u8>) -> Result<(), Unwritable> {
         let slot = self.slots(1).await.ok_or(Unwritable)?;
         match self.durably(line, Some(slot)).await {
             Durability::Durable => Ok(()),
@@ -511,17 +352,22 @@ impl Journal {
 
     /// Queues a record of the gate's own, of which there are few.
     fn push_unbounded(&self, event: Event) {
-        self.push(Entry { line: event.render(self.inner.clock.now()), slot: None, durable: None });
+        self.push(Entry { line: event.render(self.now()), slot: None, durable: None });
     }
 
-    fn push(&self, entry: Entry) {
+    pub(super) fn push(&self, entry: Entry) {
         if self.inner.messages.send(Message::Append(entry)).is_err() {
             metrics::counter!("amlgate_journal_lost_records_total").increment(1);
             tracing::error!("a record came after the journal was closed: it is lost");
         }
     }
 
-    fn parts<'a>(&'a self, permit: &'a Permit, exchange: &'a Exchange, phase: Phase<'a>) -> Parts<'a> {
+    pub(super) fn parts<'a>(
+        &'a self,
+        permit: &'a Permit,
+        exchange: &'a Exchange,
+        phase: Phase<'a>,
+    ) -> Parts<'a> {
         Parts {
             phase,
             caller: permit.principal(),
@@ -532,24 +378,16 @@ impl Journal {
             policy_digest: Some(permit.policy_digest()),
             credential: exchange.credential.as_deref(),
             thumbprint: &self.inner.thumbprint,
-            now: self.inner.clock.now(),
+            now: self.now(),
         }
     }
 
     fn recorded(&self, cleared: Cleared, exchange: Exchange, slot: Option<OwnedSemaphorePermit>) -> Recorded {
-        let cleared = Arc::new(cleared);
-        let outcome = Outcome {
-            ending: Ending::Aborted,
-            status: None,
-            sent: 0,
-            received: 0,
-            took: Duration::ZERO,
-            latency: None,
-            because: None,
-            correlation: None,
-        };
-        let subject = Subject { cleared: Arc::clone(&cleared), exchange, started: self.inner.clock.now() };
-        Recorded { cleared, outcome: OutcomeGuard { journal: self.clone(), slot, subject, outcome } }
+        Recorded::new(self.clone(), cleared, exchange, slot, self.now())
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 }
 
@@ -563,95 +401,6 @@ enum Durability {
 }
 
 /// The record cannot be kept now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the record cannot be kept now")]
 pub struct Unwritable;
-
-impl Recorded {
-    /// The permit that was recorded.
-    #[must_use]
-    pub fn permit(&self) -> &Permit {
-        self.cleared.permit()
-    }
-
-    /// What is to be said of the request's end.
-    pub fn outcome(&mut self) -> &mut OutcomeGuard {
-        &mut self.outcome
-    }
-
-    /// Gives up the right to send anything and keeps the place for the outcome: the answer streams.
-    #[must_use]
-    pub fn into_outcome(self) -> OutcomeGuard {
-        self.outcome
-    }
-}
-
-impl OutcomeGuard {
-    /// How the request ended; the last word counts.
-    pub fn ended(&mut self, ending: Ending) {
-        self.outcome.ending = ending;
-    }
-
-    /// Why the gate itself ended it: for a cut stream, with the entry. Bounded, and no text of the
-    /// caller's or the upstream's.
-    pub fn because(&mut self, why: &str) {
-        self.outcome.because = Some(why.to_owned());
-    }
-
-    /// The upstream answered.
-    pub fn answered(&mut self, status: u16, correlation: Option<&str>) {
-        self.outcome.status = Some(status);
-        self.outcome.latency = Some(self.journal.inner.clock.now().since(self.subject.started));
-        self.outcome.correlation = correlation.map(|c| c.chars().take(128).collect());
-    }
-
-    /// More of the request's body was sent.
-    pub fn sent(&mut self, bytes: u64) {
-        self.outcome.sent += bytes;
-    }
-
-    /// More of the answer's body came.
-    pub fn received(&mut self, bytes: u64) {
-        self.outcome.received += bytes;
-    }
-
-    /// What is said so far.
-    #[must_use]
-    pub fn so_far(&self) -> &Outcome {
-        &self.outcome
-    }
-
-    /// Records an upgrade as established and keeps a place for its end; waits until the record is
-    /// durable.
-    ///
-    /// # Errors
-    /// [`Unwritable`]: the upgrade must not go on.
-    pub async fn established(&mut self) -> Result<(), Unwritable> {
-        self.outcome.ending = Ending::Established;
-        let line = self.render();
-        self.outcome.ending = Ending::Aborted;
-        self.journal.written(line).await
-    }
-
-    fn render(&mut self) -> Vec<u8> {
-        self.outcome.took = self.journal.inner.clock.now().since(self.subject.started);
-        let permit = self.subject.cleared.permit();
-        record::render(&self.journal.parts(permit, &self.subject.exchange, Phase::Outcome(&self.outcome)))
-    }
-}
-
-impl Drop for OutcomeGuard {
-    fn drop(&mut self) {
-        if self.slot.is_none() {
-            return; // A read that went on unrecorded, and was counted.
-        }
-        let line = self.render();
-        self.journal.push(Entry { line, slot: self.slot.take(), durable: None });
-    }
-}
-
-impl fmt::Debug for OutcomeGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OutcomeGuard({:?})", self.outcome.ending)
-    }
-}

@@ -13,21 +13,22 @@ pub mod merkle;
 pub mod note;
 pub mod read;
 mod record;
+mod recorded;
 mod recovery;
 mod refusals;
 mod segment;
+mod settings;
 pub mod storage;
 pub mod verify;
 mod writer;
 
-pub use journal::{
-    Exchange, Journal, JournalSettings, OpenError, Outcome, OutcomeGuard, Reads, Recorded, Unrecorded,
-    Unwritable,
-};
+pub use journal::{Journal, Unwritable};
 pub use record::{Ending, MAX_RECORD};
+pub use recorded::{Exchange, Outcome, OutcomeGuard, Recorded, Unrecorded};
 pub use recovery::Recovery;
 pub use refusals::Refusals;
 pub use segment::PUBLIC_KEY;
+pub use settings::{JournalSettings, OpenError, Reads};
 pub use writer::Condition;
 
 /// The segments of a log, in their order.

@@ -291,6 +291,29 @@ async fn with_best_effort_reads_go_on_when_the_disk_fails_and_what_fits_is_recor
 }
 
 #[tokio::test]
+async fn a_record_waits_for_the_sync_in_progress_and_its_own_and_no_other() {
+    let disk = FaultyDisk::default();
+    let (journal, _) = open(&disk, &settings());
+    journal.happened(&event(0)).await.unwrap();
+    let before = disk.syncs();
+    disk.suffer(Trouble::Hangs);
+    let mut waiting = Vec::new();
+    for number in 1..=256 {
+        let journal = journal.clone();
+        let mut one = Box::pin(async move { journal.happened(&event(number)).await });
+        assert!(begun(&mut one).await.is_none());
+        waiting.push(one);
+    }
+    disk.suffer(Trouble::None);
+    for one in waiting {
+        one.await.unwrap();
+    }
+    // The writer held at most what had come when the disk began to hang, and then all the rest.
+    assert!(disk.syncs() - before <= 2, "{}", disk.syncs() - before);
+    assert_eq!(generations(&disk), (0..=256).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_closed_journal_refuses_everything() {
     let disk = FaultyDisk::default();
     let (journal, _) = open(&disk, &settings());
