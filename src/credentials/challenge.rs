@@ -20,21 +20,16 @@ pub struct Challenge {
 
 impl Challenge {
     /// From a 401's headers: `Bearer ... error="insufficient_claims", claims="BASE64"`. There may be
-    /// several challenges and their parameters come in any order.
+    /// several challenges, in one header or in several, and their parameters come in any order
+    /// (RFC 9110, section 11.6.1).
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok()).find_map(|value| {
-            if parameter(value, "error")? != "insufficient_claims" {
-                return None;
-            }
-            let encoded = parameter(value, "claims")?;
-            let decoded = GeneralPurpose::new(&alphabet::STANDARD, LENIENT)
-                .decode(encoded)
-                .or_else(|_| GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT).decode(encoded))
-                .ok()?;
-            let value: Value = serde_json::from_slice(&decoded).ok()?;
-            value.is_object().then(|| Self { claims: merged(value).to_string() })
-        })
+        headers
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(challenges)
+            .find_map(|challenge| challenge.demand())
     }
 
     /// The `claims` parameter of the next token request.
@@ -63,22 +58,80 @@ fn merged(mut claims: Value) -> Value {
     claims
 }
 
-/// A quoted parameter of a challenge.
-fn parameter<'h>(value: &'h str, name: &str) -> Option<&'h str> {
-    let mut rest = value;
-    while let Some(at) = rest.find(name) {
-        let (before, behind) = rest.split_at_checked(at)?;
-        let behind = behind.get(name.len()..)?;
-        let bounded = before.chars().next_back().is_none_or(|c| matches!(c, ' ' | ',' | '\t'));
-        if bounded
-            && let Some(quoted) =
-                behind.trim_start().strip_prefix('=').and_then(|b| b.trim_start().strip_prefix('"'))
-        {
-            return quoted.split('"').next();
-        }
-        rest = behind;
+/// One challenge of a header.
+struct Read<'h> {
+    scheme: &'h str,
+    parameters: Vec<(&'h str, String)>,
+}
+
+impl Read<'_> {
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
-    None
+
+    /// The claims that it demands, if it is of that kind.
+    fn demand(&self) -> Option<Challenge> {
+        let wanted = self.scheme.eq_ignore_ascii_case("bearer")
+            && self.parameter("error") == Some("insufficient_claims");
+        let encoded = self.parameter("claims").filter(|_| wanted)?;
+        let decoded = GeneralPurpose::new(&alphabet::STANDARD, LENIENT)
+            .decode(encoded)
+            .or_else(|_| GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT).decode(encoded))
+            .ok()?;
+        let value: Value = serde_json::from_slice(&decoded).ok()?;
+        value.is_object().then(|| Challenge { claims: merged(value).to_string() })
+    }
+}
+
+/// The challenges of one header, as far as it can be read.
+fn challenges(value: &str) -> Vec<Read<'_>> {
+    let mut found: Vec<Read<'_>> = Vec::new();
+    let mut rest = value;
+    loop {
+        let word;
+        (word, rest) = token(rest.trim_start_matches([' ', '\t', ',']));
+        if word.is_empty() {
+            return found;
+        }
+        let Some(behind) = rest.trim_start_matches([' ', '\t']).strip_prefix('=') else {
+            found.push(Read { scheme: word, parameters: Vec::new() });
+            continue;
+        };
+        let behind = behind.trim_start_matches([' ', '\t']);
+        let value;
+        (value, rest) = match behind.strip_prefix('"').map(quoted) {
+            Some(Some(read)) => read,
+            // A quotation without an end: what is behind it cannot be told from what is in it.
+            Some(None) => return found,
+            // Unquoted, and with the padding of base64 where a server did not quote it.
+            None => {
+                let (value, rest) = token(behind);
+                (value.to_owned(), rest.trim_start_matches('='))
+            }
+        };
+        if let Some(challenge) = found.last_mut() {
+            challenge.parameters.push((word, value));
+        }
+    }
+}
+
+/// A token, `/` included for unquoted base64, and what is behind it.
+fn token(text: &str) -> (&str, &str) {
+    let end = |c: char| !c.is_ascii_alphanumeric() && !"!#$%&'*+-.^_`|~/".contains(c);
+    text.split_at(text.find(end).unwrap_or(text.len()))
+}
+
+/// The content of a quotation, its escapes resolved, and what is behind it; `None` without an end.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut content = String::new();
+    let mut characters = text.chars();
+    loop {
+        match characters.next()? {
+            '"' => return Some((content, characters.as_str())),
+            '\\' => content.push(characters.next()?),
+            c => content.push(c),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +157,35 @@ mod tests {
         ] {
             let challenge = of(&value).unwrap();
             assert!(challenge.claims().contains("1604106651") && challenge.claims().contains("CP1"));
+        }
+    }
+
+    #[test]
+    fn several_challenges_in_one_header_are_told_apart() {
+        let claims = base64::engine::general_purpose::STANDARD.encode(r#"{"access_token":{"a":">>??"}}"#);
+        for value in [
+            format!(
+                "Bearer error=\"invalid_token\", Bearer error=\"insufficient_claims\", claims=\"{claims}\""
+            ),
+            format!("Negotiate abc==, bearer Error=insufficient_claims, Claims = {claims}"),
+            format!(
+                "Bearer realm=\"a, error=\\\"x\\\"\", error=\"insufficient_claims\",claims=\"{claims}\", Basic"
+            ),
+        ] {
+            assert!(of(&value).unwrap().claims().contains(">>??"), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_stands_inside_a_quotation_or_in_another_scheme_is_no_challenge() {
+        for value in [
+            r#"Bearer realm="error=\"insufficient_claims\", claims=\"e30=\"""#,
+            r#"Basic error="insufficient_claims", claims="e30=""#,
+            r#"Bearer error="insufficient_claims", Basic claims="e30=""#,
+            r#"Bearer realm="open, error="insufficient_claims", claims="e30=""#,
+            r#"error="insufficient_claims", claims="e30=""#,
+        ] {
+            assert_eq!(of(value), None, "{value}");
         }
     }
 

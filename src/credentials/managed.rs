@@ -103,11 +103,23 @@ pub(super) async fn fetch(
         object_id: object_id.as_deref(),
         resource_id: resource_id.as_deref(),
     };
-    match &machine {
-        Machine::Vm { .. } => with_patience(&machine, connector, resource, &which, clock).await,
-        Machine::Arc { .. } => arc(&machine, connector, resource, clock.now()).await,
+    fetch_from(&machine, &which, connector, resource, clock).await
+}
+
+/// Asks this machine.
+async fn fetch_from(
+    machine: &Machine,
+    which: &Which<'_>,
+    connector: &Connector,
+    resource: &str,
+    clock: &dyn Clock,
+) -> Result<Fetched, CredentialError> {
+    which.can_be_chosen_on(machine)?;
+    match machine {
+        Machine::Vm { .. } => with_patience(machine, connector, resource, which, clock).await,
+        Machine::Arc { .. } => arc(machine, connector, resource, clock.now()).await,
         Machine::ServiceFabric { .. } | Machine::AppService { .. } | Machine::AmlCompute { .. } => {
-            let answer = ask(&machine, connector, resource, &which, None).await?;
+            let answer = ask(machine, connector, resource, which, None).await?;
             read(&answer, clock.now())
         }
     }
@@ -118,6 +130,43 @@ struct Which<'a> {
     client_id: Option<&'a str>,
     object_id: Option<&'a str>,
     resource_id: Option<&'a str>,
+}
+
+impl Which<'_> {
+    /// A machine that cannot be told which identity is meant would answer with another one than the
+    /// configuration names.
+    fn can_be_chosen_on(&self, machine: &Machine) -> Result<(), CredentialError> {
+        let named = |given: &[(&'static str, Option<&str>)]| {
+            given.iter().find(|(_, value)| value.is_some()).map(|(name, _)| *name)
+        };
+        let (client, object, resource) = (
+            ("client_id", self.client_id),
+            ("managed_identity.object_id", self.object_id),
+            ("managed_identity.resource_id", self.resource_id),
+        );
+        let (place, wrong, mend) = match machine {
+            Machine::Vm { .. } | Machine::AppService { .. } => return Ok(()),
+            Machine::AmlCompute { .. } => {
+                ("Azure ML compute", named(&[object, resource]), "name the identity by its `client_id`")
+            }
+            Machine::Arc { .. } => (
+                "Azure Arc",
+                named(&[client, object, resource]),
+                "the machine has one identity: leave it out",
+            ),
+            Machine::ServiceFabric { .. } => (
+                "Service Fabric",
+                named(&[client, object, resource]),
+                "the cluster's configuration chooses the identity: leave it out",
+            ),
+        };
+        match wrong {
+            None => Ok(()),
+            Some(name) => {
+                Err(CredentialError::local(format!("on {place} `{name}` chooses no identity"), mend))
+            }
+        }
+    }
 }
 
 fn request(
@@ -354,6 +403,28 @@ mod tests {
         assert!(sent(&on(&[], false), &which).0.ends_with("&client_id=c&msi_res_id=%2Fr"));
         let ml = on(&[("MSI_ENDPOINT", "http://127.0.0.1:1/a"), ("MSI_SECRET", "s")], false);
         assert!(sent(&ml, &which).0.contains("&clientid=c"));
+    }
+
+    #[test]
+    fn an_identity_that_a_machine_cannot_choose_is_refused_instead_of_replaced() {
+        let fabric = [
+            ("IDENTITY_ENDPOINT", "https://10.0.0.4:2377/t"),
+            ("IDENTITY_HEADER", "h"),
+            ("IDENTITY_SERVER_THUMBPRINT", "AA"),
+        ];
+        let ml = [("MSI_ENDPOINT", "http://127.0.0.1:1/a"), ("MSI_SECRET", "s")];
+        let by_client = Which { client_id: Some("c"), ..NONE };
+        let by_resource = Which { resource_id: Some("/r"), ..NONE };
+        let refused = |machine: &Machine, which: &Which<'_>| {
+            which.can_be_chosen_on(machine).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        for machine in [on(&[], true), on(&fabric, false)] {
+            assert!(refused(&machine, &by_client).contains("`client_id` chooses no identity"), "{machine:?}");
+            assert_eq!(refused(&machine, &NONE), "");
+        }
+        assert!(refused(&on(&ml, false), &by_resource).contains("by its `client_id`"));
+        assert_eq!(refused(&on(&ml, false), &by_client), "");
+        assert_eq!(refused(&on(&[], false), &by_resource), "");
     }
 
     #[tokio::test]
