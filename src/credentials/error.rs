@@ -99,9 +99,9 @@ pub(super) fn refused(
     }
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
     let code = refusal.error_codes.first().copied().or_else(|| described(&refusal.error_description));
-    // The first line only: it names the fault; further ones hold trace ids.
-    let what: String =
-        refusal.error_description.lines().next().unwrap_or_default().chars().take(300).collect();
+    // What names the fault: trace ids follow it, on the same line or on further ones.
+    let what = refusal.error_description.lines().next().unwrap_or_default();
+    let what: String = what.split(" Trace ID:").next().unwrap_or_default().chars().take(300).collect();
     let what = if what.is_empty() { format!("the token endpoint answered {status}") } else { what };
     let passing = status.is_server_error()
         || status == http::StatusCode::TOO_MANY_REQUESTS

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 
-use super::*;
+use super::super::*;
 use crate::{
     azureml::Audience,
     net::{Connector, ConnectorSettings, Destination},

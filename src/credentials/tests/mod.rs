@@ -1,0 +1,6 @@
+//! Credentials against a token endpoint that obeys the test, and against the simulated Azure, which
+//! judges what it is sent.
+
+mod azure;
+mod cache;
+mod requests;
