@@ -4,7 +4,7 @@
 //! known members of known roots, loops at most twice inside each other over what a caller sends,
 //! has at most [`MAX_NODES`] nodes, writes its patterns out, and is true or false as far as its
 //! text tells. On the way the tree is rewritten where CEL's own operations would let a request slip
-//! through (see [`functions`](super::functions)).
+//! through (see [`functions`]).
 
 use std::{collections::BTreeSet, sync::Arc};
 
