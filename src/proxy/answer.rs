@@ -87,9 +87,12 @@ pub(super) async fn pass_on(
 /// so instead of being asked for another token.
 fn refused_gate(attempt: &Attempt, status: StatusCode) -> Option<Refusal> {
     match (status, attempt.bearer()) {
-        (StatusCode::UNAUTHORIZED, Bearer::Token { .. } | Bearer::EndpointKey { .. }) => {
-            Some(Refusal::UpstreamRefusesGate)
-        }
+        (StatusCode::UNAUTHORIZED, Bearer::Token { .. }) => Some(Refusal::UpstreamRefusesGate),
+        // Keys are not fetched anew for each refusal: the endpoint could make the gate ask for ever.
+        (StatusCode::UNAUTHORIZED, Bearer::EndpointKey { .. }) => Some(Refusal::Stale {
+            why: "the endpoint refuses the key that the gate has just fetched; try again in a moment",
+            retry_after: 10,
+        }),
         (StatusCode::FORBIDDEN, Bearer::Token { .. })
             if attempt.recorded().permit().operation().protocol == Protocol::Arm =>
         {

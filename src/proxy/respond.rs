@@ -53,6 +53,14 @@ pub enum Refusal {
         /// Whether it may pass.
         passing: bool,
     },
+    /// The credential that was sent is over, and the request cannot be sent twice: 503, and a later
+    /// try gets another (DECISIONS 13).
+    Stale {
+        /// For the caller.
+        why: &'static str,
+        /// Seconds until a try makes sense.
+        retry_after: u64,
+    },
     /// The upstream cannot be reached or broke off: 502.
     Upstream(String),
     /// The upstream is too slow: 504.
@@ -82,9 +90,10 @@ impl Refusal {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::Denied { .. } | Self::UpstreamRefusesGate => StatusCode::FORBIDDEN,
-            Self::IssuerDown | Self::Unrecorded | Self::NoToken { passing: true, .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::IssuerDown
+            | Self::Unrecorded
+            | Self::Stale { .. }
+            | Self::NoToken { passing: true, .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoToken { passing: false, .. } | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -100,7 +109,7 @@ impl Refusal {
             Self::Body(_) => "InvalidRequestContent",
             Self::Denied { denial, .. } => denial.code.name(),
             Self::Unrecorded => "RecordUnavailable",
-            Self::NoToken { .. } => "GateCredentialFailed",
+            Self::NoToken { .. } | Self::Stale { .. } => "GateCredentialFailed",
             Self::Upstream(_) => "BadGateway",
             Self::TimedOut(_) => "GatewayTimeout",
             Self::UpstreamRefusesGate => "UpstreamAuthorizationFailed",
@@ -127,6 +136,7 @@ impl Refusal {
             Self::Body(why) => why.to_string(),
             Self::Denied { denial, .. } => format!("{}\n{}", denial.cause, denial.cure),
             Self::Unrecorded => "the request cannot be recorded now, and what is not recorded is not sent; try again".to_owned(),
+            Self::Stale { why, .. } => (*why).to_owned(),
             Self::NoToken { why, .. } => format!("the gate has no token for Azure: {why}"),
             Self::Upstream(why) | Self::TimedOut(why) => why.clone(),
             Self::UpstreamRefusesGate => {
@@ -143,6 +153,7 @@ impl Refusal {
             }
             Self::IssuerDown | Self::Unrecorded => Some(1),
             Self::NoToken { passing: true, .. } => Some(5),
+            Self::Stale { retry_after, .. } => Some(*retry_after),
             Self::Head(_)
             | Self::Target(_)
             | Self::NoRoute

@@ -127,16 +127,22 @@ async fn exchange(
                         tracing::warn!(%error, "no fresh token");
                     }
                     attempt.outcome().ended(Ending::NotSent);
-                    return Err(Refusal::NoToken {
-                        why: "Azure asks for a fresh token; send the request again".to_owned(),
-                        passing: true,
+                    return Err(Refusal::Stale {
+                        why: "Azure asks for a fresh token; send the request again",
+                        retry_after: 0,
                     });
                 }
                 if answer.response.status() == StatusCode::UNAUTHORIZED
                     && parts.keys.forget(&attempt).await
                     && attempt.is_first()
-                    && let Some(bytes) = again.take()
                 {
+                    let Some(bytes) = again.take() else {
+                        attempt.outcome().ended(Ending::NotSent);
+                        return Err(Refusal::Stale {
+                            why: "the endpoint's key was changed, and is fetched anew; send the request again",
+                            retry_after: 0,
+                        });
+                    };
                     attempt = parts.credentials.again(attempt, &parts.keys, None).await.map_err(unminted)?;
                     body = bytes;
                     continue;

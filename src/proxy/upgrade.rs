@@ -3,10 +3,20 @@
 //! The gate becomes a tunnel only after the upstream's own 101 for the protocol that was asked
 //! for. Two records: established, before a byte flows, and ended.
 
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::{io::copy_bidirectional_with_sizes, sync::oneshot, time::interval};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes},
+    sync::oneshot,
+    time::interval,
+};
 
 use super::{
     Gate, Route,
@@ -112,72 +122,86 @@ async fn flow(
         outcome.ended(Ending::Aborted);
         return;
     };
-    let mut caller = Counting { inner: caller, read: 0, written: 0 };
-    let mut upstream = TokioIo::new(upstream);
+    let mut caller = Watched::new(caller);
+    let mut upstream = Watched::new(TokioIo::new(upstream));
     let ending = {
         let copy = copy_bidirectional_with_sizes(&mut caller, &mut upstream, BUFFER, BUFFER);
         tokio::pin!(copy);
         let mut ask = interval(ASK_EVERY);
         loop {
             tokio::select! {
-                ended = &mut copy => break if ended.is_ok() { Ending::Ended } else { Ending::ClientGone },
+                ended = &mut copy => break ended.map(|_| Ending::Ended),
                 _ = ask.tick() => if let Err(why) = watch.may_go_on() {
                     tracing::info!(%why, "a tunnel is cut");
                     outcome.because(&why);
-                    break Ending::Cut;
+                    break Ok(Ending::Cut);
                 },
             }
         }
     };
+    // Once a side has said its last word, the other may go without one.
+    let ending = ending.unwrap_or(match (caller.shut || upstream.shut, upstream.failed) {
+        (true, _) => Ending::Ended,
+        (false, true) => Ending::UpstreamFailed,
+        (false, false) => Ending::ClientGone,
+    });
     outcome.sent(caller.read);
     outcome.received(caller.written);
     outcome.ended(ending);
 }
 
-/// Counts what flows, also when the copy is cut.
-struct Counting {
-    inner: Upgraded,
+/// One side of a tunnel: counts what flows, also when the copy is cut, and knows how it ended.
+struct Watched<S> {
+    inner: S,
     read: u64,
     written: u64,
+    /// Whether it was told that nothing more comes from the other side.
+    shut: bool,
+    /// Whether it broke.
+    failed: bool,
 }
 
-impl tokio::io::AsyncRead for Counting {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = std::pin::Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.read += (buf.filled().len() - before) as u64;
+impl<S> Watched<S> {
+    const fn new(inner: S) -> Self {
+        Self { inner, read: 0, written: 0, shut: false, failed: false }
+    }
+
+    fn heard<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.failed |= matches!(polled, Poll::Ready(Err(_)));
         polled
     }
 }
 
-impl tokio::io::AsyncWrite for Counting {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        let polled = std::pin::Pin::new(&mut self.inner).poll_write(cx, buf);
-        if let std::task::Poll::Ready(Ok(written)) = &polled {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.read += (buf.filled().len() - before) as u64;
+        self.heard(polled)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = &polled {
             self.written += *written as u64;
         }
-        polled
+        self.heard(polled)
     }
 
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.inner).poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.heard(polled)
     }
 
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.inner).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shut = true;
+        let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.heard(polled)
     }
 }

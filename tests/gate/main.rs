@@ -8,4 +8,11 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod callers;
+mod endpoints;
+mod failures;
+mod framing;
 mod identity;
+mod requests;
+mod streams;
+mod world;

@@ -1,0 +1,171 @@
+//! Heads as they come off the wire: what two readers could read differently is refused.
+
+use http::{Method, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::world::{VERSION, World, whole, workspace};
+
+/// Sends bytes; what comes back until the gate closes the connection.
+async fn raw(world: &World, head: &str) -> String {
+    let mut stream = world.dial().await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A connection that is cut off is an answer too.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn what_two_readers_could_read_differently_is_refused_and_the_connection_closed() {
+    let world = World::new().await;
+    let (host, jobs) = (world.host(), workspace(&format!("/jobs?{VERSION}")));
+    for (what, head) in [
+        ("no host", format!("GET {jobs} HTTP/1.1\r\n\r\n")),
+        ("two hosts", format!("GET {jobs} HTTP/1.1\r\nHost: {host}\r\nHost: evil.example\r\n\r\n")),
+        (
+            "length and chunks",
+            format!(
+                "POST {jobs} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            ),
+        ),
+        (
+            "two lengths",
+            format!(
+                "POST {jobs} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"
+            ),
+        ),
+        (
+            "an unknown coding",
+            format!(
+                "POST {jobs} HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+            ),
+        ),
+        (
+            "a folded header",
+            format!("GET {jobs} HTTP/1.1\r\nHost: {host}\r\nX-A: b\r\n c\r\nConnection: close\r\n\r\n"),
+        ),
+        ("space before the colon", format!("GET {jobs} HTTP/1.1\r\nHost: {host}\r\nX-A : b\r\n\r\n")),
+        ("a bare line feed in the target", format!("GET {jobs}\n HTTP/1.1\r\nHost: {host}\r\n\r\n")),
+        (
+            "CONNECT",
+            format!("CONNECT management.azure.com:443 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
+        ),
+        ("TRACE", format!("TRACE {jobs} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")),
+        (
+            "another expectation",
+            format!("GET {jobs} HTTP/1.1\r\nHost: {host}\r\nExpect: 200-maybe\r\nConnection: close\r\n\r\n"),
+        ),
+    ] {
+        let answer = raw(&world, &head).await;
+        let status: u16 = answer.get(9..12).and_then(|s| s.parse().ok()).unwrap_or(0);
+        assert!(answer.is_empty() || (400..=505).contains(&status), "{what}: {answer}");
+    }
+    assert_eq!(world.sandbox.azure.observer().seen_at("management.azure.com").len(), 0);
+}
+
+#[tokio::test]
+async fn a_head_beyond_the_limits_is_refused_with_its_number() {
+    let world = World::new().await;
+    let sam = world.caller("sam");
+    let jobs = workspace(&format!("/jobs?{VERSION}"));
+    let mut many = sam.request(Method::GET, &jobs);
+    for n in 0..120 {
+        many = many.header(format!("x-{n}"), "1");
+    }
+    let long = sam.request(Method::GET, &jobs).header("x-long", "a".repeat(20 << 10));
+    for request in [many, long] {
+        let answer = sam.send(request.body(whole("")).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "{answer:?}");
+    }
+    let target = format!("{jobs}&x={}", "a".repeat(17 << 10));
+    let answer = sam.send(sam.request(Method::GET, &target).body(whole("")).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::URI_TOO_LONG, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_caller_who_expects_100_gets_it_before_the_body() {
+    let world = World::new().await;
+    let sam = world.caller("sam");
+    let token = sam.request(Method::GET, "/").body(()).unwrap().headers()["authorization"].clone();
+    let body = r#"{"input_data":{"data":[[1,2,3]]}}"#;
+    let mut stream = world.dial().await;
+    let head = format!(
+        "POST /endpoints/churn/score HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+        world.host(),
+        token.to_str().unwrap(),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_is_refused_need_not_send_the_body() {
+    let world = World::new().await;
+    let mut stream = world.dial().await;
+    let head = format!(
+        "POST /endpoints/churn/score HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n",
+        world.host()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+}
+
+#[tokio::test]
+async fn many_requests_of_one_http2_connection_are_answered_each_for_itself() {
+    let world = World::new().await;
+    let mut sender = world.connect_http2().await;
+    let url = |path: &str| format!("https://{}{path}", world.host());
+    let jobs = workspace(&format!("/jobs?{VERSION}"));
+    let mut answers = Vec::new();
+    for (name, expected) in [("sam", 200), ("ci", 403), ("rita", 200), ("sam", 200)] {
+        let caller = world.caller(name);
+        let token = caller.request(Method::GET, "/").body(()).unwrap().headers()["authorization"].clone();
+        let request =
+            http::Request::builder().uri(url(&jobs)).header("authorization", token).body(whole("")).unwrap();
+        sender.ready().await.unwrap();
+        answers.push((name, expected, sender.send_request(request)));
+    }
+    for (name, expected, answer) in answers {
+        let answer = crate::world::Answer::of(answer.await.unwrap()).await;
+        assert_eq!(answer.status.as_u16(), expected, "{name}: {answer:?}");
+    }
+    // The authority is what counts, and it must be the gate's.
+    let sam = world.caller("sam");
+    let token = sam.request(Method::GET, "/").body(()).unwrap().headers()["authorization"].clone();
+    let request = http::Request::builder()
+        .uri(url(&jobs))
+        .header("host", "evil.example")
+        .header("authorization", token)
+        .body(whole(""))
+        .unwrap();
+    let answer = crate::world::Answer::of(sender.send_request(request).await.unwrap()).await;
+    assert!(answer.status.is_client_error(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_absolute_form_names_the_host() {
+    let world = World::new().await;
+    let jobs = workspace(&format!("/jobs?{VERSION}"));
+    let sam = world.caller("sam");
+    let token = sam.request(Method::GET, "/").body(()).unwrap().headers()["authorization"].clone();
+    let head = format!(
+        "GET https://{host}{jobs} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {}\r\nConnection: close\r\n\r\n",
+        token.to_str().unwrap(),
+        host = world.host()
+    );
+    let answer = raw(&world, &head).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let evil = head.replace(&format!("https://{}", world.host()), "https://management.azure.com");
+    let answer = raw(&world, &evil).await;
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
