@@ -5,6 +5,7 @@
 //! [`Server::start`]. They share snapshots and the journal's queue, nothing else.
 
 mod build;
+pub mod checkup;
 mod reload;
 
 use std::{

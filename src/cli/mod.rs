@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod audit;
 pub mod certs;
+pub mod doctor;
 pub mod init;
 pub mod sandbox;
 pub mod serve;
@@ -50,6 +51,8 @@ enum Verb {
     /// Makes or renews the gate's certificates and keys.
     #[command(subcommand)]
     Certs(certs::Args),
+    /// Tries each issuer, credential, upstream, certificate and the record, and names what fails.
+    Doctor(doctor::Args),
     /// Writes a configuration, policies and certificates for one workspace.
     Init(init::Args),
     /// Says what a gate would make of a token.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Audit(args) => audit::run(args),
         Verb::Certs(args) => certs::run(args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Init(args) => init::run(&args),
         Verb::Token(args) => token::run(args),
         Verb::Sandbox(args) => sandbox::run(&args),

@@ -238,12 +238,8 @@ impl Keyring {
     /// Keeps the keys fresh until the issuer is retired: at once, then ahead of their age, sooner
     /// when asked, with growing pauses while it fails.
     pub async fn keep_fresh(self: Arc<Self>, source: Arc<dyn KeySource>, clock: SharedClock) {
-        // What was fetched at the start is not fetched again at once.
-        let mut fresh = self.loaded.load().is_some();
         while !self.retired.load(Ordering::Acquire) {
-            if !std::mem::take(&mut fresh) {
-                self.fetch(source.as_ref(), clock.as_ref()).await;
-            }
+            self.fetch(source.as_ref(), clock.as_ref()).await;
             let wait = self.pause();
             tokio::select! {
                 () = clock.sleep(wait) => {}

@@ -43,13 +43,7 @@ pub(super) struct Built {
 }
 
 pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Built, StartError> {
-    let proxy = settings.outgoing.proxy.as_ref().map(|p| EgressProxy {
-        host: p.host.as_str().into(),
-        port: p.port,
-        except: settings.outgoing.no_proxy.iter().map(|n| n.as_str().into()).collect(),
-    });
-    let connector = Connector::new(ConnectorSettings { proxy, connect_timeout: settings.timeouts.connect })
-        .map_err(|source| StartError::Trust { name: "the system".to_owned(), source })?;
+    let connector = connector(settings)?;
     let credentials = credentials(settings, &connector, &clock)?;
     let vault = Vault { credentials: &credentials, settings };
     let mut seals = Vec::new();
@@ -102,6 +96,17 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
     };
     let health = Arc::new(health(settings, &parts));
     Ok(Built { parts, pools: connector, reverse_tls, admin_tls, health })
+}
+
+/// The gate's one way out.
+pub(super) fn connector(settings: &Settings) -> Result<Connector, StartError> {
+    let proxy = settings.outgoing.proxy.as_ref().map(|p| EgressProxy {
+        host: p.host.as_str().into(),
+        port: p.port,
+        except: settings.outgoing.no_proxy.iter().map(|n| n.as_str().into()).collect(),
+    });
+    Connector::new(ConnectorSettings { proxy, connect_timeout: settings.timeouts.connect })
+        .map_err(|source| StartError::Trust { name: "the system".to_owned(), source })
 }
 
 /// The names that policies may use.
@@ -208,7 +213,7 @@ fn trusting(to: Destination, name: &str, pem: Option<&Arc<[u8]>>) -> Result<Dest
     Ok(to.trusting(trust))
 }
 
-fn upstream(route: &Route) -> Result<Destination, StartError> {
+pub(super) fn upstream(route: &Route) -> Result<Destination, StartError> {
     trusting(destination(&route.upstream).at(route.address), &route.name, route.trust.as_ref())
 }
 
@@ -257,7 +262,7 @@ fn credential(credential: &Credential) -> Result<CredentialSettings, StartError>
 }
 
 /// The credentials of a configuration; also for `doctor`.
-pub(crate) fn credentials(
+pub(super) fn credentials(
     settings: &Settings,
     connector: &Connector,
     clock: &SharedClock,

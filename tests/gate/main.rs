@@ -9,6 +9,7 @@
 )]
 
 mod callers;
+mod doctor;
 mod endpoints;
 mod failures;
 mod framing;

@@ -1,0 +1,338 @@
+//! Tries everything that a gate depends on, one after another, without being one: for `doctor`.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+
+use super::{
+    StartError,
+    build::{self, Vault},
+};
+use crate::{
+    audit::note::Signer,
+    config::{Settings, settings},
+    credentials::{CredentialError, Credentials},
+    identity::{HttpKeySource, RememberedSettings, Verifier},
+    listen::ServerTls,
+    net::{Connector, Destination, FetchError, FetchLimits},
+    policy::PolicySet,
+    secrets::Seal,
+    time::{SharedClock, Timestamp},
+};
+
+/// Clocks may differ so much before somebody should look: tokens are refused at five minutes.
+const SKEW: Duration = Duration::from_secs(60);
+
+/// What was tried, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was tried: `issuer corp`, `route arm`.
+    pub part: String,
+    /// How it went.
+    #[serde(flatten)]
+    pub state: Health,
+}
+
+/// How a part does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Health {
+    /// It does what it should.
+    Fine {
+        /// What was seen.
+        seen: String,
+    },
+    /// It works, but somebody should look.
+    Doubtful {
+        /// What was seen.
+        seen: String,
+        /// How to mend it.
+        mend: String,
+    },
+    /// It does not work.
+    Broken {
+        /// What failed, with its causes.
+        why: String,
+        /// How to mend it.
+        mend: String,
+        /// Whether nothing answered, rather than something wrong.
+        unreachable: bool,
+    },
+}
+
+impl Finding {
+    fn fine(part: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self { part: part.into(), state: Health::Fine { seen: seen.into() } }
+    }
+
+    fn doubtful(part: impl Into<String>, seen: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { part: part.into(), state: Health::Doubtful { seen: seen.into(), mend: mend.into() } }
+    }
+
+    fn broken(part: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) -> Self {
+        let state = Health::Broken { why: why.into(), mend: mend.into(), unreachable: false };
+        Self { part: part.into(), state }
+    }
+
+    fn unreachable(part: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) -> Self {
+        let state = Health::Broken { why: why.into(), mend: mend.into(), unreachable: true };
+        Self { part: part.into(), state }
+    }
+}
+
+/// Tries everything that the settings name; takes at most about ten seconds for each part.
+///
+/// # Errors
+/// [`StartError`] if so much is missing that nothing can be tried.
+pub async fn check_up(settings: &Settings, clock: &SharedClock) -> Result<Vec<Finding>, StartError> {
+    let connector = build::connector(settings)?;
+    let credentials = build::credentials(settings, &connector, clock)?;
+    let vault = Vault { credentials: &credentials, settings };
+    let mut found = vec![policies(settings)];
+    found.extend(listeners(settings, &vault).await);
+    found.push(seal(settings, &vault).await);
+    found.push(record(settings, &vault).await);
+    found.extend(issuers(settings, &connector, clock).await);
+    for credential in &settings.credentials {
+        found.push(token(&credential.name, &credentials).await);
+    }
+    for route in &settings.routes {
+        found.extend(upstream(route, &connector, clock).await);
+    }
+    Ok(found)
+}
+
+/// An error and its causes on one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // Some errors say their cause themselves.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn policies(settings: &Settings) -> Finding {
+    match PolicySet::load(&settings.policies, &build::surroundings(settings)) {
+        Ok((set, warnings)) => {
+            let seen = format!("{} entries in `{}`", set.entries().count(), settings.policies.display());
+            match warnings.first() {
+                None => Finding::fine("policies", seen),
+                Some(warning) => Finding::doubtful(
+                    "policies",
+                    format!("{seen}; {warning}"),
+                    "`amlgate validate` lists all warnings",
+                ),
+            }
+        }
+        Err(problems) => {
+            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            Finding::broken("policies", first, "`amlgate validate` lists all problems")
+        }
+    }
+}
+
+async fn listeners(settings: &Settings, vault: &Vault<'_>) -> Vec<Finding> {
+    let reverse = settings.reverse.as_ref().and_then(|r| r.tls.as_ref());
+    let admin = settings.admin.as_ref().and_then(|a| a.tls.as_ref());
+    let mut found = Vec::new();
+    for (name, tls) in [("reverse", reverse), ("admin", admin)] {
+        let Some(tls) = tls else { continue };
+        let part = format!("certificate of the {name} listener");
+        let mend = "`amlgate certs init` makes a pair; chain and key must belong together";
+        let loaded = match build::pair(tls, vault).await {
+            Ok((chain, key)) => {
+                ServerTls::new(&chain, key.expose_secret().as_bytes()).map_err(|e| causes(&e))
+            }
+            Err(error) => Err(causes(&error)),
+        };
+        found.push(match loaded {
+            Ok(_) => Finding::fine(part, format!("`{}` and its key", tls.certificate.display())),
+            Err(why) => Finding::broken(part, why, mend),
+        });
+    }
+    found
+}
+
+async fn seal(settings: &Settings, vault: &Vault<'_>) -> Finding {
+    let mut keys: Vec<SecretString> = Vec::new();
+    for reference in &settings.seal {
+        match vault.secret(reference, "keys.seal").await {
+            Ok(key) => keys.push(key),
+            Err(error) => {
+                return Finding::broken("sealing keys", causes(&error), "`amlgate certs init` makes one");
+            }
+        }
+    }
+    match Seal::new(&keys) {
+        Ok(_) => Finding::fine("sealing keys", format!("{} of them; the first seals, all open", keys.len())),
+        Err(error) => Finding::broken("sealing keys", causes(&error), "write 32 random bytes in Base64"),
+    }
+}
+
+async fn record(settings: &Settings, vault: &Vault<'_>) -> Finding {
+    let audit = &settings.audit;
+    let key = match vault.secret(&audit.signing_key, "audit.signing_key").await {
+        Ok(key) => key,
+        Err(error) => return Finding::broken("record", causes(&error), "`amlgate certs init` makes a key"),
+    };
+    let signer = match Signer::from_pem(&audit.name, key.expose_secret().as_bytes()) {
+        Ok(signer) => signer,
+        Err(error) => {
+            return Finding::broken("record", causes(&error), "the signing key is Ed25519 in PKCS #8 PEM");
+        }
+    };
+    match writable(&audit.directory) {
+        Ok(()) => Finding::fine(
+            "record",
+            format!(
+                "`{}` can be written; heads are signed by {}",
+                audit.directory.display(),
+                signer.verifier()
+            ),
+        ),
+        Err(error) => Finding::broken(
+            "record",
+            format!("cannot write in `{}`: {error}", audit.directory.display()),
+            "the gate's user must own `audit.directory`, and its disk must have space",
+        ),
+    }
+}
+
+/// Whether a file can be made, written through to the disk and removed.
+fn writable(directory: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(format!(".doctor-{}", std::process::id()));
+    let tried = fs::File::create(&path).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, &[0; 4_096])?;
+        file.sync_all()
+    });
+    let removed = fs::remove_file(&path);
+    tried.and(removed)
+}
+
+async fn issuers(settings: &Settings, connector: &Connector, clock: &SharedClock) -> Vec<Finding> {
+    let source = Arc::new(HttpKeySource::new(connector.clone()));
+    let remembered = RememberedSettings { tokens: 1, ..RememberedSettings::default() };
+    let verifier = Verifier::new(settings.issuers.clone(), remembered, source, Arc::clone(clock));
+    verifier.refresh_once().await;
+    let mut found = Vec::new();
+    for status in verifier.status() {
+        let part = format!("issuer {} ({})", status.name, status.iss);
+        found.push(match (status.usable, status.last_error) {
+            (true, None) => {
+                let plural = if status.keys.len() == 1 { "key" } else { "keys" };
+                let seen = format!("{} {plural} that can be used", status.keys.len());
+                match status.notes.first() {
+                    None => Finding::fine(part, seen),
+                    Some(note) => Finding::doubtful(
+                        part,
+                        format!(
+                            "{seen}; {} are not used, `{}` because {}",
+                            status.notes.len(),
+                            note.key,
+                            note.why
+                        ),
+                        "ask whoever runs the issuer to publish proper keys",
+                    ),
+                }
+            }
+            (true, Some(error)) => {
+                Finding::doubtful(part, error, "its last good keys are used; look at the issuer")
+            }
+            (false, error) => Finding::unreachable(
+                part,
+                error.unwrap_or_else(|| "it gave no key".to_owned()),
+                "check the issuer's URL, `address` and `trust`, and the way out (`outgoing.proxy`)",
+            ),
+        });
+    }
+    found
+}
+
+async fn token(name: &str, credentials: &Credentials) -> Finding {
+    let part = format!("credential {name}");
+    match credentials.probe(name).await {
+        Ok(()) => Finding::fine(part, "a token for Resource Manager was had"),
+        Err(CredentialError::Fatal { what, mend, .. }) => Finding::broken(part, what, mend),
+        Err(error @ (CredentialError::Passing { .. } | CredentialError::Unknown(_))) => {
+            Finding::unreachable(part, error.to_string(), "try again; check the login host and the way out")
+        }
+    }
+}
+
+/// Whether the upstream answers at all, over TLS that is trusted, and what time it has. Nothing is
+/// asked that needs a right: whatever status comes back was an answer.
+async fn upstream(route: &settings::Route, connector: &Connector, clock: &SharedClock) -> Vec<Finding> {
+    let part = format!("route {}", route.name);
+    let to = match build::upstream(route) {
+        Ok(to) => to,
+        Err(error) => {
+            return vec![Finding::broken(part, causes(&error), "`trust.ca` holds PEM certificates")];
+        }
+    };
+    let asked = match ask(connector, &to).await {
+        Ok(headers) => headers,
+        Err(error) => {
+            let mend = "check `upstream`, `address` and `trust`, and the way out (`outgoing.proxy`)";
+            return vec![Finding::unreachable(part, causes(&error), mend)];
+        }
+    };
+    let mut found = vec![Finding::fine(part, format!("`{}` answers", to.authority()))];
+    if let Some(skew) = skew(&asked, clock.now()).filter(|skew| *skew > SKEW) {
+        found.push(Finding::doubtful(
+            "clock",
+            format!("it differs from that of `{}` by {} s", to.host, skew.as_secs()),
+            "set this machine's clock by NTP: tokens are judged by it",
+        ));
+    }
+    found
+}
+
+async fn ask(connector: &Connector, to: &Destination) -> Result<HeaderMap, FetchError> {
+    let request = Request::builder().uri("/").header(header::HOST, to.authority()).body(Bytes::new());
+    let request = request.unwrap_or_default();
+    let answer = connector.send(to, request, FetchLimits::default()).await?;
+    Ok(answer.headers().clone())
+}
+
+/// How far `Date` (RFC 9110, 6.6.1) is from now.
+fn skew(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let date = chrono::DateTime::parse_from_rfc2822(headers.get(header::DATE)?.to_str().ok()?).ok()?;
+    let there = u64::try_from(date.timestamp()).ok()?;
+    Some(Duration::from_secs(there.abs_diff(now.as_secs())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clocks_difference_is_read_from_an_answer() {
+        let mut headers = HeaderMap::new();
+        let now = Timestamp::from_secs(1_795_435_200);
+        assert_eq!(skew(&headers, now), None);
+        headers.insert(header::DATE, "Mon, 23 Nov 2026 12:02:00 GMT".parse().unwrap());
+        assert_eq!(skew(&headers, now), Some(Duration::from_secs(120)));
+        headers.insert(header::DATE, "yesterday".parse().unwrap());
+        assert_eq!(skew(&headers, now), None);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_found_before_the_gate_needs_it() {
+        let dir = tempfile::tempdir().unwrap();
+        writable(&dir.path().join("new/one")).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("new/one")).unwrap().count(), 0, "nothing is left behind");
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(writable(&dir.path().join("file")).is_err());
+    }
+}
