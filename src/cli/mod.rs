@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod audit;
+pub mod can_i;
 pub mod certs;
 pub mod doctor;
 pub mod init;
+pub mod policy;
 pub mod sandbox;
 pub mod serve;
 pub mod token;
@@ -48,6 +50,8 @@ enum Verb {
     /// Reads and verifies the record.
     #[command(subcommand)]
     Audit(audit::Args),
+    /// Says whether the bearer of the token on standard input may do something, and why.
+    CanI(can_i::Args),
     /// Makes or renews the gate's certificates and keys.
     #[command(subcommand)]
     Certs(certs::Args),
@@ -55,6 +59,9 @@ enum Verb {
     Doctor(doctor::Args),
     /// Writes a configuration, policies and certificates for one workspace.
     Init(init::Args),
+    /// Tests and explains policies.
+    #[command(subcommand)]
+    Policy(policy::Args),
     /// Says what a gate would make of a token.
     #[command(subcommand)]
     Token(token::Args),
@@ -78,9 +85,11 @@ enum Verb {
 pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Audit(args) => audit::run(args),
+        Verb::CanI(args) => can_i::run(&args),
         Verb::Certs(args) => certs::run(args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Init(args) => init::run(&args),
+        Verb::Policy(args) => policy::run(&args),
         Verb::Token(args) => token::run(args),
         Verb::Sandbox(args) => sandbox::run(&args),
         Verb::Serve(args) => serve::run(&args),

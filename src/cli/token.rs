@@ -24,7 +24,7 @@ use crate::{
         Fetching, Groups, Handles, HttpKeySource, IssuerKind, IssuerSettings, KeySet, KeySource, KeysAt,
         MAX_TOKEN, Principal, PrincipalKind, Reason, Rejection, RememberedSettings, Verifier,
     },
-    net::{Connector, ConnectorSettings, EgressProxy},
+    net::{Connector, ConnectorSettings},
     time::SystemClock,
 };
 
@@ -169,9 +169,7 @@ fn question(verify: &Verify) -> Result<Asked, Refused> {
             return Err(error(TokenError::UnknownIssuer { name: name.clone(), known }));
         }
     }
-    let except = settings.outgoing.no_proxy.iter().map(|host| host.as_str().into()).collect();
-    let proxy =
-        settings.outgoing.proxy.map(|url| EgressProxy { host: url.host.into(), port: url.port, except });
+    let proxy = settings.outgoing.egress();
     let connector = Connector::new(ConnectorSettings { proxy, ..ConnectorSettings::default() });
     let connector = connector.map_err(|e| error(e.into()))?;
     Ok(Asked { issuers, source: Arc::new(HttpKeySource::new(connector)) })

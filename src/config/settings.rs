@@ -12,6 +12,7 @@ use super::values::BaseUrl;
 use crate::{
     azureml::{Protocol, ResourceId},
     identity::IssuerSettings,
+    net::EgressProxy,
     policy::StreamLimits,
     telemetry::TelemetrySettings,
     yaml::Problem,
@@ -238,6 +239,18 @@ pub struct Outgoing {
     pub proxy: Option<BaseUrl>,
     /// Hosts, suffixes and addresses that are dialled directly.
     pub no_proxy: BTreeSet<String>,
+}
+
+impl Outgoing {
+    /// The way out, as connections take it.
+    #[must_use]
+    pub fn egress(&self) -> Option<EgressProxy> {
+        self.proxy.as_ref().map(|proxy| EgressProxy {
+            host: proxy.host.as_str().into(),
+            port: proxy.port,
+            except: self.no_proxy.iter().map(|n| n.as_str().into()).collect(),
+        })
+    }
 }
 
 /// Which Azure.

@@ -28,7 +28,8 @@ impl fmt::Debug for PrincipalId {
 }
 
 /// What kind of caller it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PrincipalKind {
     /// A human, signed in.
     Person,

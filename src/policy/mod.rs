@@ -5,11 +5,14 @@
 //! value from which a request can go on.
 
 mod calendar;
+pub mod cases;
 mod compile;
 pub mod condition;
+pub mod described;
 mod document;
 mod entry;
 mod files;
+pub mod flip;
 mod hypothesis;
 mod index;
 mod judge;
@@ -23,6 +26,7 @@ pub mod roles;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod view;
 mod who;
 mod words;
 
@@ -37,6 +41,7 @@ pub use permit::{
 pub use raw::List;
 pub use request::{DecisionId, RequestFacts};
 pub use trace::{EntryTrace, SelectorTrace, Verdict};
+pub use view::EntryView;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 

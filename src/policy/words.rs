@@ -10,7 +10,7 @@ use super::{
     entry::{Check, Context, Entry, Selector},
     judge::Fit,
 };
-use crate::azureml::{Act, SecretClass, UnknownOperation};
+use crate::azureml::{Act, Operation, SecretClass, UnknownOperation};
 
 impl Denial {
     /// The request cannot be named, so nothing can allow it.
@@ -43,6 +43,15 @@ const SPELLED_OUT: usize = 3;
 
 fn scope_of(act: &Act) -> String {
     act.resource.as_ref().map_or_else(|| "(not told by the request)".to_owned(), ToString::to_string)
+}
+
+/// An operation's name and its acts.
+pub(super) fn about(operation: &Operation) -> String {
+    let acts: Vec<_> = operation.acts.iter().collect();
+    let rights = rights(&acts);
+    // An act that is asked about by itself has no other name.
+    let itself = acts.iter().any(|act| act.action.as_str() == &*operation.name);
+    if itself { rights } else { format!("{}: {rights}", operation.name) }
 }
 
 fn rights(acts: &[&Act]) -> String {

@@ -24,7 +24,7 @@ use crate::{
     gates::Gates,
     identity::{Handles, HttpKeySource, RememberedSettings, Verifier},
     listen::ServerTls,
-    net::{Connector, ConnectorSettings, Destination, EgressProxy, Reach, Trust},
+    net::{Connector, ConnectorSettings, Destination, Reach, Trust},
     policy::{LivePolicies, Surroundings},
     proxy::{self, GateParts, ProxyLimits, RouteSettings, Routes},
     secrets::{self, Purpose, Seal},
@@ -100,11 +100,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
 
 /// The gate's one way out.
 pub(super) fn connector(settings: &Settings) -> Result<Connector, StartError> {
-    let proxy = settings.outgoing.proxy.as_ref().map(|p| EgressProxy {
-        host: p.host.as_str().into(),
-        port: p.port,
-        except: settings.outgoing.no_proxy.iter().map(|n| n.as_str().into()).collect(),
-    });
+    let proxy = settings.outgoing.egress();
     Connector::new(ConnectorSettings { proxy, connect_timeout: settings.timeouts.connect })
         .map_err(|source| StartError::Trust { name: "the system".to_owned(), source })
 }

@@ -97,7 +97,12 @@ pub fn protocol(path: &str) -> Protocol {
 pub fn naming(protocol: Protocol) -> Naming {
     let host: Arc<str> = match protocol {
         Protocol::Arm => "management.azure.com".into(),
-        _ => "westeurope.api.azureml.ms".into(),
+        Protocol::Azureml
+        | Protocol::Inference
+        | Protocol::Storage
+        | Protocol::KeyVault
+        | Protocol::Kubernetes
+        | Protocol::Http => "westeurope.api.azureml.ms".into(),
     };
     Naming { protocol, upstream_host: host, resource: None }
 }

@@ -97,6 +97,18 @@ impl Role {
         &self.name
     }
 
+    /// What it grants and takes, block by block, as published: `-` before what a block takes.
+    #[must_use]
+    pub fn patterns(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for block in &self.blocks {
+            all.extend(block.actions.iter().chain(&block.data_actions).map(ToString::to_string));
+            let taken = block.not_actions.iter().chain(&block.not_data_actions);
+            all.extend(taken.map(|pattern| format!("-{pattern}")));
+        }
+        all
+    }
+
     /// Whether the role grants an action, wherever it is assigned. Actions of the gate's own
     /// (`amlgate/...`, `kubernetes/...`) are not Azure's: no role grants them, `*` included.
     #[must_use]

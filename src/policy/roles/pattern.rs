@@ -104,6 +104,12 @@ fn skip<'t>(gap: Gap, literal: &[u8], text: &'t [u8]) -> Option<&'t [u8]> {
     })
 }
 
+impl fmt::Display for ActionPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl fmt::Debug for ActionPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     azureml::{Effect, SecretClass},
-    policy::roles::{ActionPattern, Plane, Roles},
+    policy::{
+        flip,
+        roles::{ActionPattern, Plane, Roles},
+    },
 };
 
 /// The wildcard rule said in another way: a star is any text; `/*/` is a slash, or a slash, any
@@ -243,6 +246,16 @@ fn ask() -> impl Strategy<Value = Ask> {
 }
 
 impl Ask {
+    fn question(&self) -> Question<'_> {
+        Question {
+            caller: &self.caller,
+            operation: &self.operation,
+            request: &self.request,
+            now: noon(),
+            standing: Standing::Entries,
+        }
+    }
+
     fn of(&self, set: &PolicySet) -> Judgement {
         judge_at(set, &self.caller, &self.operation, &self.request, noon())
     }
@@ -337,4 +350,61 @@ proptest! {
 fn a_set_is_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Arc<PolicySet>>();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    #[test]
+    fn a_flip_turns_the_decision_and_nothing_smaller_does(lists in lists(), ask in ask()) {
+        let set = lists.set();
+        let question = ask.question();
+        let flips = flip::flips(&set, &question);
+        if allows(&ask.of(&set)) {
+            prop_assert!(flips.is_empty());
+            return Ok(());
+        }
+        // Whatever has a place can be granted, and every obstacle left: there is always a way.
+        let placed = ask.operation.acts.iter().all(|act| act.resource.is_some());
+        prop_assert!(!placed || !flips.is_empty(), "{:?}", ask.of(&set));
+        for flip in &flips {
+            prop_assert!(flip::turns(&set, &question, flip), "{flip:?}");
+            for change in flip {
+                let mut without = flip.clone();
+                without.remove(change);
+                prop_assert!(!flip::turns(&set, &question, &without), "{flip:?} without {change}");
+            }
+        }
+        // All that are shown are equally small.
+        prop_assert!(flips.windows(2).all(|pair| pair[0].len() == pair[1].len()), "{flips:?}");
+    }
+
+    #[test]
+    fn a_flip_that_is_carried_out_does_what_it_says(lists in lists(), ask in ask()) {
+        use flip::Change;
+        for flip in flip::flips(&lists.set(), &ask.question()) {
+            let mut lists = lists.clone();
+            let mut ask = ask.clone();
+            let mut can_be_done = true;
+            for change in &flip {
+                match (change, &ask.caller.groups) {
+                    (Change::Join(subject), Groups::Known(groups)) => {
+                        let group = format!("g{}", subject.trim_start_matches('s'));
+                        let more = groups.iter().cloned().chain([group.into()]).collect();
+                        ask.caller.groups = Groups::Known(more);
+                    }
+                    (Change::Grant(action, scope), _) => {
+                        let keys = format!(", actions: [\"{action}\"], scope: [\"{scope}\"]");
+                        lists.allow.push(("[authenticated]".to_owned(), keys, None));
+                    }
+                    (Change::Join(_) | Change::Leave(_) | Change::Satisfy(_) | Change::NameSecret(_), _) => {
+                        can_be_done = false;
+                    }
+                }
+            }
+            if can_be_done {
+                prop_assert!(allows(&ask.of(&lists.set())), "{flip:?}");
+            }
+        }
+    }
 }

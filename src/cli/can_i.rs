@@ -1,0 +1,106 @@
+//! `amlgate can-i`: may the bearer of a token do something, and by which entry?
+
+use std::{
+    io::{IsTerminal as _, Read},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use zeroize::Zeroizing;
+
+use super::{Output, exit, policy, report, serve::refused};
+use crate::{
+    config,
+    identity::{HttpKeySource, MAX_TOKEN, RememberedSettings, Verifier},
+    net::{Connector, ConnectorSettings},
+    policy::described::{Described, NoQuestion},
+    time::{Clock as _, SystemClock},
+};
+
+/// Says whether the bearer of the token on standard input may do something, and why.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// An Azure action, as in `Microsoft.MachineLearningServices/workspaces/jobs/write`.
+    action: String,
+    /// The resource that it is done to: an ARM id.
+    #[arg(long, value_name = "ARM_ID")]
+    scope: String,
+    /// The configuration.
+    #[arg(long, default_value = "amlgate.yaml")]
+    config: PathBuf,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum CanIError {
+    #[error("standard input holds no token: pipe one in, as in `... | amlgate can-i ...`")]
+    NoToken,
+    #[error("cannot read a token from standard input")]
+    Input(#[source] std::io::Error),
+    #[error("cannot set up outgoing connections")]
+    Connector(#[from] crate::net::TrustError),
+    #[error("the token is not accepted: {0}; `amlgate token verify` says more")]
+    Rejected(String),
+    #[error("the issuer's keys are not to be had")]
+    Outage,
+    #[error(transparent)]
+    NoQuestion(#[from] NoQuestion),
+}
+
+/// Runs the verb.
+#[must_use]
+pub fn run(args: &Args) -> ExitCode {
+    let settings = match config::load(&args.config) {
+        Ok(settings) => settings,
+        Err(problems) => return refused(&problems),
+    };
+    let source = policy::Source::of(args.config.clone());
+    let loaded = match source.load() {
+        Ok(loaded) => loaded,
+        Err(problems) => return refused(&problems),
+    };
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&error, exit::FINDING),
+    };
+    match runtime.block_on(asked(args, settings)) {
+        Ok(described) => policy::explain(&loaded.set, &described, false, args.output),
+        Err(error @ (CanIError::Outage | CanIError::Connector(_))) => report(&error, exit::unreachable()),
+        Err(error @ (CanIError::NoToken | CanIError::NoQuestion(_))) => report(&error, exit::usage()),
+        Err(error @ (CanIError::Input(_) | CanIError::Rejected(_))) => report(&error, exit::FINDING),
+    }
+}
+
+async fn asked(args: &Args, settings: config::Settings) -> Result<Described, CanIError> {
+    let token = token()?;
+    let connector = Connector::new(ConnectorSettings {
+        proxy: settings.outgoing.egress(),
+        connect_timeout: settings.timeouts.connect,
+    })?;
+    let source = Arc::new(HttpKeySource::new(connector));
+    let remembered = RememberedSettings { tokens: 1, ..RememberedSettings::default() };
+    let verifier = Verifier::new(settings.issuers, remembered, source, Arc::new(SystemClock));
+    verifier.refresh_once().await;
+    let principal = verifier.authenticate(&token).await.map_err(|rejection| {
+        if rejection.is_outage() { CanIError::Outage } else { CanIError::Rejected(rejection.to_string()) }
+    })?;
+    let caller = crate::identity::Caller::clone(&principal);
+    Ok(Described::act(caller, &args.action, &args.scope, SystemClock.now())?)
+}
+
+fn token() -> Result<Zeroizing<String>, CanIError> {
+    let mut input = std::io::stdin();
+    if input.is_terminal() {
+        return Err(CanIError::NoToken);
+    }
+    let mut text = Zeroizing::new(String::new());
+    let limit = u64::try_from(MAX_TOKEN).unwrap_or(u64::MAX).saturating_add(1_024);
+    Read::by_ref(&mut input).take(limit).read_to_string(&mut text).map_err(CanIError::Input)?;
+    let token = text.trim().trim_start_matches("Bearer ").to_owned();
+    if token.is_empty() { Err(CanIError::NoToken) } else { Ok(Zeroizing::new(token)) }
+}

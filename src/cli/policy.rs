@@ -1,0 +1,385 @@
+//! `amlgate policy`: what policies decide, and why, without a gate.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use serde_json::json;
+
+use super::{Output, exit, print_data, report, serve::refused};
+use crate::{
+    azureml::Naming,
+    config,
+    policy::{
+        self, EntryTrace, PolicySet, Question, Surroundings, Verdict, cases,
+        described::{Described, DescribedCaller, DescribedRequest, Door},
+        flip,
+    },
+    time::{Clock as _, SystemClock},
+    yaml::Problem,
+};
+
+/// Policies.
+#[derive(Debug, clap::Subcommand)]
+pub enum Args {
+    /// Runs the cases of `*.test.yaml`.
+    Test(Test),
+    /// Explains one decision, and the smallest change that would turn it.
+    Why(Why),
+    /// Prints what is in force.
+    Show(Show),
+    /// Prints the JSON Schema of policy files, for editors.
+    Schema,
+}
+
+/// Where policies are.
+#[derive(Debug, clap::Args)]
+pub struct Source {
+    /// The folder of policies; else the one that the configuration names.
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
+    /// The configuration.
+    #[arg(long, default_value = "amlgate.yaml")]
+    config: PathBuf,
+}
+
+/// `policy test`.
+#[derive(Debug, clap::Args)]
+pub struct Test {
+    #[command(flatten)]
+    source: Source,
+    /// Names the entries that no case was decided by.
+    #[arg(long)]
+    coverage: bool,
+}
+
+/// `policy why`.
+#[derive(Debug, clap::Args)]
+pub struct Why {
+    #[command(flatten)]
+    source: Source,
+    /// A file that describes the caller: `{"issuer": "corp", "subject": "...", "groups": [...], "claims": {...}}`.
+    #[arg(long = "as", value_name = "FILE")]
+    caller: PathBuf,
+    /// The method.
+    method: String,
+    /// The URL, with Azure's host.
+    url: String,
+    /// A file with the JSON body.
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// The caller's address.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    from: IpAddr,
+    /// The endpoint behind an inference host.
+    #[arg(long, value_name = "ARM_ID")]
+    resource: Option<String>,
+    /// Shows the entries that are not concerned, too.
+    #[arg(long)]
+    all: bool,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// `policy show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    #[command(flatten)]
+    source: Source,
+    /// Prints each entry with its subjects, scopes and actions, names replaced by what they stand for.
+    #[arg(long)]
+    expanded: bool,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Policies, and the doors of the configuration beside them, if there is one.
+pub(super) struct Loaded {
+    pub set: PolicySet,
+    pub directory: PathBuf,
+    doors: Vec<(String, Door)>,
+}
+
+impl Loaded {
+    /// The door of a configured route with this upstream's host.
+    pub fn door(&self, host: &str) -> Option<Door> {
+        self.doors.iter().find(|(known, _)| known.eq_ignore_ascii_case(host)).map(|(_, door)| door.clone())
+    }
+}
+
+impl Source {
+    /// The policies that a configuration names.
+    pub(super) const fn of(config: PathBuf) -> Self {
+        Self { policies: None, config }
+    }
+
+    /// Loads policies; a configuration is only needed to find them.
+    pub(super) fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let settings = match &self.policies {
+            Some(_) if !self.config.exists() => None,
+            Some(_) | None => Some(config::load(&self.config)?),
+        };
+        let mut around = Surroundings::default();
+        let mut doors = Vec::new();
+        if let Some(settings) = &settings {
+            around.issuers = Some(settings.issuers.iter().map(|i| i.name.to_string()).collect());
+            around.routes = Some(settings.routes.iter().map(|r| r.name.to_string()).collect());
+            doors.extend(settings.routes.iter().map(|route| {
+                let host = route.upstream.host.clone();
+                let naming = Naming {
+                    protocol: route.protocol,
+                    upstream_host: host.as_str().into(),
+                    resource: route.resource.clone(),
+                };
+                (host, Door { route: Arc::clone(&route.name), naming })
+            }));
+        }
+        let directory = match (&self.policies, &settings) {
+            (Some(directory), _) => directory.clone(),
+            (None, Some(settings)) => settings.policies.clone(),
+            (None, None) => PathBuf::new(),
+        };
+        let (set, warnings) = PolicySet::load(&directory, &around)?;
+        for warning in warnings {
+            eprintln!("{warning}");
+        }
+        Ok(Loaded { set, directory, doors })
+    }
+}
+
+/// Runs the verb.
+#[must_use]
+pub fn run(args: &Args) -> ExitCode {
+    match args {
+        Args::Test(args) => test(args),
+        Args::Why(args) => why(args),
+        Args::Show(args) => show(args),
+        Args::Schema => {
+            print!("{}", policy::SCHEMA);
+            exit::DONE
+        }
+    }
+}
+
+fn test(args: &Test) -> ExitCode {
+    let loaded = match args.source.load() {
+        Ok(loaded) => loaded,
+        Err(problems) => return refused(&problems),
+    };
+    let files = match cases::files(&loaded.directory) {
+        Ok(files) => files,
+        Err(error) => return report(&error, exit::FINDING),
+    };
+    let (mut held, mut problems, mut decided) = (0_usize, Vec::new(), BTreeSet::new());
+    for path in &files {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                eprintln!("amlgate: cannot read `{}`", path.display());
+                return report(&error, exit::FINDING);
+            }
+        };
+        let file: Arc<str> = path.display().to_string().into();
+        match cases::run(&loaded.set, &file, &text, &|host| loaded.door(host)) {
+            Err(problem) => problems.push(problem),
+            Ok(outcomes) => {
+                for outcome in outcomes {
+                    for unevaluable in &outcome.unevaluable {
+                        eprintln!("{file}:{}: not evaluable: {unevaluable}", outcome.place.line);
+                    }
+                    decided.extend(outcome.decided_by);
+                    match outcome.failure {
+                        Some(problem) => problems.push(problem),
+                        None => held += 1,
+                    }
+                }
+            }
+        }
+    }
+    if args.coverage {
+        for (_, entry) in loaded.set.entries().filter(|(_, e)| !decided.contains(&*e.name)) {
+            println!("{}:{}: no case is decided by `{}`", entry.file, entry.line, entry.name);
+        }
+    }
+    if files.is_empty() {
+        eprintln!("amlgate: no `*.test.yaml` below `{}`", loaded.directory.display());
+        return exit::FINDING;
+    }
+    if problems.is_empty() {
+        println!("{held} cases hold");
+        return exit::DONE;
+    }
+    println!("{held} cases hold, {} do not", problems.len());
+    refused(&problems)
+}
+
+/// Why `policy why` has no question.
+#[derive(Debug, thiserror::Error)]
+enum WhyError {
+    #[error("cannot read `{path}`")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("`{path}` describes no caller")]
+    Caller { path: PathBuf, source: serde_json::Error },
+    #[error(transparent)]
+    NoQuestion(#[from] policy::described::NoQuestion),
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, WhyError> {
+    fs::read(path).map_err(|source| WhyError::File { path: path.to_owned(), source })
+}
+
+fn described(args: &Why, loaded: &Loaded) -> Result<Described, WhyError> {
+    let caller: DescribedCaller = serde_json::from_slice(&read(&args.caller)?)
+        .map_err(|source| WhyError::Caller { path: args.caller.clone(), source })?;
+    let body = args.body.as_deref().map(read).transpose()?;
+    let resource = args.resource.as_deref().and_then(crate::azureml::ResourceId::parse);
+    let request = DescribedRequest {
+        method: &args.method,
+        url: &args.url,
+        body: body.as_deref(),
+        from: SocketAddr::new(args.from, 0),
+        at: SystemClock.now(),
+        resource: resource.clone(),
+    };
+    let door = |host: &str| loaded.door(host).unwrap_or_else(|| Door::of_host(host, resource));
+    Ok(Described::new(caller.caller(), &request, door)?)
+}
+
+fn why(args: &Why) -> ExitCode {
+    let loaded = match args.source.load() {
+        Ok(loaded) => loaded,
+        Err(problems) => return refused(&problems),
+    };
+    let described = match described(args, &loaded) {
+        Ok(described) => described,
+        Err(error) => return report(&error, exit::usage()),
+    };
+    explain(&loaded.set, &described, args.all, args.output)
+}
+
+/// Prints a decision: what decided, every entry that was considered, and what would turn it.
+pub(super) fn explain(set: &PolicySet, described: &Described, all: bool, output: Output) -> ExitCode {
+    let judgement = described.judge(set);
+    let question = described.question();
+    let traces = question.as_ref().map(|q| set.trace(q)).unwrap_or_default();
+    let flips = question.as_ref().map(|q| flip::flips(set, q)).unwrap_or_default();
+    let code = if judgement.denial.is_some() { exit::FINDING } else { exit::DONE };
+    if output != Output::Table {
+        let data = json!({
+            "decision": if judgement.denial.is_some() { "deny" } else { "allow" },
+            "about": described.about(),
+            "code": judgement.denial.as_ref().map(|d| d.code.name()),
+            "cause": judgement.denial.as_ref().map(|d| &d.cause),
+            "allowed_by": judgement.allowed_by,
+            "would_deny": judgement.would_deny,
+            "entries": traces.iter().map(trace_data).collect::<Vec<_>>(),
+            "flips": flips.iter().map(|f| f.iter().map(ToString::to_string).collect()).collect::<Vec<Vec<_>>>(),
+        });
+        print_data(&data, output);
+        return code;
+    }
+    println!("{}", described.about());
+    match &judgement.denial {
+        None => {
+            let by: BTreeSet<_> = judgement.allowed_by.iter().map(|e| format!("`{}`", e.name)).collect();
+            println!("allowed by {}", by.into_iter().collect::<Vec<_>>().join(", "));
+        }
+        Some(denial) => println!("denied, {}: {}", denial.code.name(), denial.cause),
+    }
+    for entry in &judgement.would_deny {
+        println!("would be denied by `{}`, which is only watched yet", entry.name);
+    }
+    for trace in traces.iter().filter(|t| all || is_concerned(t)) {
+        print_trace(trace, question.as_ref());
+    }
+    if judgement.denial.is_some() {
+        println!();
+        if flips.is_empty() {
+            println!("nothing turns it: what cannot be named or evaluated is let through by nobody");
+        } else {
+            println!("any one of these turns it:");
+            for flip in &flips {
+                let changes: Vec<_> = flip.iter().map(ToString::to_string).collect();
+                println!("  - {}", changes.join(", and "));
+            }
+        }
+    }
+    code
+}
+
+/// Whether an entry comes close: it counts, or misses by one selector.
+fn is_concerned(trace: &EntryTrace) -> bool {
+    let missed: BTreeSet<_> =
+        trace.selectors.iter().filter(|s| s.verdict != Verdict::Matches).map(|s| s.selector.name()).collect();
+    trace.matches || missed.len() <= 1
+}
+
+fn print_trace(trace: &EntryTrace, question: Option<&Question<'_>>) {
+    let list = format!("{:?}", trace.list).to_lowercase();
+    let counts = if trace.matches { "counts" } else { "does not count" };
+    let watched = if trace.dry_run { ", only watched" } else { "" };
+    println!();
+    println!("{list} `{}` ({}:{}) {counts}{watched}", trace.entry.name, trace.entry.file, trace.entry.line);
+    for selector in &trace.selectors {
+        let verdict = match selector.verdict {
+            Verdict::Matches => "yes",
+            Verdict::Fails => "no ",
+            Verdict::Unevaluable => "?  ",
+        };
+        let act = selector.act.and_then(|n| question?.operation.acts.get(n));
+        let many = question.is_some_and(|q| q.operation.acts.len() > 1);
+        let of = act.filter(|_| many).map(|a| format!(" [{}]", a.action.as_str())).unwrap_or_default();
+        println!("    {verdict} {}{of}: {}", selector.selector.name(), selector.detail);
+    }
+}
+
+fn trace_data(trace: &EntryTrace) -> serde_json::Value {
+    let selectors: Vec<_> = trace
+        .selectors
+        .iter()
+        .map(|s| {
+            let verdict = match s.verdict {
+                Verdict::Matches => "matches",
+                Verdict::Fails => "fails",
+                Verdict::Unevaluable => "unevaluable",
+            };
+            json!({"selector": s.selector.name(), "act": s.act, "verdict": verdict, "detail": s.detail})
+        })
+        .collect();
+    json!({
+        "list": format!("{:?}", trace.list).to_lowercase(),
+        "entry": trace.entry,
+        "counts": trace.matches,
+        "dry_run": trace.dry_run,
+        "selectors": selectors,
+    })
+}
+
+fn show(args: &Show) -> ExitCode {
+    let loaded = match args.source.load() {
+        Ok(loaded) => loaded,
+        Err(problems) => return refused(&problems),
+    };
+    let views = loaded.set.views();
+    if args.output != Output::Table {
+        let digest: String = loaded.set.digest().iter().map(|b| format!("{b:02x}")).collect();
+        print_data(&json!({"digest": digest, "entries": views}), args.output);
+        return exit::DONE;
+    }
+    for view in &views {
+        println!("{:<8} {}  ({}:{})", view.list, view.entry.name, view.entry.file, view.entry.line);
+        if args.expanded {
+            for (key, values) in &view.keys {
+                println!("         {key}: {}", values.join(", "));
+            }
+        }
+    }
+    exit::DONE
+}

@@ -1,0 +1,290 @@
+//! A question as people write it: a caller and a request in words, named and judged like a real one.
+//!
+//! `policy test`, `policy why` and `can-i` make their questions here, so that they differ from the
+//! gate's in nothing but where caller and request come from. A caller described here proves nothing:
+//! no permit can be made of one.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, Method};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{DecisionId, Judgement, PolicySet, Question, RequestFacts, Standing, words};
+use crate::{
+    azureml::{
+        self, Act, Action, Audience, BodyNeed, Effects, Facts, Inspected, Kind, Naming, Operation, Protocol,
+        ResourceId, Secrets,
+    },
+    http::Target,
+    identity::{Caller, Groups, PrincipalId, PrincipalKind},
+    time::Timestamp,
+};
+
+/// A caller in words: `as` of a test case, `--as` of `policy why`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribedCaller {
+    /// The issuer's name in the configuration.
+    pub issuer: String,
+    /// The subject; of an Entra issuer `TENANT/OBJECT_ID`.
+    #[serde(default)]
+    pub subject: String,
+    /// Groups; absent: none.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Whether the token names more groups than it carries.
+    #[serde(default)]
+    pub overage: bool,
+    /// Application roles.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// `person` or `machine`; absent: a person.
+    #[serde(default)]
+    pub kind: Option<PrincipalKind>,
+    /// The Entra tenant.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// The client that the token was issued to.
+    #[serde(default)]
+    pub client: Option<String>,
+    /// Further claims.
+    #[serde(default)]
+    pub claims: Map<String, Value>,
+}
+
+impl DescribedCaller {
+    /// The caller as policies see it.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        let groups = self.groups.iter().map(|g| g.as_str().into()).collect();
+        Caller {
+            id: PrincipalId { issuer: self.issuer.as_str().into(), subject: self.subject.as_str().into() },
+            kind: self.kind.unwrap_or(PrincipalKind::Person),
+            tenant: self.tenant.as_deref().map(Into::into),
+            client: self.client.as_deref().map(Into::into),
+            display: None,
+            groups: if self.overage { Groups::Overage } else { Groups::Known(groups) },
+            roles: self.roles.iter().map(|r| r.as_str().into()).collect(),
+            claims: Arc::new(self.claims.clone()),
+            expires: Timestamp::from_secs(u64::MAX / 2_000),
+            subjects_at_issue: None,
+            token_digest: [0; 32],
+        }
+    }
+}
+
+/// Why words make no question.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoQuestion {
+    /// The URL.
+    #[error("`{url}` is no URL of Azure's: {why}")]
+    Url {
+        /// As given.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The method.
+    #[error("`{0}` is no method")]
+    Method(String),
+    /// The body.
+    #[error("the body cannot be judged: {0}")]
+    Body(String),
+}
+
+/// A route, as far as naming needs it.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// The route's name.
+    pub route: Arc<str>,
+    /// How it names.
+    pub naming: Naming,
+}
+
+impl Door {
+    /// The door that a host of Azure's has without any configuration.
+    #[must_use]
+    pub fn of_host(host: &str, resource: Option<ResourceId>) -> Self {
+        let host = host.to_ascii_lowercase();
+        let is = |suffixes: &[&str]| suffixes.iter().any(|s| host.ends_with(s));
+        let (route, protocol) =
+            if is(&["management.azure.com", "management.usgovcloudapi.net", "management.chinacloudapi.cn"]) {
+                ("arm", Protocol::Arm)
+            } else if is(&[".api.azureml.ms", ".api.ml.azure.us", ".api.ml.azure.cn"]) {
+                ("data-plane", Protocol::Azureml)
+            } else if is(&[".inference.ml.azure.com", ".inference.ml.azure.us", ".inference.ml.azure.cn"]) {
+                ("inference", Protocol::Inference)
+            } else if is(&[".vault.azure.net", ".vault.usgovcloudapi.net", ".vault.azure.cn"]) {
+                ("vault", Protocol::KeyVault)
+            } else if host.contains(".blob.core.") {
+                ("storage", Protocol::Storage)
+            } else {
+                ("http", Protocol::Http)
+            };
+        Self { route: route.into(), naming: Naming { protocol, upstream_host: host.into(), resource } }
+    }
+}
+
+/// A request in words.
+#[derive(Debug, Clone)]
+pub struct DescribedRequest<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The whole URL, with Azure's host.
+    pub url: &'a str,
+    /// The JSON body.
+    pub body: Option<&'a [u8]>,
+    /// Where it comes from.
+    pub from: SocketAddr,
+    /// When.
+    pub at: Timestamp,
+    /// What the URL does not say: the resource behind an endpoint.
+    pub resource: Option<ResourceId>,
+}
+
+/// A question with an answer for everybody who asks it: what is not known is denied.
+#[derive(Debug)]
+pub struct Described {
+    /// The caller.
+    pub caller: Caller,
+    /// What the request means; `None` if it cannot be named.
+    pub operation: Option<Operation>,
+    /// The request.
+    pub request: RequestFacts,
+    unnamed: Option<Box<super::Denial>>,
+}
+
+impl Described {
+    /// Names a request and completes it with its body, as the gate does.
+    ///
+    /// # Errors
+    /// [`NoQuestion`] if the words make no request; a request that cannot be named is a question
+    /// all the same, whose answer is a denial.
+    pub fn new(
+        caller: Caller,
+        words_of: &DescribedRequest<'_>,
+        door: impl FnOnce(&str) -> Door,
+    ) -> Result<Self, NoQuestion> {
+        let wrong = |why: &str| NoQuestion::Url { url: words_of.url.to_owned(), why: why.to_owned() };
+        let rest = words_of.url.strip_prefix("https://").ok_or_else(|| wrong("it begins with `https://`"))?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let path = if path.is_empty() { "/" } else { path };
+        let target = Target::parse(host, path).map_err(|error| wrong(&error.to_string()))?;
+        let method: Method = words_of
+            .method
+            .to_ascii_uppercase()
+            .parse()
+            .map_err(|_| NoQuestion::Method(words_of.method.to_owned()))?;
+        let mut door = door(host);
+        if door.naming.resource.is_none() {
+            door.naming.resource.clone_from(&words_of.resource);
+        }
+        let inspected = words_of
+            .body
+            .map(Inspected::parse)
+            .transpose()
+            .map_err(|refusal| NoQuestion::Body(refusal.to_string()))?
+            .map(Arc::new);
+        let request = RequestFacts {
+            decision: DecisionId::fresh(),
+            route: Arc::clone(&door.route),
+            method: method.clone(),
+            target,
+            headers: HeaderMap::new(),
+            body: inspected,
+            source: words_of.from,
+            received: words_of.at,
+        };
+        let named = match azureml::name(&door.naming, &method, &request.target) {
+            Ok(named) => named,
+            Err(unknown) => {
+                let unnamed = Some(Box::new(super::Denial::unknown_operation(&unknown)));
+                return Ok(Self { caller, operation: None, request, unnamed });
+            }
+        };
+        if named.body_need() == BodyNeed::Inspect && request.body.is_none() {
+            return Err(NoQuestion::Body(format!(
+                "`{}` does what its body says, and there is none",
+                named.so_far().name
+            )));
+        }
+        let operation = named
+            .complete(request.body.as_deref())
+            .map_err(|refusal| NoQuestion::Body(refusal.to_string()))?;
+        Ok(Self { caller, operation: Some(operation), request, unnamed: None })
+    }
+
+    /// An action at a resource, whatever request does it: for `can-i`. Conditions on the request see
+    /// a GET without query, headers and body.
+    ///
+    /// # Errors
+    /// [`NoQuestion::Url`] if the resource's id is none.
+    pub fn act(caller: Caller, action: &str, resource: &str, at: Timestamp) -> Result<Self, NoQuestion> {
+        let wrong = |why: &str| NoQuestion::Url { url: resource.to_owned(), why: why.to_owned() };
+        let id = ResourceId::parse(resource).ok_or_else(|| wrong("it is no resource's id"))?;
+        let target = Target::parse("management.azure.com", id.as_str()).map_err(|e| wrong(&e.to_string()))?;
+        let verb = action.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        let kind = match verb.as_str() {
+            "read" => Kind::Read,
+            "write" => Kind::Write,
+            "delete" => Kind::Delete,
+            _ => Kind::Action,
+        };
+        let operation = Operation {
+            name: action.into(),
+            acts: vec![Act { action: Action::new(action), resource: Some(id) }],
+            kind,
+            effects: Effects::NONE,
+            unclear_effects: Effects::NONE,
+            secrets: Secrets::NONE,
+            facts: Facts::default(),
+            audience: Audience::Arm,
+            long_running: false,
+            protocol: Protocol::Arm,
+        };
+        let request = RequestFacts {
+            decision: DecisionId::fresh(),
+            route: "arm".into(),
+            method: Method::GET,
+            target,
+            headers: HeaderMap::new(),
+            body: None,
+            source: SocketAddr::from(([127, 0, 0, 1], 0)),
+            received: at,
+        };
+        Ok(Self { caller, operation: Some(operation), request, unnamed: None })
+    }
+
+    /// The question; `None` if the request cannot be named.
+    #[must_use]
+    pub fn question(&self) -> Option<Question<'_>> {
+        Some(Question {
+            caller: &self.caller,
+            operation: self.operation.as_ref()?,
+            request: &self.request,
+            now: self.request.received,
+            standing: Standing::Entries,
+        })
+    }
+
+    /// The gate's own answer.
+    #[must_use]
+    pub fn judge(&self, set: &PolicySet) -> Judgement {
+        match self.question() {
+            Some(question) => set.judge(&question),
+            None => Judgement { denial: self.unnamed.as_deref().cloned(), ..Judgement::default() },
+        }
+    }
+
+    /// What it is about, on one line.
+    #[must_use]
+    pub fn about(&self) -> String {
+        match &self.operation {
+            Some(operation) => words::about(operation),
+            None => {
+                format!("`{} {}`, which cannot be named", self.request.method, self.request.target.path())
+            }
+        }
+    }
+}

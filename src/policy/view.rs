@@ -1,0 +1,78 @@
+//! Entries as people read them: every name replaced by what it stands for.
+
+use serde::Serialize;
+
+use super::{
+    EntryRef, PolicySet, SecretTreatment,
+    entry::{Entry, SecretsRule},
+};
+
+/// One entry, keys in the order of the contract.
+#[derive(Debug, Clone, Serialize)]
+pub struct EntryView {
+    /// `allow`, `deny` or `require`.
+    pub list: String,
+    /// Its name and place.
+    pub entry: EntryRef,
+    /// Its keys and what they hold.
+    pub keys: Vec<(&'static str, Vec<String>)>,
+}
+
+impl PolicySet {
+    /// Every entry, expanded, in the order of the files.
+    #[must_use]
+    pub fn views(&self) -> Vec<EntryView> {
+        self.entries.iter().map(|entry| self.view(entry)).collect()
+    }
+
+    fn view(&self, entry: &Entry) -> EntryView {
+        let mut keys = Vec::new();
+        let mut put = |key, values: Option<Vec<String>>| keys.extend(values.map(|values| (key, values)));
+        let subjects = |numbers: Option<&[u32]>| {
+            numbers
+                .map(|n| n.iter().filter_map(|n| self.subjects.name(*n)).map(ToString::to_string).collect())
+        };
+        put("who", subjects(entry.who.as_deref()));
+        put("role", entry.role.as_ref().map(|role| vec![role.name().to_string()]));
+        put("grants", entry.role.as_ref().map(|role| role.patterns()));
+        put("actions", entry.actions.as_ref().map(|a| a.iter().map(ToString::to_string).collect()));
+        put(
+            "kinds",
+            entry.kinds.as_ref().map(|k| k.iter().map(|k| format!("{k:?}").to_lowercase()).collect()),
+        );
+        put("effects", entry.effects.map(|e| e.iter().map(|e| e.name().to_owned()).collect()));
+        put("secrets", entry.secrets.as_ref().map(secrets));
+        put("scope", entry.scope.as_ref().map(|s| s.iter().map(ToString::to_string).collect()));
+        put("routes", entry.routes.as_ref().map(|r| r.iter().map(ToString::to_string).collect()));
+        put("methods", entry.methods.as_ref().map(|m| m.iter().map(ToString::to_string).collect()));
+        put("path", entry.path.as_ref().map(|p| p.iter().map(|p| format!("{p:?}")).collect()));
+        let networks = entry.from.as_ref();
+        put(
+            "from",
+            networks.map(|n| n.iter().flat_map(|n| n.nets.iter().map(ToString::to_string)).collect()),
+        );
+        let hours = entry.during.as_ref();
+        put("during", hours.map(|c| c.iter().map(|c| format!("{} ({c})", c.name())).collect()));
+        put(
+            "when",
+            entry.when.as_ref().map(|when| when.reads().iter().map(|p| format!("reads {p}")).collect()),
+        );
+        put("unless", subjects(entry.unless.as_deref()));
+        put("limit", entry.limit.map(|l| vec![format!("{} in {:?} per {:?}", l.requests, l.every, l.per)]));
+        put("dry_run_until", entry.dry_run_until.map(|until| vec![until.to_rfc3339()]));
+        EntryView { list: format!("{:?}", entry.list).to_lowercase(), entry: entry.reference.clone(), keys }
+    }
+}
+
+fn secrets(rule: &SecretsRule) -> Vec<String> {
+    match rule {
+        SecretsRule::Selected(classes) => classes.iter().map(|c| c.name().to_owned()).collect(),
+        SecretsRule::Granted(named) => named
+            .iter()
+            .map(|(class, how)| match how {
+                SecretTreatment::Substitute => format!("{}: substitute", class.name()),
+                SecretTreatment::Reveal => format!("{}: reveal", class.name()),
+            })
+            .collect(),
+    }
+}
