@@ -6,6 +6,7 @@
 mod answer;
 mod gate;
 mod identify;
+mod meters;
 pub mod respond;
 pub mod routes;
 mod send;
@@ -23,6 +24,7 @@ pub use routes::{EndpointAuth, Route, RouteSettings, Routes};
 
 use self::{
     identify::Caller,
+    meters::{Stage, Stopwatch},
     respond::{Refusal, mark, refuse, shape},
     routes::Chosen,
 };
@@ -53,7 +55,7 @@ pub async fn serve(
         }
     };
     mark(&mut response, decision);
-    gate.count(&known, response.status(), start.elapsed());
+    gate.meters().answered(known.route.as_ref(), known.verdict, response.status(), start.elapsed());
     response
 }
 
@@ -87,15 +89,18 @@ async fn pass(
     known.path = target.path().to_owned();
     let chosen = gate.parts().routes.choose(&target).ok_or_else(|| early(Refusal::NoRoute, "no_route"))?;
     known.route = Some(Arc::clone(&chosen.route));
+    let mut watch = Stopwatch::start(gate.meters());
     // Who?
     let caller = identify::caller(gate, &connection.memory, &head.headers, &chosen)
         .await
         .map_err(|(refusal, reason)| early(refusal, reason))?;
+    watch.ended(Stage::Identify);
     // From here on everything is recorded with the caller's name.
     known.verdict = "denied";
     let (facts, standing) = facts(gate, decision, &chosen, &caller, &head, source);
     let upgrade = upgrade::wanted(&head, &chosen.route);
     let (operation, facts, body) = meaning(gate, &chosen, &caller, facts, &head, body).await?;
+    watch.ended(Stage::Name);
     // May they?
     let policies = gate.parts().policies.current();
     let ml_token = head.headers.remove("x-azureml-token").is_some();
@@ -116,10 +121,12 @@ async fn pass(
         }
     };
     known.verdict = "allowed";
+    watch.ended(Stage::Decide);
     // Record, token, upstream, answer.
     let bearer = send::bearer(&chosen.route, cleared.permit().operation(), slot.as_ref());
     let exchange = Exchange { credential: send::credential(&bearer), upgrade: upgrade.is_some() };
     let recorded = gate.parts().journal.intend(cleared, exchange).await.map_err(|_| Refusal::Unrecorded)?;
+    watch.ended(Stage::Record);
     let told = send::told(&chosen.route);
     let sending = send::Sent {
         method: head.method.clone(),

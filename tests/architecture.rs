@@ -160,3 +160,33 @@ fn every_room_is_on_the_map() {
         assert!(known.contains(room.as_str()), "`{room}` is not on the map of tests/architecture.rs");
     }
 }
+
+/// Names of metrics in a text.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let name =
+        |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+    text.match_indices("amlgate_")
+        .map(|(at, _)| name(&text[at..]))
+        .map(|name| name.trim_end_matches("_bucket").to_owned())
+        .collect()
+}
+
+#[test]
+fn dashboards_and_alerts_name_only_metrics_that_the_gate_has() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let counted: BTreeSet<String> = sources(&root.join("src"))
+        .iter()
+        .flat_map(|path| {
+            let text = fs::read_to_string(path).unwrap();
+            let quoted = text.split('"').filter(|t| t.starts_with("amlgate_")).map(ToOwned::to_owned);
+            quoted.collect::<Vec<_>>()
+        })
+        .collect();
+    for file in ["integrations/grafana/amlgate.json", "integrations/prometheus/alerts.yaml"] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        let named = metrics_in(&text);
+        assert!(named.len() >= 5, "{file}: {named:?}");
+        let unknown: Vec<_> = named.difference(&counted).collect();
+        assert!(unknown.is_empty(), "{file} names {unknown:?}, which nothing counts");
+    }
+}

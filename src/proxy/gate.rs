@@ -1,10 +1,10 @@
 //! What one core holds to serve requests: shared parts by reference, connections of its own.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 
-use super::{Known, Routes};
+use super::{Routes, meters::Meters};
 use crate::{
     audit::Journal,
     credentials::{Credentials, EndpointKeys},
@@ -59,17 +59,24 @@ pub struct GateParts {
 }
 
 /// One core's gate.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Gate {
     parts: Arc<GateParts>,
     pools: Pools,
+    meters: Meters,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
 }
 
 impl Gate {
     /// A gate with its own connections.
     #[must_use]
     pub fn new(parts: Arc<GateParts>, pools: Pools) -> Self {
-        Self { parts, pools }
+        Self { parts, pools, meters: Meters::default() }
     }
 
     /// The shared parts.
@@ -96,14 +103,7 @@ impl Gate {
         crate::http::source(peer, headers, &self.parts.limits.trusted_proxies)
     }
 
-    pub(super) fn count(&self, known: &Known, status: StatusCode, took: Duration) {
-        let route = known.route.as_ref().map_or("", |r| &*r.settings.name).to_owned();
-        let labels = [
-            ("route", route.clone()),
-            ("decision", known.verdict.to_owned()),
-            ("status", status.as_str().to_owned()),
-        ];
-        metrics::counter!("amlgate_requests_total", &labels).increment(1);
-        metrics::histogram!("amlgate_request_seconds", "route" => route).record(took.as_secs_f64());
+    pub(super) fn meters(&self) -> &Meters {
+        &self.meters
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Gate, Outgoing, Route, answer,
+    meters::{Stage, Stopwatch},
     respond::Refusal,
     routes::{Chosen, EndpointAuth},
 };
@@ -101,8 +102,10 @@ async fn exchange(
     sent: Sent,
 ) -> Result<Response<Body>, Refusal> {
     let parts = gate.parts();
+    let mut watch = Stopwatch::start(gate.meters());
     let mut attempt =
         parts.credentials.open(recorded, bearer, &parts.keys, sent.ml_token).await.map_err(unminted)?;
+    watch.ended(Stage::Token);
     let counted = Rc::new(Cell::new(0));
     let mut again = Again::of(&sent.body);
     let Sent { method, headers, body, ml_token, chosen, policies, upgrade: _ } = sent;
@@ -111,6 +114,7 @@ async fn exchange(
         let sending = sending(&attempt, &method, &headers, body, &counted, ml_token, &chosen);
         match upstream::forward(gate.pools(), &attempt, sending, parts.limits.upstream).await {
             Ok(answer) => {
+                watch.ended(Stage::Upstream);
                 if let Some(challenge) = challenge(&attempt, &answer) {
                     if let Some(bytes) = again.take() {
                         // Read nothing of the refusal: its connection ends with it.

@@ -14,6 +14,7 @@ mod endpoints;
 mod failures;
 mod framing;
 mod identity;
+mod operations;
 mod requests;
 mod streams;
 mod world;
