@@ -136,6 +136,10 @@ pub(super) fn secrets_not_granted(classes: &[SecretClass], acts: &[Act]) -> Deni
     let names: Vec<_> = classes.iter().map(|class| format!("`{}`", class.name())).collect();
     let acts: Vec<_> = acts.iter().collect();
     let class = classes.first().map_or("", |class| class.name());
+    // Only what is used at the gate itself can be replaced by a handle.
+    let handles = [SecretClass::EndpointKey, SecretClass::EndpointToken];
+    let treatment =
+        if classes.first().is_some_and(|c| handles.contains(c)) { "substitute" } else { "reveal" };
     Denial {
         code: DenialCode::SecretsNotGranted,
         cause: format!(
@@ -144,7 +148,7 @@ pub(super) fn secrets_not_granted(classes: &[SecretClass], acts: &[Act]) -> Deni
             names.join(", ")
         ),
         cure: format!(
-            "whoever keeps the gate's policies can add `secrets: {{{class}: substitute}}` to an `allow` entry of yours"
+            "whoever keeps the gate's policies can add `secrets: {{{class}: {treatment}}}` to an `allow` entry of yours"
         ),
         entry: None,
         missing: Vec::new(),

@@ -54,7 +54,6 @@ routes:                           # Azure's own names, served by the sandbox
     trust: {{ca: certs/ca.pem}}
   - name: data-plane
     upstream: https://{region}.api.azureml.ms
-    hosts: [ml.localhost]
     paths: [/mlflow, /history, /metric, /artifact, /mferp, /discovery]
     protocol: azureml
     credential: gate

@@ -181,15 +181,22 @@ fn a_role_brings_what_jobs_need_and_no_other_secret() {
             SecretClass::UploadSas | SecretClass::DownloadSas | SecretClass::RunToken => {
                 assert_eq!(judgement.secrets, [(*class, SecretTreatment::Reveal)]);
             }
-            SecretClass::EndpointKey
-            | SecretClass::EndpointToken
-            | SecretClass::Connection
+            SecretClass::EndpointKey | SecretClass::EndpointToken => {
+                assert_eq!(verdict(&judgement), "SecretsNotGranted");
+                let denial = judgement.denial.unwrap();
+                assert!(denial.cause.contains(class.name()));
+                assert!(denial.cure.contains(&format!("`secrets: {{{}: substitute}}`", class.name())));
+            }
+            // What is used elsewhere than at the gate has no handle: such a cure would be refused.
+            SecretClass::Connection
             | SecretClass::Datastore
             | SecretClass::WorkspaceKey
             | SecretClass::ComputeKey
             | SecretClass::NotebookToken => {
                 assert_eq!(verdict(&judgement), "SecretsNotGranted");
-                assert!(judgement.denial.unwrap().cause.contains(class.name()));
+                let denial = judgement.denial.unwrap();
+                assert!(denial.cause.contains(class.name()));
+                assert!(denial.cure.contains(&format!("`secrets: {{{}: reveal}}`", class.name())));
             }
         }
     }

@@ -1,0 +1,153 @@
+"""The whole of `amlgate sandbox`, and clients that know nothing of Azure but the gate's URL."""
+
+import os
+import socket
+
+import pytest
+import requests
+from running import Sandbox
+from simulated import CLIENT_ID, CLIENT_SECRET, GROUP, SUBSCRIPTION, TENANT, WORKSPACE
+
+real_getaddrinfo = socket.getaddrinfo
+STORAGE = ".blob.core.windows.net"
+
+
+class Names:
+    """A resolver that knows this machine and the storage, and remembers who was asked for.
+
+    In reverse mode only storage is reached directly: its URLs carry their own signature and name
+    their account as a host. No other name of Azure exists here, so that a client that leaves the
+    gate fails.
+    """
+
+    def __init__(self, azure_address):
+        self.azure = azure_address.rsplit(":", 1)
+        self.asked = set()
+
+    def getaddrinfo(self, name, service, *args, **kwargs):
+        text = name.decode() if isinstance(name, bytes) else name
+        self.asked.add(text)
+        if text in ("localhost", "127.0.0.1", "::1", None):
+            return real_getaddrinfo(name, service, *args, **kwargs)
+        # `*.localhost` is this machine (RFC 6761), which Debian's resolver does not know.
+        if text.endswith(".localhost"):
+            return real_getaddrinfo("127.0.0.1", service, *args, **kwargs)
+        if text.endswith(STORAGE):
+            return real_getaddrinfo(self.azure[0], int(self.azure[1]), *args, **kwargs)
+        raise socket.gaierror(socket.EAI_NONAME, f"`{text}` is not for callers of the gate")
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory):
+    sandbox = Sandbox(tmp_path_factory.mktemp("run") / "sandbox")
+    # What a caller would have in the environment to sign in to Azure is not there.
+    for name in [n for n in os.environ if n.startswith(("AZURE_TENANT", "AZURE_CLIENT"))]:
+        del os.environ[name]
+    os.environ.update(dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE"), sandbox.ca))
+    yield sandbox
+    sandbox.stop()
+    sandbox.record.verify()
+    # Neither the log nor the record holds anybody's token.
+    written = sandbox.record.text() + sandbox.log.read_bytes()
+    for token in sandbox.tokens.values():
+        assert token.encode() not in written and token.rsplit(".", 1)[1].encode() not in written
+
+
+@pytest.fixture(scope="session", autouse=True)
+def names(sandbox):
+    names = Names(sandbox.layout["azure_address"])
+    socket.getaddrinfo = names.getaddrinfo
+    yield names
+    socket.getaddrinfo = real_getaddrinfo
+    direct = {n for n in names.asked if n and not n.endswith("localhost") and n != "127.0.0.1"}
+    assert all(n.endswith(STORAGE) for n in direct), direct
+
+
+@pytest.fixture(scope="module", autouse=True)
+def whole_record(sandbox):
+    """After every suite the record is whole."""
+    yield
+    sandbox.record.verify()
+
+
+class Caller:
+    """A credential that hands out its person's own OIDC token, whatever scope is asked for."""
+
+    def __init__(self, token):
+        self.token = token
+        self.scopes = []
+
+    def get_token(self, *scopes, **_):
+        from azure.core.credentials import AccessToken
+
+        self.scopes.extend(scopes)
+        return AccessToken(self.token, 9_999_999_999)
+
+
+@pytest.fixture(scope="session")
+def client(sandbox):
+    """`MLClient` of a person: nothing differs from a client of Azure but the base URL."""
+    from azure.ai.ml import MLClient
+
+    made = {}
+
+    def client(name, token=None, base=None):
+        base = f"{base or sandbox.gate}/"
+        credential = Caller(token or sandbox.token(name))
+        return MLClient(
+            credential,
+            SUBSCRIPTION,
+            GROUP,
+            WORKSPACE,
+            cloud="gate",
+            cloud_metadata={
+                "azure_portal": base,
+                "resource_manager": base,
+                "active_directory": base,
+                "aml_resource_id": base,
+                "storage_endpoint": "core.windows.net",
+                "registry_discovery_endpoint": base,
+            },
+        )
+
+    def remembered(name, **options):
+        if options:
+            return client(name, **options)
+        if name not in made:
+            made[name] = client(name)
+        return made[name]
+
+    return remembered
+
+
+class Azure:
+    """Azure itself, with the gate's own identity: to look behind the gate, as no caller can."""
+
+    def __init__(self, sandbox):
+        self.session = requests.Session()
+        self.session.verify = sandbox.ca
+        self.base = f"https://localhost:{sandbox.layout['azure_address'].rsplit(':', 1)[1]}"
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "scope": "https://management.azure.com/.default",
+        }
+        answer = self.session.post(f"{self.base}/{TENANT}/oauth2/v2.0/token", data=form)
+        self.token = answer.json()["access_token"]
+
+    def post(self, path, **options):
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return self.session.post(f"{self.base}{path}", headers=headers, **options)
+
+    def score(self, key):
+        return self.session.post(
+            f"{self.base}/inference/churn/score",
+            headers={"Authorization": f"Bearer {key}"},
+            json={"input_data": {"data": [[0, 0]]}},
+        )
+
+
+@pytest.fixture(scope="session")
+def azure(sandbox):
+    return Azure(sandbox)
