@@ -277,10 +277,11 @@ pub(super) fn explain(set: &PolicySet, described: &Described, all: bool, output:
             "about": described.about(),
             "code": judgement.denial.as_ref().map(|d| d.code.name()),
             "cause": judgement.denial.as_ref().map(|d| &d.cause),
+            "cure": judgement.denial.as_ref().map(|d| &d.cure),
             "allowed_by": judgement.allowed_by,
             "would_deny": judgement.would_deny,
             "entries": traces.iter().map(trace_data).collect::<Vec<_>>(),
-            "flips": flips.iter().map(|f| f.iter().map(ToString::to_string).collect()).collect::<Vec<Vec<_>>>(),
+            "flips": flips.sets.iter().map(|f| f.iter().map(ToString::to_string).collect()).collect::<Vec<Vec<_>>>(),
         });
         print_data(&data, output);
         return code;
@@ -291,7 +292,10 @@ pub(super) fn explain(set: &PolicySet, described: &Described, all: bool, output:
             let by: BTreeSet<_> = judgement.allowed_by.iter().map(|e| format!("`{}`", e.name)).collect();
             println!("allowed by {}", by.into_iter().collect::<Vec<_>>().join(", "));
         }
-        Some(denial) => println!("denied, {}: {}", denial.code.name(), denial.cause),
+        Some(denial) => {
+            println!("denied, {}: {}", denial.code.name(), denial.cause);
+            println!("the caller is told: {}", denial.cure);
+        }
     }
     for entry in &judgement.would_deny {
         println!("would be denied by `{}`, which is only watched yet", entry.name);
@@ -301,13 +305,16 @@ pub(super) fn explain(set: &PolicySet, described: &Described, all: bool, output:
     }
     if judgement.denial.is_some() {
         println!();
-        if flips.is_empty() {
+        if flips.sets.is_empty() {
             println!("nothing turns it: what cannot be named or evaluated is let through by nobody");
         } else {
             println!("any one of these turns it:");
-            for flip in &flips {
+            for flip in &flips.sets {
                 let changes: Vec<_> = flip.iter().map(ToString::to_string).collect();
                 println!("  - {}", changes.join(", and "));
+            }
+            if !flips.exhaustive {
+                println!("  (there are so many subjects that not all of their combinations were tried)");
             }
         }
     }

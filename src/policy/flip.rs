@@ -1,17 +1,17 @@
 //! The flip: the smallest change that turns a denial (DECISIONS 5).
 //!
 //! Changes are supposed, and the one judge is asked again; so what is printed is true by
-//! construction. Conditions are not solved: to leave a `deny` means to leave one of its selectors,
-//! and its conditions are shown with their values by the trace.
+//! construction. The 403 says the part that makes the caller nobody else, from the same judgement,
+//! and names no subject. Conditions are not solved: to leave a `deny` means to leave one of its
+//! selectors, and its conditions are shown with their values by the trace.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use super::{EntryRef, EntryTrace, Hypothesis, PolicySet, Question, SecretTreatment, raw::List};
-use crate::azureml::{Action, ResourceId, SecretClass};
+use super::{
+    EntryRef, EntryTrace, Hypothesis, PolicySet, Question, SecretTreatment, Selector, Verdict, raw::List,
+};
+use crate::azureml::{Act, Action, ResourceId, SecretClass};
 
-/// The largest set of changes that is looked for by trying all; beyond it the set is only such that
-/// none of its changes can be left out.
-const EXHAUSTIVE: usize = 3;
 /// At most so many different smallest sets are given.
 const SHOWN: usize = 8;
 /// At most so many judgements are asked for.
@@ -47,7 +47,21 @@ impl From<&EntryRef> for Named {
     }
 }
 
+impl Change {
+    /// To grant an act where it is done; `None` if the request does not say where that is.
+    pub(super) fn grant(act: &Act) -> Option<Self> {
+        let scope = act.resource.as_ref()?;
+        Some(Self::Grant(act.action.as_str().to_owned(), scope.as_str().to_owned()))
+    }
+}
+
 impl Named {
+    /// The entry's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn reference(&self) -> EntryRef {
         EntryRef { name: Arc::clone(&self.name), file: Arc::clone(&self.file), line: self.line }
     }
@@ -69,17 +83,65 @@ impl fmt::Display for Change {
     }
 }
 
-/// The smallest sets of changes that turn the denial, each by itself; empty if none does, or if
-/// nothing is denied.
+/// The smallest sets of changes that turn a denial.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Flips {
+    /// Each by itself turns it, and all are equally small: what the caller is told first, then those
+    /// with subjects to join; at most eight. Empty if nothing turns it, or nothing is denied.
+    pub sets: Vec<BTreeSet<Change>>,
+    /// Whether nothing smaller was left untried; `false` only where so many subjects could be joined
+    /// that trying all of their combinations would take too long.
+    pub exhaustive: bool,
+}
+
+/// The smallest sets of changes that turn the denial.
+///
+/// What is in the way of one request is known from judging it once, and each obstacle needs a
+/// change of its own ([`Judgement::flip`](super::Judgement::flip)). Only joining subjects can save
+/// some of them; so subjects are tried, one, then two at a time, as long as that can be smaller.
 #[must_use]
-pub fn flips(set: &PolicySet, question: &Question<'_>) -> Vec<BTreeSet<Change>> {
-    if set.judge(question).denial.is_none() {
-        return Vec::new();
+pub fn flips(set: &PolicySet, question: &Question<'_>) -> Flips {
+    let judgement = set.judge(question);
+    if judgement.denial.is_none() {
+        return Flips { sets: Vec::new(), exhaustive: true };
     }
-    let mut search = Search { set, question, left: PATIENCE };
-    let changes = search.candidates();
-    let found = search.smallest(&changes);
-    if found.is_empty() { search.irreducible(&changes).into_iter().collect() } else { found }
+    let (mut best, mut sets) = match judgement.flip.len() {
+        0 => (usize::MAX, Vec::new()),
+        size => (size, vec![judgement.flip]),
+    };
+    let subjects: Vec<_> = joinable(set, question).into_iter().collect();
+    let mut left = PATIENCE;
+    for size in 1..=subjects.len() {
+        if size > best {
+            break;
+        }
+        let mut chosen: Vec<usize> = (0..size).collect();
+        loop {
+            if left == 0 {
+                return Flips { sets, exhaustive: false };
+            }
+            left -= 1;
+            let joins = chosen.iter().filter_map(|at| subjects.get(*at)).cloned().map(Change::Join);
+            let mut changes: BTreeSet<Change> = joins.collect();
+            let after = set.judge_if(question, &supposed(&changes));
+            let turns = after.denial.is_none() || !after.flip.is_empty();
+            changes.extend(after.flip);
+            if turns && changes.len() <= best {
+                if changes.len() < best {
+                    best = changes.len();
+                    sets.clear();
+                }
+                // A subject that saves nothing is no part of a smallest set.
+                if sets.len() < SHOWN {
+                    sets.push(changes);
+                }
+            }
+            if !next(&mut chosen, subjects.len()) {
+                break;
+            }
+        }
+    }
+    Flips { sets, exhaustive: true }
 }
 
 /// Whether these changes turn the denial.
@@ -108,94 +170,49 @@ fn supposed<'c>(changes: impl IntoIterator<Item = &'c Change>) -> Hypothesis {
     hypothesis
 }
 
-struct Search<'a> {
-    set: &'a PolicySet,
-    question: &'a Question<'a>,
-    left: usize,
+/// The subjects that could make a difference: those of `allow` entries that nothing else keeps from
+/// the request, and those that entries of `deny` and `require` exempt.
+fn joinable(set: &PolicySet, question: &Question<'_>) -> BTreeSet<Arc<str>> {
+    let mut subjects = BTreeSet::new();
+    for trace in set.trace(question) {
+        match trace.list {
+            List::Allow if !trace.who.is_empty() && fits_but(&trace, &[Selector::Who]) => {
+                subjects.extend(trace.who);
+            }
+            // What an entry grants of secrets reaches further than its actions.
+            List::Allow
+                if !question.operation.secrets.is_empty()
+                    && fits_but(&trace, &[Selector::Who, Selector::Role, Selector::Actions]) =>
+            {
+                subjects.extend(trace.who);
+            }
+            // The entry may come to match by another subject that is joined.
+            List::Deny | List::Require
+                if !trace.dry_run && fits_but(&trace, &[Selector::Who, Selector::Unless]) =>
+            {
+                subjects.extend(trace.exempts);
+            }
+            List::Allow | List::Deny | List::Require => {}
+        }
+    }
+    subjects
 }
 
-impl Search<'_> {
-    fn turns<'c>(&mut self, changes: impl IntoIterator<Item = &'c Change>) -> bool {
-        self.left = self.left.saturating_sub(1);
-        self.left > 0 && self.set.judge_if(self.question, &supposed(changes)).denial.is_none()
-    }
-
-    /// Every change that could matter: by what the entries say, held against the question.
-    fn candidates(&self) -> Vec<Change> {
-        let mut changes = BTreeSet::new();
-        for trace in self.set.trace(self.question) {
-            match trace.list {
-                List::Deny if trace.matches && !trace.dry_run => {
-                    changes.insert(Change::Leave((&trace.entry).into()));
-                    changes.extend(trace.exempts.iter().cloned().map(Change::Join));
-                }
-                List::Require if !trace.unmet.is_empty() && !trace.dry_run => {
-                    changes.insert(Change::Satisfy((&trace.entry).into()));
-                    changes.extend(trace.exempts.iter().cloned().map(Change::Join));
-                }
-                List::Allow if only_who_fails(&trace) => {
-                    changes.extend(trace.who.iter().cloned().map(Change::Join));
-                }
-                List::Allow | List::Deny | List::Require => {}
-            }
-        }
-        changes.extend(self.question.operation.acts.iter().filter_map(|act| {
-            let scope = act.resource.as_ref()?;
-            Some(Change::Grant(act.action.as_str().to_owned(), scope.as_str().to_owned()))
-        }));
-        changes.extend(self.question.operation.secrets.iter().map(|c| Change::NameSecret(c.name())));
-        changes.into_iter().collect()
-    }
-
-    /// All sets of the smallest size that turn the denial, up to [`EXHAUSTIVE`].
-    fn smallest(&mut self, changes: &[Change]) -> Vec<BTreeSet<Change>> {
-        for size in 1..=EXHAUSTIVE.min(changes.len()) {
-            let mut found = Vec::new();
-            let mut chosen: Vec<usize> = (0..size).collect();
-            loop {
-                let subset: Vec<&Change> = chosen.iter().filter_map(|at| changes.get(*at)).collect();
-                if self.turns(subset.iter().copied()) {
-                    found.push(subset.into_iter().cloned().collect());
-                }
-                if found.len() == SHOWN || self.left == 0 || !next(&mut chosen, changes.len()) {
-                    break;
-                }
-            }
-            if !found.is_empty() {
-                return found;
-            }
-        }
-        Vec::new()
-    }
-
-    /// All changes together, less every one that can be left out.
-    fn irreducible(&mut self, changes: &[Change]) -> Option<BTreeSet<Change>> {
-        self.left = self.left.max(changes.len() * 2 + 2);
-        let mut kept: BTreeSet<Change> = changes.iter().cloned().collect();
-        if !self.turns(&kept) {
-            return None;
-        }
-        for change in changes.iter().rev() {
-            let mut without = kept.clone();
-            without.remove(change);
-            if self.turns(&without) {
-                kept = without;
-            }
-        }
-        Some(kept)
-    }
-}
-
-/// Whether `who` is all that is in the way of an entry of `allow`, for some act.
-fn only_who_fails(trace: &EntryTrace) -> bool {
-    use super::{Selector, Verdict};
+/// Whether an entry's selectors, `but` some, keep it from no act.
+fn fits_but(trace: &EntryTrace, but: &[Selector]) -> bool {
+    let kept = |verdict| match trace.list {
+        List::Allow => verdict != Verdict::Matches,
+        List::Deny | List::Require => verdict == Verdict::Fails,
+    };
     let fits = |act: Option<usize>| {
-        trace.selectors.iter().filter(|s| s.act == act).all(|s| {
-            s.verdict == Verdict::Matches || (s.selector == Selector::Who && s.verdict != Verdict::Matches)
-        })
+        trace
+            .selectors
+            .iter()
+            .filter(|s| s.act == act && !but.contains(&s.selector))
+            .all(|s| !kept(s.verdict))
     };
     let acts: BTreeSet<_> = trace.selectors.iter().filter_map(|s| s.act).collect();
-    !trace.matches && fits(None) && (acts.is_empty() || acts.into_iter().any(|act| fits(Some(act))))
+    fits(None) && (acts.is_empty() || acts.into_iter().any(|act| fits(Some(act))))
 }
 
 /// The next choice of as many out of `of`, in order; `false` after the last.

@@ -4,12 +4,14 @@
 //! `require` entry that matches any act must be satisfied. What the answer holds of secrets needs
 //! entries of its own: a role brings what jobs cannot be submitted without, every other class must
 //! be named. If several things are wrong, the caller is told the one that no new right would mend
-//! first: a denial, then what is missing, then secrets, then demands.
+//! first: a denial, then what is missing, then secrets, then demands. All of it is kept as the
+//! changes that would turn the decision together.
 
 use super::{
     Denial, DenialCode, EntryRef, Judgement, Obligation, PolicySet, Question, SecretTreatment, Standing,
     condition::Roots,
     entry::{Cause, Check, Context, Entry, Selector},
+    flip::Change,
     hypothesis::Hypothesis,
     index::{Doubt, Look},
     raw::List,
@@ -89,6 +91,8 @@ struct Bench<'a> {
     look: Look<'a>,
     hypothesis: &'a Hypothesis,
     judgement: Judgement,
+    /// Whether the changes found so far are all that is needed.
+    can_be_turned: bool,
 }
 
 /// Which entries are looked at.
@@ -110,7 +114,8 @@ pub(super) fn judge(
     let membership = set.membership(question.caller, hypothesis);
     let context = Context::new(question, &membership);
     let look = set.index.look(question, &membership);
-    let bench = Bench { set, context, look, hypothesis, judgement: Judgement::default() };
+    let judgement = Judgement::default();
+    let bench = Bench { set, context, look, hypothesis, judgement, can_be_turned: true };
     bench.judge(reach)
 }
 
@@ -120,7 +125,11 @@ impl<'a> Bench<'a> {
         let allow = self.allow(reach);
         let require = self.require(reach);
         self.judgement.denial = deny.or(allow).or(require);
-        if self.judgement.denial.is_some() {
+        if !self.can_be_turned {
+            self.judgement.flip.clear();
+        }
+        if let Some(denial) = &mut self.judgement.denial {
+            words::besides(denial, &self.judgement.flip);
             self.judgement.obligations.clear();
             // A watched entry is counted where it would change something.
             self.judgement.would_deny.clear();
@@ -182,6 +191,7 @@ impl<'a> Bench<'a> {
         let (watched, enforced): (Vec<_>, Vec<_>) =
             self.matching(List::Deny, reach).into_iter().partition(|m| m.entry.is_dry_run(now));
         self.judgement.would_deny.extend(watched.iter().map(|m| m.entry.reference.clone()));
+        self.judgement.flip.extend(enforced.iter().map(|m| Change::Leave((&m.entry.reference).into())));
         // An entry that surely matches explains more than one that could not be evaluated.
         let told = enforced.iter().find(|m| m.fit.unevaluable.is_empty()).or(enforced.first())?;
         Some(words::denied(told.entry, &told.fit, &self.context))
@@ -219,18 +229,61 @@ impl<'a> Bench<'a> {
             .collect();
         let stands_in = question.standing == Standing::PollingCapability;
         self.judgement.allowed_by = allowed.into_iter().flatten().collect();
+        let treated: Vec<_> = held
+            .iter()
+            .map(|class| (class, self.hypothesis.treatment(class).or_else(|| secrets.treatment(class))))
+            .collect();
+        let ungranted: Vec<_> =
+            treated.iter().filter(|(_, how)| how.is_none()).map(|(class, _)| *class).collect();
+        self.judgement.flip.extend(ungranted.iter().map(|class| Change::NameSecret(class.name())));
         if acts.is_empty() || (!missing.is_empty() && !stands_in) {
             self.note_undecided(reach);
-            return Some(words::not_allowed(&missing, &self.judgement.unevaluable));
+            self.suppose_granted(&missing);
+            let closest = self.closest(&missing, reach);
+            return Some(words::not_allowed(&missing, &self.judgement.unevaluable, closest));
         }
-        let mut ungranted = Vec::new();
-        for class in held.iter() {
-            match self.hypothesis.treatment(class).or_else(|| secrets.treatment(class)) {
-                Some(treatment) => self.judgement.secrets.push((class, treatment)),
-                None => ungranted.push(class),
-            }
-        }
+        self.judgement.secrets.extend(treated.into_iter().filter_map(|(class, how)| Some((class, how?))));
         (!ungranted.is_empty()).then(|| words::secrets_not_granted(&ungranted, acts))
+    }
+
+    /// What would have to be granted: an action at a scope also covers what lies below.
+    fn suppose_granted(&mut self, missing: &[&Act]) {
+        self.can_be_turned &= !missing.is_empty() && missing.iter().all(|act| act.resource.is_some());
+        let covers = |other: &Act, act: &Act| {
+            other.action == act.action
+                && matches!((&other.resource, &act.resource), (Some(o), Some(a)) if a != o && a.is_within(o))
+        };
+        for act in missing.iter().filter(|act| !missing.iter().any(|other| covers(other, act))) {
+            self.judgement.flip.extend(Change::grant(act));
+        }
+    }
+
+    /// The first entry that would allow one of `acts` but for one selector, and that selector. Only
+    /// entries of the caller's own: of others the caller is told nothing.
+    fn closest(&self, acts: &[&Act], reach: Reach) -> Option<(&'a Entry, Selector)> {
+        // What the index does not look at is no reason here: it leaves such entries out.
+        const REASONS: [Selector; 6] = [
+            Selector::Kinds,
+            Selector::Methods,
+            Selector::Path,
+            Selector::From,
+            Selector::During,
+            Selector::When,
+        ];
+        let selectors = || Selector::OF_REQUEST.into_iter().chain(Selector::OF_ACT);
+        self.entries(List::Allow, Doubt::Fails, reach).into_iter().find_map(|entry| {
+            acts.iter().find_map(|act| {
+                let mut missed = selectors().filter(|selector| {
+                    entry
+                        .check(*selector, &self.context, Some(act))
+                        .is_some_and(|check| check != Check::Matches)
+                });
+                let reason = missed.next().filter(|selector| REASONS.contains(selector))?;
+                (missed.next().is_none()
+                    && entry.check(reason, &self.context, Some(act)) == Some(Check::Fails))
+                .then_some((entry, reason))
+            })
+        })
     }
 
     /// Notes the entries that would allow some act if all of their selectors could be evaluated.
@@ -278,7 +331,10 @@ impl<'a> Bench<'a> {
             }
             if entry.is_dry_run(now) {
                 self.judgement.would_deny.push(entry.reference.clone());
-            } else if told.is_none() {
+                continue;
+            }
+            self.judgement.flip.insert(Change::Satisfy((&entry.reference).into()));
+            if told.is_none() {
                 let code =
                     if outside_network { DenialCode::OutsideNetwork } else { DenialCode::OutsideHours };
                 told = Some(words::outside(code, entry, &self.context));

@@ -32,6 +32,7 @@ mod words;
 
 pub use entry::Selector;
 pub use files::FileSet;
+pub use flip::Change;
 pub use hypothesis::Hypothesis;
 pub use lease::{Cut, Lease, OnTokenExpiry, StreamLimits};
 pub use live::LivePolicies;

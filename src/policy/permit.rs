@@ -1,8 +1,8 @@
 //! The outcome of a decision, and the proof of a favourable one.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::{DecisionId, Lease, PolicySet, Question, RequestFacts, Standing, StreamLimits};
+use super::{Change, DecisionId, Lease, PolicySet, Question, RequestFacts, Standing, StreamLimits};
 use crate::{
     azureml::{Operation, SecretClass},
     identity::Principal,
@@ -124,6 +124,10 @@ pub struct Judgement {
     pub unevaluable: Vec<(EntryRef, &'static str, String)>,
     /// Values that conditions read, redacted and bounded, for the record.
     pub read: Vec<(String, serde_json::Value)>,
+    /// If it is denied: the smallest set of changes, none of which makes the caller somebody else,
+    /// that turns it; empty if none does. `Denial::cure` says it in words, and
+    /// [`flips`](super::flip::flips) finds what joining subjects would save.
+    pub flip: BTreeSet<Change>,
 }
 
 /// A favourable decision on one request: made by [`decide`] alone.

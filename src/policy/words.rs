@@ -3,11 +3,12 @@
 //! The caller learns the action, the scope and the entry that decided, and what would change it. The
 //! caller does not learn who else is exempt, which subjects exist, or whether the resource does.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Denial, DenialCode, EntryRef,
     entry::{Check, Context, Entry, Selector},
+    flip::{Change, Named},
     judge::Fit,
 };
 use crate::azureml::{Act, Operation, SecretClass, UnknownOperation};
@@ -66,7 +67,11 @@ fn rights(acts: &[&Act]) -> String {
 }
 
 /// No entry allows some act.
-pub(super) fn not_allowed(missing: &[&Act], unevaluable: &[(EntryRef, &'static str, String)]) -> Denial {
+pub(super) fn not_allowed(
+    missing: &[&Act],
+    unevaluable: &[(EntryRef, &'static str, String)],
+    closest: Option<(&Entry, Selector)>,
+) -> Denial {
     let mut cause = if missing.is_empty() {
         "the request names nothing that could be allowed".to_owned()
     } else {
@@ -74,6 +79,12 @@ pub(super) fn not_allowed(missing: &[&Act], unevaluable: &[(EntryRef, &'static s
     };
     if let Some((entry, selector, why)) = unevaluable.last() {
         cause.push_str(&format!("; entry `{}` could not be evaluated at `{selector}`: {why}", entry.name));
+    } else if let Some((entry, selector)) = closest {
+        cause.push_str(&format!(
+            "; entry `{}` would, but for its `{}`",
+            entry.reference.name,
+            selector.name()
+        ));
     }
     let cure = if missing.is_empty() {
         "nobody can allow it".to_owned()
@@ -113,6 +124,34 @@ pub(super) fn denied(entry: &Entry, fit: &Fit, context: &Context<'_>) -> Denial 
         entry: Some(entry.reference.clone()),
         missing: Vec::new(),
     }
+}
+
+/// Says what else is in the way, so that nobody mends one thing to be told of the next. It names
+/// entries that concern the caller's own request, never subjects: who exists is not told.
+pub(super) fn besides(denial: &mut Denial, flip: &BTreeSet<Change>) {
+    let of_entry = |entry: &Named| denial.entry.as_ref().is_some_and(|told| Named::from(told) == *entry);
+    let rest: Vec<String> = flip
+        .iter()
+        .filter_map(|change| match change {
+            Change::Leave(entry) | Change::Satisfy(entry) if of_entry(entry) => None,
+            Change::Leave(entry) => Some(format!("entry `{}` denies it too", entry.name())),
+            Change::Satisfy(entry) => {
+                Some(format!("entry `{}` demands what does not hold now", entry.name()))
+            }
+            Change::Grant(..) if denial.code == DenialCode::AuthorizationFailed => None,
+            Change::Grant(action, scope) => Some(format!("no entry allows you `{action}` at `{scope}`")),
+            Change::NameSecret(_) if denial.code == DenialCode::SecretsNotGranted => None,
+            Change::NameSecret(class) => Some(format!("no entry names secrets of class `{class}` for you")),
+            Change::Join(_) => None,
+        })
+        .collect();
+    if rest.is_empty() {
+        return;
+    }
+    let spelled: Vec<_> = rest.iter().take(SPELLED_OUT).map(String::as_str).collect();
+    let more = rest.len().saturating_sub(SPELLED_OUT);
+    let tail = if more > 0 { format!(", and {more} more") } else { String::new() };
+    denial.cure.push_str(&format!("; besides, {}{tail}", spelled.join(", ")));
 }
 
 /// What about the request an entry is concerned with, as far as its selectors tell.

@@ -1,6 +1,6 @@
 //! What holds for every set and every question.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 
@@ -185,6 +185,17 @@ impl Lists {
     }
 }
 
+/// All subsets of at most `most` members.
+fn subsets(all: &[flip::Change], most: usize) -> Vec<BTreeSet<flip::Change>> {
+    (0_u32..1 << all.len())
+        .filter(|bits| bits.count_ones() as usize <= most)
+        .map(|bits| {
+            let chosen = all.iter().enumerate().filter(|(at, _)| bits & 1 << at != 0);
+            chosen.map(|(_, change)| change.clone()).collect()
+        })
+        .collect()
+}
+
 /// A key of the file with its lines; nothing if there are none.
 fn section(key: &str, lines: Vec<String>) -> String {
     if lines.is_empty() { String::new() } else { format!("{key}:\n{}", lines.join("\n")) }
@@ -246,6 +257,20 @@ fn ask() -> impl Strategy<Value = Ask> {
 }
 
 impl Ask {
+    /// Every change that can be supposed at all, whether or not it matters to the question.
+    fn changes(&self, set: &PolicySet) -> Vec<flip::Change> {
+        use crate::policy::List;
+        let mut all: Vec<_> = set.subjects().iter().cloned().map(flip::Change::Join).collect();
+        all.extend(self.operation.acts.iter().filter_map(flip::Change::grant));
+        all.extend(self.operation.secrets.iter().map(|class| flip::Change::NameSecret(class.name())));
+        all.extend(set.entries().filter_map(|(list, entry)| match list {
+            List::Allow => None,
+            List::Deny => Some(flip::Change::Leave(entry.into())),
+            List::Require => Some(flip::Change::Satisfy(entry.into())),
+        }));
+        all
+    }
+
     fn question(&self) -> Question<'_> {
         Question {
             caller: &self.caller,
@@ -360,29 +385,80 @@ proptest! {
         let set = lists.set();
         let question = ask.question();
         let flips = flip::flips(&set, &question);
+        prop_assert!(flips.exhaustive);
         if allows(&ask.of(&set)) {
-            prop_assert!(flips.is_empty());
+            prop_assert!(flips.sets.is_empty());
             return Ok(());
         }
         // Whatever has a place can be granted, and every obstacle left: there is always a way.
         let placed = ask.operation.acts.iter().all(|act| act.resource.is_some());
-        prop_assert!(!placed || !flips.is_empty(), "{:?}", ask.of(&set));
-        for flip in &flips {
+        prop_assert!(!placed || !flips.sets.is_empty(), "{:?}", ask.of(&set));
+        for flip in &flips.sets {
             prop_assert!(flip::turns(&set, &question, flip), "{flip:?}");
-            for change in flip {
-                let mut without = flip.clone();
-                without.remove(change);
-                prop_assert!(!flip::turns(&set, &question, &without), "{flip:?} without {change}");
-            }
         }
-        // All that are shown are equally small.
-        prop_assert!(flips.windows(2).all(|pair| pair[0].len() == pair[1].len()), "{flips:?}");
+        // Nothing smaller, of all changes that there are, does.
+        let size = flips.sets.first().map_or(usize::MAX, BTreeSet::len);
+        prop_assert!(flips.sets.iter().all(|flip| flip.len() == size), "{flips:?}");
+        for smaller in subsets(&ask.changes(&set), size.saturating_sub(1)) {
+            prop_assert!(!flip::turns(&set, &question, &smaller), "{flips:?} {smaller:?}");
+        }
+    }
+
+    #[test]
+    fn the_flip_that_the_caller_is_told_turns_the_decision_and_nothing_smaller_does(lists in lists(), ask in ask()) {
+        let set = lists.set();
+        let question = ask.question();
+        let judgement = ask.of(&set);
+        let told = &judgement.flip;
+        if allows(&judgement) {
+            prop_assert!(told.is_empty());
+            return Ok(());
+        }
+        prop_assert!(told.is_empty() || flip::turns(&set, &question, told), "{told:?}");
+        let mut all = ask.changes(&set);
+        all.retain(|change| !matches!(change, flip::Change::Join(_)));
+        let smaller = if told.is_empty() { all.len() } else { told.len() - 1 };
+        for smaller in subsets(&all, smaller) {
+            prop_assert!(!flip::turns(&set, &question, &smaller), "{told:?} {smaller:?}");
+        }
+        // `policy why` never finds more to change than the caller is told.
+        let flips = flip::flips(&set, &question).sets;
+        prop_assert!(told.is_empty() || flips.iter().all(|flip| flip.len() <= told.len()));
+        // And the words say all of it: each entry that is in the way, each action, each class.
+        let denial = judgement.denial.as_ref().unwrap();
+        let words = format!("{}\n{}", denial.cause, denial.cure);
+        for change in told.iter().take(3) {
+            let said = match change {
+                flip::Change::Leave(entry) | flip::Change::Satisfy(entry) => entry.name(),
+                flip::Change::Grant(action, _) => action,
+                flip::Change::NameSecret(class) => class,
+                flip::Change::Join(subject) => subject,
+            };
+            prop_assert!(words.contains(said), "{said}: {words}");
+        }
+    }
+
+    #[test]
+    fn the_caller_is_told_of_no_subject_and_of_no_entry_for_others(lists in lists(), ask in ask()) {
+        let set = lists.set();
+        let Some(denial) = ask.of(&set).denial else { return Ok(()) };
+        let words = format!("{}\n{}\n{:?}", denial.cause, denial.cure, denial.missing);
+        for subject in set.subjects() {
+            prop_assert!(!words.contains(&**subject), "{subject}: {words}");
+        }
+        for trace in set.trace(&ask.question()) {
+            let others = trace.selectors.iter().any(|s| {
+                s.selector == crate::policy::Selector::Who && s.verdict == crate::policy::Verdict::Fails
+            });
+            let named = words.contains(&format!("`{}`", trace.entry.name));
+            prop_assert!(!(others && named), "{}: {words}", trace.entry.name);
+        }
     }
 
     #[test]
     fn a_flip_that_is_carried_out_does_what_it_says(lists in lists(), ask in ask()) {
         use flip::Change;
-        for flip in flip::flips(&lists.set(), &ask.question()) {
+        for flip in flip::flips(&lists.set(), &ask.question()).sets {
             let mut lists = lists.clone();
             let mut ask = ask.clone();
             let mut can_be_done = true;
