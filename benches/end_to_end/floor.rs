@@ -3,9 +3,17 @@
 
 use std::{net::SocketAddr, thread};
 
-use hyper::{Request, body::Incoming, client::conn::http1 as client, server::conn::http1 as server, service::service_fn};
+use hyper::{
+    Request, body::Incoming, client::conn::http1 as client, server::conn::http1 as server,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
-use tokio::{net::{TcpListener, TcpStream}, runtime, sync::Mutex, task::LocalSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime,
+    sync::Mutex,
+    task::LocalSet,
+};
 
 /// Starts it on a thread of its own called `floor`.
 pub fn start(upstream: SocketAddr) -> SocketAddr {

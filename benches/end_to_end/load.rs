@@ -54,14 +54,23 @@ pub fn upstream(answer: &'static [u8]) -> SocketAddr {
 }
 
 /// Sends `request` again and again over `connections`, for so long; measures the CPU of threads
-/// whose name starts with `under_test`.
-pub fn round(address: SocketAddr, request: &[u8], connections: usize, lasting: Duration, under_test: &str) -> Round {
+/// whose name starts with one of `under_test`.
+pub fn round(
+    address: SocketAddr,
+    request: &[u8],
+    connections: usize,
+    lasting: Duration,
+    under_test: &[&str],
+) -> Round {
     let before = cpu_ns(under_test);
     let start = Instant::now();
     let clients: Vec<_> = (0..connections)
         .map(|_| {
             let request = request.to_vec();
-            thread::Builder::new().name("load".into()).spawn(move || client(address, &request, start + lasting)).unwrap()
+            thread::Builder::new()
+                .name("load".into())
+                .spawn(move || client(address, &request, start + lasting))
+                .unwrap()
         })
         .collect();
     let mut latency_us: Vec<f64> = clients.into_iter().flat_map(|c| c.join().unwrap()).collect();
@@ -104,12 +113,12 @@ fn length(bytes: &[u8]) -> Option<usize> {
     Some(head + rest.split("\r\n").next().unwrap().trim().parse::<usize>().unwrap())
 }
 
-/// CPU time in nanoseconds of this process's threads whose name starts so.
-pub fn cpu_ns(prefix: &str) -> u64 {
+/// CPU time in nanoseconds of this process's threads whose name starts with one of these.
+pub fn cpu_ns(prefixes: &[&str]) -> u64 {
     let mut sum = 0;
     for task in fs::read_dir("/proc/self/task").unwrap().flatten() {
         let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        if name.starts_with(prefix) {
+        if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
             let stat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
             sum += stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
         }

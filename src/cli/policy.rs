@@ -122,9 +122,10 @@ impl Source {
 
     /// Loads policies; a configuration is only needed to find them.
     pub(super) fn load(&self) -> Result<Loaded, Vec<Problem>> {
-        let settings = match &self.policies {
-            Some(_) if !self.config.exists() => None,
-            Some(_) | None => Some(config::load(&self.config)?),
+        let settings = match (&self.policies, config::load(&self.config)) {
+            (_, Ok(settings)) => Some(settings),
+            (None, Err(problems)) => return Err(problems),
+            (Some(_), Err(_)) => None,
         };
         let mut around = Surroundings::default();
         let mut doors = Vec::new();

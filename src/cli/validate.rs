@@ -22,7 +22,16 @@ pub fn run(args: &Args) -> ExitCode {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     match config::load(&args.config) {
-        Err(found) => problems.extend(found),
+        Err(found) => {
+            problems.extend(found);
+            if let Some((directory, issuers, routes)) = config::around_policies(&args.config) {
+                let around = Surroundings { issuers: Some(issuers), routes: Some(routes) };
+                match PolicySet::load(&directory, &around) {
+                    Err(found) => problems.extend(found),
+                    Ok((_, found)) => warnings.extend(found),
+                }
+            }
+        }
         Ok(settings) => {
             let issuers: BTreeSet<_> = settings.issuers.iter().map(|i| i.name.to_string()).collect();
             let routes: BTreeSet<_> = settings.routes.iter().map(|r| r.name.to_string()).collect();

@@ -45,6 +45,17 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Problem>> {
     }
 }
 
+/// The folder of policies and the names of issuers and routes, of a file that need not be right
+/// otherwise: so that `validate` says everything about policies too. `None` if it cannot be read.
+#[must_use]
+pub fn around_policies(path: &Path) -> Option<(PathBuf, BTreeSet<String>, BTreeSet<String>)> {
+    let parsed = super::parse(path).ok()?;
+    let directory = Reader { base: &parsed.base }.file(&parsed.raw.policies.value);
+    let issuers = parsed.raw.issuers.iter().map(|i| i.value.name.value.clone()).collect();
+    let routes = parsed.raw.routes.iter().map(|r| r.value.name.value.clone()).collect();
+    directory.is_dir().then_some((directory, issuers, routes))
+}
+
 struct Reader<'a> {
     base: &'a Path,
 }

@@ -12,6 +12,7 @@
 )]
 
 mod cases;
+mod init;
 mod roles;
 mod shipped;
 
