@@ -4,6 +4,7 @@
 //! goes wrong at any of them ends in [`respond`], and is recorded on its way there.
 
 mod answer;
+mod discovery;
 mod gate;
 mod identify;
 mod meters;
@@ -89,6 +90,10 @@ async fn pass(
     known.path = target.path().to_owned();
     let chosen = gate.parts().routes.choose(&target).ok_or_else(|| early(Refusal::NoRoute, "no_route"))?;
     known.route = Some(Arc::clone(&chosen.route));
+    if let Some(document) = discovery::answer(gate, &head.method, &head.headers, &chosen) {
+        known.verdict = "answered";
+        return Ok(document);
+    }
     let mut watch = Stopwatch::start(gate.meters());
     // Who?
     let caller = identify::caller(gate, &connection.memory, &head.headers, &chosen)

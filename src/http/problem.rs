@@ -57,9 +57,10 @@ pub fn answer(shape: Shape, problem: &Problem<'_>) -> Response<Body> {
             "application/json",
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": problem.code, "code": status}),
         ),
+        // `error` is an extension member (section 3.2): OpenAI's clients print nothing else of a refusal.
         Shape::Problem => (
             "application/problem+json",
-            json!({"type": format!("urn:amlgate:{}", problem.code), "title": problem.code, "status": status, "detail": message, "amlgate": problem.info}),
+            json!({"type": format!("urn:amlgate:{}", problem.code), "title": problem.code, "status": status, "error": {"code": problem.code, "message": message}, "detail": message, "amlgate": problem.info}),
         ),
     };
     let bytes = Bytes::from(body.to_string());

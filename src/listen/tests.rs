@@ -396,6 +396,18 @@ async fn a_replaced_certificate_serves_new_handshakes_and_old_connections_go_on(
 }
 
 #[tokio::test]
+async fn a_client_that_offers_only_http_1_0_is_served() {
+    let made = pair();
+    let certificate = Arc::new(ServerTls::new(made.chain.as_bytes(), made.key.as_bytes()).unwrap());
+    let bench = Bench::start(ListenSettings { tls: Some(certificate), ..one_core() });
+    let mut stream = handshake(&bench, &client(&made, &["http/1.0"])).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\nhost: gate.example\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.0 200") || text.starts_with("HTTP/1.1 200"), "{text}");
+}
+
+#[tokio::test]
 async fn a_tls_connection_is_parked_and_serves_on() {
     let made = pair();
     let certificate = Arc::new(ServerTls::new(made.chain.as_bytes(), made.key.as_bytes()).unwrap());

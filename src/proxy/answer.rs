@@ -200,8 +200,8 @@ fn is_polled(operation: &Operation) -> bool {
 }
 
 /// Where a host's URLs lead at the gate.
-struct GateDoors<'a> {
-    gate: &'a Gate,
+pub(super) struct GateDoors<'a> {
+    pub gate: &'a Gate,
 }
 
 impl rewrite::Doors for GateDoors<'_> {

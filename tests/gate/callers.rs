@@ -100,3 +100,23 @@ async fn the_method_of_a_caller_is_what_azure_sees() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_discovery_document_needs_no_token_and_names_the_gate() {
+    let world = World::new().await;
+    let workspace = world.caller("sam").get(&workspace(&format!("?{VERSION}"))).await.json();
+    let url = workspace["properties"]["discoveryUrl"].as_str().unwrap();
+    let path = url.strip_prefix(world.sandbox.layout.gate.as_str()).unwrap().to_owned();
+    let seen = world.sandbox.azure.observer().seen_at("/discovery").len();
+    let document = world.nobody().get(&path).await;
+    assert_eq!(document.status, StatusCode::OK, "{document:?}");
+    assert_eq!(document.json()["api"], world.sandbox.layout.gate.as_str());
+    assert_eq!(document.json()["history"], world.sandbox.layout.gate.as_str());
+    assert_eq!(world.sandbox.azure.observer().seen_at("/discovery").len(), seen, "nothing was forwarded");
+    // Nothing else is to be had without a token, and who brings one is judged.
+    for other in [format!("{path}/x"), "/history/v1.0".to_owned()] {
+        assert_eq!(world.nobody().get(&other).await.status, StatusCode::UNAUTHORIZED, "{other}");
+    }
+    let forged = world.forged("sam", Forgery::ForeignKey).get(&path).await;
+    assert_eq!(forged.status, StatusCode::UNAUTHORIZED, "{forged:?}");
+}

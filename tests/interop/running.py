@@ -157,3 +157,31 @@ class Entry:
 
     def __repr__(self):
         return json.dumps(self.record)
+
+
+class Gate(Process):
+    """`amlgate serve` beside a sandbox, with what `change` made of the sandbox's configuration."""
+
+    def __init__(self, sandbox, name, change):
+        import yaml
+
+        settings = yaml.safe_load((sandbox.home / "amlgate.yaml").read_text())
+        ports = [free_port() for _ in range(3)]
+        listen = settings["listen"]
+        listen["reverse"]["address"] = f"127.0.0.1:{ports[0]}"
+        listen["reverse"]["public_url"] = self.url = f"https://localhost:{ports[0]}"
+        listen["admin"]["address"] = f"127.0.0.1:{ports[1]}"
+        listen["health"]["address"] = f"127.0.0.1:{ports[2]}"
+        settings["audit"].update(name=f"amlgate-{name}", directory=f"var/audit-{name}")
+        change(settings)
+        self.file = sandbox.home / f"amlgate-{name}.yaml"
+        self.file.write_text(yaml.safe_dump(settings, sort_keys=False))
+        self.record = Record(sandbox.home / f"var/audit-{name}")
+        super().__init__([AMLGATE, "serve", "--config", str(self.file)], sandbox.home.parent / f"{name}.log")
+        self.wait_for("listener", lambda: listens(f"127.0.0.1:{ports[0]}"))
+
+    def explain(self, token, *options):
+        """`amlgate token verify` with this gate's configuration: whether it is accepted, and what it says."""
+        command = [AMLGATE, "token", "verify", "--config", str(self.file), "--output", "json", *options]
+        done = subprocess.run(command, input=token, capture_output=True, text=True)
+        return done.returncode == 0, json.loads(done.stdout)

@@ -91,33 +91,31 @@ def client(sandbox):
 
     made = {}
 
-    def client(name, token=None, base=None):
+    def client(name, token=None, base=None, audience="amlgate"):
         base = f"{base or sandbox.gate}/"
-        credential = Caller(token or sandbox.token(name))
-        return MLClient(
-            credential,
-            SUBSCRIPTION,
-            GROUP,
-            WORKSPACE,
-            cloud="gate",
-            cloud_metadata={
-                "azure_portal": base,
-                "resource_manager": base,
-                "active_directory": base,
-                "aml_resource_id": base,
-                "storage_endpoint": "core.windows.net",
-                "registry_discovery_endpoint": base,
-            },
-        )
+        # The SDK keeps clouds by name, and the current one, for the whole process.
+        cloud = f"{base} {audience}"
+        if (name, token, cloud) not in made:
+            made[name, token, cloud] = MLClient(
+                Caller(token or sandbox.token(name)),
+                SUBSCRIPTION,
+                GROUP,
+                WORKSPACE,
+                cloud=cloud,
+                cloud_metadata={
+                    "azure_portal": base,
+                    "resource_manager": base,
+                    "active_directory": base,
+                    # What the SDK demands as `aud` of the token of a pipeline job: the gate's own audience.
+                    "aml_resource_id": audience,
+                    "storage_endpoint": "core.windows.net",
+                    "registry_discovery_endpoint": base,
+                },
+            )
+        os.environ["AZUREML_CURRENT_CLOUD"] = cloud
+        return made[name, token, cloud]
 
-    def remembered(name, **options):
-        if options:
-            return client(name, **options)
-        if name not in made:
-            made[name] = client(name)
-        return made[name]
-
-    return remembered
+    return client
 
 
 class Azure:
