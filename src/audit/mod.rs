@@ -12,6 +12,7 @@ mod journal;
 pub mod merkle;
 pub mod note;
 pub mod read;
+pub mod recall;
 mod record;
 mod recorded;
 mod recovery;

@@ -7,7 +7,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use super::canonical::{Line, MAX_TEXT};
 use crate::{
-    azureml::{Allocation, Kind, Operation},
+    azureml::{Allocation, Kind, Operation, Protocol},
     identity::{Caller, Groups, PrincipalKind},
     policy::{Denial, EntryRef, Judgement, Obligation, RequestFacts, SecretTreatment, Standing},
     secrets::Mac,
@@ -22,7 +22,7 @@ pub(super) const FORM: &str = "amlgate-1";
 /// The version of OCSF whose names are used.
 const OCSF: &str = "1.5.0";
 /// At most so many acts, entries or values of each kind are written.
-const MAX_LISTED: usize = 16;
+pub(super) const MAX_LISTED: usize = 16;
 /// At most so many groups and roles of the caller: policies are judged again by them.
 const MAX_GROUPS: usize = 64;
 /// The longest string of a record that would be too large otherwise, in bytes.
@@ -368,6 +368,7 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
         l.hex("policy_digest", digest);
     }
     let judgement = judgement.filter(|_| listed > 0);
+    l.text("protocol", operation.map(|o| protocol(o.protocol)));
     l.list("read", judgement.iter().flat_map(|j| &j.read).take(listed), |l, (name, value)| {
         l.text("name", &**name);
         l.text("value", &*value.to_string());
@@ -394,6 +395,12 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
             Standing::PollingCapability => Some("polling_capability"),
         },
     );
+    // Whoever came with a handle has these instead of claims and groups.
+    l.texts(
+        "subjects_at_issue",
+        parts.caller.subjects_at_issue.iter().flat_map(|all| all.iter()).map(|s| &**s),
+    );
+    l.texts("unclear_effects", operation.iter().flat_map(|o| o.unclear_effects.iter()).map(|e| e.name()));
     l.list(
         "unevaluable",
         judgement.iter().flat_map(|j| &j.unevaluable).take(listed),
@@ -447,6 +454,18 @@ const fn kind(kind: Kind) -> &'static str {
         Kind::Write => "write",
         Kind::Delete => "delete",
         Kind::Action => "action",
+    }
+}
+
+const fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Arm => "arm",
+        Protocol::Azureml => "azureml",
+        Protocol::Inference => "inference",
+        Protocol::Storage => "storage",
+        Protocol::KeyVault => "key_vault",
+        Protocol::Kubernetes => "kubernetes",
+        Protocol::Http => "http",
     }
 }
 

@@ -1,5 +1,7 @@
 //! `amlgate policy`: what policies decide, and why, without a gate.
 
+mod replay;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -13,14 +15,16 @@ use serde_json::json;
 
 use super::{Output, exit, print_data, report, serve::refused};
 use crate::{
-    azureml::Naming,
+    audit::recall::Recalled,
+    azureml::{Naming, ResourceId},
     config,
     policy::{
         self, EntryTrace, PolicySet, Question, Surroundings, Verdict, cases,
         described::{Described, DescribedCaller, DescribedRequest, Door},
         flip,
+        replay::{Replayed, replay},
     },
-    time::{Clock as _, SystemClock},
+    time::{Clock as _, SystemClock, Timestamp},
     yaml::Problem,
 };
 
@@ -33,6 +37,8 @@ pub enum Args {
     Why(Why),
     /// Prints what is in force.
     Show(Show),
+    /// Judges the requests of a record again, and prints which decisions would change.
+    Replay(replay::Args),
     /// Prints the JSON Schema of policy files, for editors.
     Schema,
 }
@@ -53,6 +59,8 @@ pub struct Source {
 pub struct Test {
     #[command(flatten)]
     source: Source,
+    /// Files of cases; all below the folder of policies, if none is given.
+    files: Vec<PathBuf>,
     /// Names the entries that no case was decided by.
     #[arg(long)]
     coverage: bool,
@@ -64,18 +72,29 @@ pub struct Why {
     #[command(flatten)]
     source: Source,
     /// A file that describes the caller: `{"issuer": "corp", "subject": "...", "groups": [...], "claims": {...}}`.
-    #[arg(long = "as", value_name = "FILE")]
-    caller: PathBuf,
+    #[arg(long = "as", value_name = "FILE", required_unless_present = "decision")]
+    caller: Option<PathBuf>,
     /// The method.
-    method: String,
+    #[arg(required_unless_present = "decision")]
+    method: Option<String>,
     /// The URL, with Azure's host.
-    url: String,
+    #[arg(required_unless_present = "decision")]
+    url: Option<String>,
+    /// A decision out of the record: `x-amlgate-decision`.
+    #[arg(long, value_name = "ID", requires = "log", conflicts_with_all = ["caller", "method", "url", "body", "from", "resource", "at"])]
+    decision: Option<String>,
+    /// The directory of the log that holds the decision.
+    #[arg(long, value_name = "DIR", requires = "decision")]
+    log: Option<PathBuf>,
+    /// When: RFC 3339; now, if it is not given.
+    #[arg(long, value_name = "INSTANT")]
+    at: Option<chrono::DateTime<chrono::Utc>>,
     /// A file with the JSON body.
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
-    /// The caller's address.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    from: IpAddr,
+    /// The caller's address; this machine's, if it is not given.
+    #[arg(long)]
+    from: Option<IpAddr>,
     /// The endpoint behind an inference host.
     #[arg(long, value_name = "ARM_ID")]
     resource: Option<String>,
@@ -162,6 +181,7 @@ pub fn run(args: &Args) -> ExitCode {
         Args::Test(args) => test(args),
         Args::Why(args) => why(args),
         Args::Show(args) => show(args),
+        Args::Replay(args) => replay::run(args),
         Args::Schema => {
             print!("{}", policy::SCHEMA);
             exit::DONE
@@ -174,9 +194,12 @@ fn test(args: &Test) -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return refused(&problems),
     };
-    let files = match cases::files(&loaded.directory) {
-        Ok(files) => files,
-        Err(error) => return report(&error, exit::FINDING),
+    let files = match args.files.as_slice() {
+        [] => match cases::files(&loaded.directory) {
+            Ok(files) => files,
+            Err(error) => return report(&error, exit::FINDING),
+        },
+        given => given.to_vec(),
     };
     let (mut held, mut problems, mut decided) = (0_usize, Vec::new(), BTreeSet::new());
     for path in &files {
@@ -230,6 +253,16 @@ enum WhyError {
     Caller { path: PathBuf, source: serde_json::Error },
     #[error(transparent)]
     NoQuestion(#[from] policy::described::NoQuestion),
+    #[error("`{0}` is no resource's id")]
+    Resource(String),
+    #[error("the log in `{directory}` cannot be read")]
+    Log { directory: PathBuf, source: std::io::Error },
+    #[error("the log in `{directory}` holds no decision `{decision}` on a request that could be named")]
+    NoDecision { directory: PathBuf, decision: String },
+    #[error(transparent)]
+    NotRecorded(#[from] crate::audit::recall::NotRecorded),
+    #[error("give `--as`, a method and a URL, or `--decision` and `--log`")]
+    Nothing,
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, WhyError> {
@@ -237,16 +270,23 @@ fn read(path: &Path) -> Result<Vec<u8>, WhyError> {
 }
 
 fn described(args: &Why, loaded: &Loaded) -> Result<Described, WhyError> {
-    let caller: DescribedCaller = serde_json::from_slice(&read(&args.caller)?)
-        .map_err(|source| WhyError::Caller { path: args.caller.clone(), source })?;
+    let (Some(path), Some(method), Some(url)) = (&args.caller, &args.method, &args.url) else {
+        return Err(WhyError::Nothing);
+    };
+    let caller: DescribedCaller = serde_json::from_slice(&read(path)?)
+        .map_err(|source| WhyError::Caller { path: path.clone(), source })?;
     let body = args.body.as_deref().map(read).transpose()?;
-    let resource = args.resource.as_deref().and_then(crate::azureml::ResourceId::parse);
+    let resource = match &args.resource {
+        None => None,
+        Some(id) => Some(ResourceId::parse(id).ok_or_else(|| WhyError::Resource(id.clone()))?),
+    };
+    let at = args.at.and_then(|at| u64::try_from(at.timestamp_millis()).ok()).map(Timestamp::from_millis);
     let request = DescribedRequest {
-        method: &args.method,
-        url: &args.url,
+        method,
+        url,
         body: body.as_deref(),
-        from: SocketAddr::new(args.from, 0),
-        at: SystemClock.now(),
+        from: SocketAddr::new(args.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0),
+        at: at.unwrap_or_else(|| SystemClock.now()),
         resource: resource.clone(),
     };
     let door = |host: &str| loaded.door(host).unwrap_or_else(|| Door::of_host(host, resource));
@@ -258,11 +298,44 @@ fn why(args: &Why) -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return refused(&problems),
     };
-    let described = match described(args, &loaded) {
-        Ok(described) => described,
-        Err(error) => return report(&error, exit::usage()),
+    let described = match (&args.decision, &args.log) {
+        (Some(decision), Some(log)) => match recorded(decision, log) {
+            Ok(recalled) => {
+                if let Replayed::Undecidable(why) = replay(&loaded.set, &recalled.question(), recalled.skus) {
+                    return undecidable(&why, args.output);
+                }
+                let Recalled { caller, operation, request, standing, .. } = recalled;
+                Described::of(caller, operation, request, standing)
+            }
+            Err(error @ WhyError::Log { .. }) => return report(&error, exit::unreachable()),
+            Err(error) => return report(&error, exit::FINDING),
+        },
+        (None, _) | (_, None) => match described(args, &loaded) {
+            Ok(described) => described,
+            Err(error) => return report(&error, exit::usage()),
+        },
     };
     explain(&loaded.set, &described, args.all, args.output)
+}
+
+fn recorded(decision: &str, log: &Path) -> Result<Recalled, WhyError> {
+    let directory = || log.to_owned();
+    let found = replay::find(log, decision)
+        .map_err(|source| WhyError::Log { directory: directory(), source })?
+        .ok_or_else(|| WhyError::NoDecision { directory: directory(), decision: decision.to_owned() })?;
+    Ok(found?)
+}
+
+/// The record does not hold enough to say what these policies make of the request.
+fn undecidable(why: &[String], output: Output) -> ExitCode {
+    match output {
+        Output::Table => {
+            println!("undecidable: the record does not hold enough of the request");
+            why.iter().for_each(|why| println!("    {why}"));
+        }
+        Output::Json | Output::Yaml => print_data(&json!({"decision": "undecidable", "why": why}), output),
+    }
+    exit::FINDING
 }
 
 /// Prints a decision: what decided, every entry that was considered, and what would turn it.

@@ -95,7 +95,7 @@ pub struct Outcome {
 /// Runs the cases of one file.
 ///
 /// # Errors
-/// The first thing about the file that makes no sense.
+/// The first thing about the file that makes no sense; a case that makes none is an outcome.
 pub fn run(
     set: &PolicySet,
     file: &Arc<str>,
@@ -107,7 +107,17 @@ pub fn run(
         let problem = Problem::error(file, Place::of(&parsed.version), "`version` is not known here");
         return Err(problem.hint("write `version: 1`"));
     }
-    parsed.cases.iter().map(|case| case.run(set, file, door)).collect()
+    // A case that makes no sense does not hide the others.
+    let outcome = |case: &Case| {
+        case.run(set, file, door).unwrap_or_else(|problem| Outcome {
+            name: case.name.value.clone(),
+            place: Place::of(&case.name),
+            failure: Some(problem),
+            unevaluable: Vec::new(),
+            decided_by: Vec::new(),
+        })
+    };
+    Ok(parsed.cases.iter().map(outcome).collect())
 }
 
 /// The test files below a directory, in the order of their names.
@@ -311,7 +321,10 @@ calendars: {night: {zone: UTC, from: "20:00", to: "06:00"}}
                 "extra",
             ),
         ] {
-            let problem = outcome(case).unwrap_err();
+            let problem = match outcome(case) {
+                Ok(mut outcomes) => outcomes.remove(0).failure.unwrap(),
+                Err(problem) => problem,
+            };
             assert!(problem.message.contains(said) && problem.place.line >= 3, "{problem}");
         }
     }

@@ -153,6 +153,7 @@ pub struct Described {
     /// The request.
     pub request: RequestFacts,
     unnamed: Option<Box<super::Denial>>,
+    standing: Standing,
 }
 
 impl Described {
@@ -200,7 +201,7 @@ impl Described {
             Ok(named) => named,
             Err(unknown) => {
                 let unnamed = Some(Box::new(super::Denial::unknown_operation(&unknown)));
-                return Ok(Self { caller, operation: None, request, unnamed });
+                return Ok(Self { caller, operation: None, request, unnamed, standing: Standing::Entries });
             }
         };
         if named.body_need() == BodyNeed::Inspect && request.body.is_none() {
@@ -212,7 +213,13 @@ impl Described {
         let operation = named
             .complete(request.body.as_deref())
             .map_err(|refusal| NoQuestion::Body(refusal.to_string()))?;
-        Ok(Self { caller, operation: Some(operation), request, unnamed: None })
+        Ok(Self::of(caller, operation, request, Standing::Entries))
+    }
+
+    /// A question whose parts are known: out of a record.
+    #[must_use]
+    pub fn of(caller: Caller, operation: Operation, request: RequestFacts, standing: Standing) -> Self {
+        Self { caller, operation: Some(operation), request, unnamed: None, standing }
     }
 
     /// An action at a resource, whatever request does it: for `can-i`. Conditions on the request see
@@ -253,7 +260,7 @@ impl Described {
             source: SocketAddr::from(([127, 0, 0, 1], 0)),
             received: at,
         };
-        Ok(Self { caller, operation: Some(operation), request, unnamed: None })
+        Ok(Self::of(caller, operation, request, Standing::Entries))
     }
 
     /// The question; `None` if the request cannot be named.
@@ -264,7 +271,7 @@ impl Described {
             operation: self.operation.as_ref()?,
             request: &self.request,
             now: self.request.received,
-            standing: Standing::Entries,
+            standing: self.standing,
         })
     }
 

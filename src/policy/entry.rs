@@ -16,6 +16,7 @@ use super::{
     EntryRef, LimitPer, Question, SecretTreatment,
     calendar::Calendar,
     condition::{Condition, Roots},
+    hypothesis::{Favours, Recalled},
     path::{LetterCase, PathPattern},
     raw::List,
     roles::{ActionPattern, Role},
@@ -166,6 +167,8 @@ pub(super) enum Cause {
     UnclearEffects(Effects),
     /// The condition has no value.
     Condition(String),
+    /// It reads what the record of a past request does not hold.
+    NotRecorded(String),
 }
 
 impl fmt::Display for Cause {
@@ -178,6 +181,7 @@ impl fmt::Display for Cause {
                 write!(f, "the request does not say whether it brings about {}", names.join(", "))
             }
             Self::Condition(why) => f.write_str(why),
+            Self::NotRecorded(what) => write!(f, "{what} is not in the record"),
         }
     }
 }
@@ -189,11 +193,17 @@ pub(super) struct Context<'a> {
     pub membership: &'a Membership,
     /// The caller's address; an IPv4 address that came as IPv6 is IPv4.
     pub source: IpAddr,
+    /// For a question out of the record: what it lacks, and for whom that counts.
+    recalled: Option<Recalled>,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(question: &'a Question<'a>, membership: &'a Membership) -> Self {
-        Self { question, membership, source: question.request.source.ip().to_canonical() }
+    pub(super) fn new(
+        question: &'a Question<'a>,
+        membership: &'a Membership,
+        recalled: Option<Recalled>,
+    ) -> Self {
+        Self { question, membership, source: question.request.source.ip().to_canonical(), recalled }
     }
 }
 
@@ -212,6 +222,16 @@ impl Entry {
         context: &Context<'_>,
         act: Option<&Act>,
     ) -> Option<Check> {
+        let check = self.find(selector, context, act)?;
+        let favours = context.recalled.is_some_and(|recalled| recalled.favours == Favours::Caller);
+        // What was not recorded speaks for the caller: an `allow` matches, the others do not.
+        Some(match check {
+            Check::Unevaluable(Cause::NotRecorded(_)) if favours => (self.list == List::Allow).into(),
+            Check::Matches | Check::Fails | Check::Unevaluable(_) => check,
+        })
+    }
+
+    fn find(&self, selector: Selector, context: &Context<'_>, act: Option<&Act>) -> Option<Check> {
         let question = context.question;
         let (operation, request) = (question.operation, question.request);
         match selector {
@@ -220,6 +240,7 @@ impl Entry {
                 Fit::Yes => Check::Fails,
                 Fit::No => Check::Matches,
                 Fit::Unknown => Check::Unevaluable(Cause::Overage),
+                Fit::Unrecorded => Check::Unevaluable(unrecorded_claims()),
             }),
             Selector::Routes => self.routes.as_ref().map(|r| r.iter().any(|r| **r == *request.route).into()),
             Selector::Kinds => self.kinds.as_ref().map(|kinds| kinds.contains(&operation.kind).into()),
@@ -256,6 +277,10 @@ impl Entry {
             Selector::When => {
                 let condition = self.when.as_ref()?;
                 let Some(act) = act else { return Some(Check::Fails) };
+                let lacks = |recalled: Recalled| condition.lacks(question.operation, recalled.skus);
+                if let Some(path) = context.recalled.and_then(lacks) {
+                    return Some(Check::Unevaluable(Cause::NotRecorded(format!("`{path}`"))));
+                }
                 Some(match condition.evaluate(&Roots { question, act }) {
                     Ok(holds) => holds.into(),
                     Err(why) => Check::Unevaluable(Cause::Condition(why.to_string())),
@@ -333,7 +358,12 @@ fn member(fit: Fit) -> Check {
         Fit::Yes => Check::Matches,
         Fit::No => Check::Fails,
         Fit::Unknown => Check::Unevaluable(Cause::Overage),
+        Fit::Unrecorded => Check::Unevaluable(unrecorded_claims()),
     }
+}
+
+fn unrecorded_claims() -> Cause {
+    Cause::NotRecorded("a claim of the caller".to_owned())
 }
 
 /// Whether paths of this protocol are its own vocabulary.

@@ -21,6 +21,26 @@ pub struct Hypothesis {
     pub satisfied: Vec<EntryRef>,
     /// The request has left a selector of these entries of `deny` or `require`.
     pub left: Vec<EntryRef>,
+    /// The question comes out of the record of a past request, which does not hold all of it.
+    pub recalled: Option<Recalled>,
+}
+
+/// What is known of a question that comes out of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recalled {
+    /// For whom it counts that something was not recorded.
+    pub favours: Favours,
+    /// Whether all VM sizes that the request may have reserved were recorded.
+    pub skus: bool,
+}
+
+/// For whom it counts that something was not recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Favours {
+    /// For the caller: `allow` entries match, `deny` and `require` entries do not.
+    Caller,
+    /// For the policies, like everything that cannot be evaluated.
+    Policies,
 }
 
 impl Hypothesis {

@@ -100,8 +100,7 @@ struct Bench<'a> {
 pub(super) enum Reach {
     /// Those that the index finds.
     Candidates,
-    /// All: what the index must agree with.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the reference that tests hold the index against"))]
+    /// All: what the index must agree with, and where more than the index knows of is open.
     Everything,
 }
 
@@ -112,7 +111,7 @@ pub(super) fn judge(
     reach: Reach,
 ) -> Judgement {
     let membership = set.membership(question.caller, hypothesis);
-    let context = Context::new(question, &membership);
+    let context = Context::new(question, &membership, hypothesis.recalled);
     let look = set.index.look(question, &membership);
     let judgement = Judgement::default();
     let bench = Bench { set, context, look, hypothesis, judgement, can_be_turned: true };
@@ -391,7 +390,7 @@ impl SecretsGranted {
 /// Whether some entry that could apply reads the body.
 pub(super) fn reads_body(set: &PolicySet, question: &Question<'_>) -> bool {
     let membership = set.membership(question.caller, &Hypothesis::default());
-    let context = Context::new(question, &membership);
+    let context = Context::new(question, &membership, None);
     let look = set.index.look(question, &membership);
     let candidates = |list| {
         let found = look.candidates(list, Doubt::Counts);

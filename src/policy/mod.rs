@@ -21,6 +21,7 @@ pub mod live;
 mod path;
 pub mod permit;
 mod raw;
+pub mod replay;
 pub mod request;
 pub mod roles;
 #[cfg(test)]
@@ -205,7 +206,10 @@ impl PolicySet {
     }
 
     fn membership(&self, caller: &Caller, hypothesis: &Hypothesis) -> Arc<who::Membership> {
-        let membership = self.subjects.of(caller);
+        let membership = match hypothesis.recalled {
+            None => self.subjects.of(caller),
+            Some(_) => self.subjects.recalled(caller),
+        };
         if hypothesis.joins.is_empty() {
             return membership;
         }

@@ -16,6 +16,12 @@ impl DecisionId {
     pub fn fresh() -> Self {
         Self(uuid::Uuid::now_v7())
     }
+
+    /// From the form that answers and records have.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        uuid::Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text).map(Self)
+    }
 }
 
 impl fmt::Display for DecisionId {

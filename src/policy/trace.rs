@@ -62,7 +62,7 @@ pub enum Verdict {
 
 pub(super) fn trace(set: &PolicySet, question: &Question<'_>, hypothesis: &Hypothesis) -> Vec<EntryTrace> {
     let membership = set.membership(question.caller, hypothesis);
-    let context = Context::new(question, &membership);
+    let context = Context::new(question, &membership, hypothesis.recalled);
     set.entries.iter().map(|entry| of_entry(set, entry, &context)).collect()
 }
 

@@ -43,6 +43,8 @@ pub(super) enum Fit {
     Yes,
     No,
     Unknown,
+    /// The record of a past request does not say.
+    Unrecorded,
 }
 
 impl Expected {
@@ -123,13 +125,27 @@ pub(super) struct Membership {
     pub sure: Vec<SubjectIx>,
     /// Whether the caller belongs to these cannot be known.
     pub unknown: Vec<SubjectIx>,
+    /// Whether the caller of a past request belonged to these was not recorded.
+    pub unrecorded: Vec<SubjectIx>,
 }
 
 impl Membership {
+    /// Each subject once, in the list that says most.
+    fn settle(&mut self) {
+        for list in [&mut self.sure, &mut self.unknown, &mut self.unrecorded] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        self.unknown.retain(|number| self.sure.binary_search(number).is_err());
+        self.unrecorded.retain(|number| self.sure.binary_search(number).is_err());
+    }
+
     /// Whether the caller belongs to one of `subjects`.
     pub(super) fn fit(&self, subjects: &[SubjectIx]) -> Fit {
         if subjects.iter().any(|s| self.sure.binary_search(s).is_ok()) {
             Fit::Yes
+        } else if subjects.iter().any(|s| self.unrecorded.binary_search(s).is_ok()) {
+            Fit::Unrecorded
         } else if subjects.iter().any(|s| self.unknown.binary_search(s).is_ok()) {
             Fit::Unknown
         } else {
@@ -176,7 +192,7 @@ impl Subjects {
             let mut sure: Vec<_> = names.iter().filter_map(|name| self.number(name)).collect();
             sure.sort_unstable();
             sure.dedup();
-            return Arc::new(Membership { sure, unknown: Vec::new() });
+            return Arc::new(Membership { sure, ..Membership::default() });
         }
         // A caller who was described, not verified, has no digest to remember it by.
         if caller.token_digest == [0; 32] {
@@ -185,19 +201,36 @@ impl Subjects {
         remembered(self.identity, &caller.token_digest, || self.find(caller))
     }
 
+    /// The subjects of a caller out of a record, which holds no claims: whoever would belong but for
+    /// claims may belong.
+    pub(super) fn recalled(&self, caller: &Caller) -> Arc<Membership> {
+        if caller.subjects_at_issue.is_some() {
+            return self.of(caller);
+        }
+        let mut found = Membership::default();
+        let descriptions = self.issuers.get(&*caller.id.issuer).map(IssuerIndex::all);
+        for (number, description) in descriptions.into_iter().flatten() {
+            let without = Description { claims: Box::default(), ..description.clone() };
+            match (without.fit(caller), description.claims.is_empty()) {
+                (Fit::Yes, true) => found.sure.push(*number),
+                (Fit::Unknown, true) => found.unknown.push(*number),
+                (Fit::Yes | Fit::Unknown, false) => found.unrecorded.push(*number),
+                (Fit::No | Fit::Unrecorded, _) => {}
+            }
+        }
+        found.settle();
+        Arc::new(found)
+    }
+
     fn find(&self, caller: &Caller) -> Membership {
         let mut found = Membership::default();
         let Some(issuer) = self.issuers.get(&*caller.id.issuer) else { return found };
         issuer.candidates(caller, |(number, description)| match description.fit(caller) {
             Fit::Yes => found.sure.push(*number),
             Fit::Unknown => found.unknown.push(*number),
-            Fit::No => {}
+            Fit::No | Fit::Unrecorded => {}
         });
-        for list in [&mut found.sure, &mut found.unknown] {
-            list.sort_unstable();
-            list.dedup();
-        }
-        found.unknown.retain(|number| found.sure.binary_search(number).is_err());
+        found.settle();
         found
     }
 }
@@ -226,6 +259,13 @@ impl IssuerIndex {
         } else {
             self.others.push((number, description));
         }
+    }
+
+    /// Every description, at least once.
+    fn all(&self) -> impl Iterator<Item = &Entry> {
+        let by_claim = self.by_claim.values().flat_map(HashMap::values);
+        let keyed = self.by_group.values().chain(self.by_subject.values()).chain(self.by_client.values());
+        keyed.chain(by_claim).flatten().chain(&self.others)
     }
 
     /// Every description that could fit, at least once.

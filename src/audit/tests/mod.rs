@@ -1,6 +1,7 @@
 //! The journal against a disk that fails, and the verifier against an editor.
 
 mod crashes;
+mod recalled;
 mod records;
 mod requests;
 

@@ -179,6 +179,24 @@ impl Path {
         }
     }
 
+    /// Whether the record of a request holds it, where the request `reserves` compute and all VM
+    /// sizes are known (`skus`). What holds secrets or is long is not recorded.
+    pub(super) fn is_recorded(&self, reserves: bool, skus: bool) -> bool {
+        let member = self.member().map(|member| member.name);
+        match self.root {
+            Root::Action | Root::Route | Root::Now => true,
+            Root::Caller => member.is_some_and(|name| name != "claims"),
+            Root::Resource => member.is_some_and(|name| ["id", "type", "name", "workspace"].contains(&name)),
+            Root::Request => member.is_some_and(|name| ["method", "path", "source"].contains(&name)),
+            // Hours are recorded in whole minutes.
+            Root::Allocates => match member {
+                Some("nodes" | "gpus") => true,
+                Some("skus") => skus || !reserves,
+                Some(_) | None => !reserves,
+            },
+        }
+    }
+
     /// Whether a request may lack what its last step leads to, though it has what is before it.
     pub(super) fn is_optional(&self) -> bool {
         match self.steps.as_slice() {

@@ -158,6 +158,13 @@ impl Condition {
         &self.inner.reads
     }
 
+    /// The first path that the record of a past request does not hold. `skus`: whether it holds all
+    /// VM sizes.
+    pub(super) fn lacks(&self, operation: &crate::azureml::Operation, skus: bool) -> Option<&Path> {
+        let reserves = operation.facts.allocates.is_some();
+        self.inner.reads.iter().find(|path| !path.is_recorded(reserves, skus))
+    }
+
     /// Whether it reads the request's body.
     #[must_use]
     pub fn reads_body(&self) -> bool {

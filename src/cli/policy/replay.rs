@@ -1,0 +1,249 @@
+//! `amlgate policy replay`: what would other policies have decided?
+//!
+//! The record proves nothing by itself; `audit verify` does. It does not hold all that policies may
+//! read: where a decision hangs on the rest it is printed as undecidable, with what is missing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Output, Source, exit, print_data, refused};
+use crate::{
+    audit::{
+        read::Reader,
+        recall::{NotRecorded, Recalled, recall},
+        storage::Directory,
+    },
+    policy::{
+        Judgement, PolicySet, SecretTreatment,
+        replay::{Replayed, replay},
+    },
+};
+
+/// `policy replay`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// The directory of a log.
+    directory: PathBuf,
+    /// Not before: RFC 3339.
+    #[arg(long)]
+    since: Option<chrono::DateTime<chrono::Utc>>,
+    /// Before: RFC 3339.
+    #[arg(long)]
+    until: Option<chrono::DateTime<chrono::Utc>>,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// One decision that would change, or of which that cannot be said.
+#[derive(Debug, Serialize)]
+struct Change {
+    decision: String,
+    at: String,
+    caller: String,
+    action: String,
+    resource: String,
+    was: String,
+    #[serde(flatten)]
+    now: Now,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Now {
+    /// What would be decided instead, and by which entries.
+    Would { be: String, by: Vec<String>, because: Option<String> },
+    /// Why it cannot be said.
+    Undecidable(Vec<String>),
+}
+
+/// What came of all records.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// How many decisions were looked at.
+    replayed: usize,
+    /// How many stay as they are.
+    unchanged: usize,
+    /// How many requests could not be named: policies do not matter to them.
+    unnamed: usize,
+    /// Those that change, and those of which it cannot be said.
+    changes: Vec<Change>,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args) -> ExitCode {
+    let loaded = match args.source.load() {
+        Ok(loaded) => loaded,
+        Err(problems) => return refused(&problems),
+    };
+    let report = match all(args, &loaded.set) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("amlgate: cannot read the log in `{}`: {error}", args.directory.display());
+            return exit::unreachable();
+        }
+    };
+    match args.output {
+        Output::Table => print(&report),
+        Output::Json | Output::Yaml => print_data(&report, args.output),
+    }
+    if report.changes.is_empty() { exit::DONE } else { exit::FINDING }
+}
+
+fn print(report: &Report) {
+    for change in &report.changes {
+        let Change { decision, at, caller, action, resource, was, now } = change;
+        println!("{at}  {caller}  `{action}` at `{resource}`  ({decision})");
+        match now {
+            Now::Would { be, by, because } => {
+                let by = if by.is_empty() { String::new() } else { format!(" by {}", by.join(", ")) };
+                println!("    {was} -> {be}{by}");
+                if let Some(because) = because {
+                    println!("    {because}");
+                }
+            }
+            Now::Undecidable(why) => {
+                println!("    {was} -> undecidable");
+                why.iter().for_each(|why| println!("    {why}"));
+            }
+        }
+    }
+    let undecidable = report.changes.iter().filter(|c| matches!(c.now, Now::Undecidable(_))).count();
+    println!(
+        "{} decisions: {} unchanged, {} changed, {undecidable} undecidable; {} requests that cannot be named",
+        report.replayed,
+        report.unchanged,
+        report.changes.len() - undecidable,
+        report.unnamed
+    );
+}
+
+/// The decision of this id.
+///
+/// # Errors
+/// What the disk says.
+pub(super) fn find(directory: &Path, decision: &str) -> io::Result<Option<Result<Recalled, NotRecorded>>> {
+    let mut reader = Reader::new(Directory::at(directory.to_owned()));
+    while let Some(record) = reader.record()? {
+        let Ok(value) = serde_json::from_slice::<Value>(&record.line) else { continue };
+        if text(&value, "/unmapped/amlgate/decision") == decision
+            && let Some(recalled) = recall(&value)
+        {
+            return Ok(Some(recalled));
+        }
+    }
+    Ok(None)
+}
+
+fn all(args: &Args, set: &PolicySet) -> io::Result<Report> {
+    let mut reader = Reader::new(Directory::at(args.directory.clone()));
+    let (mut report, mut seen) = (Report::default(), BTreeSet::new());
+    while let Some(record) = reader.record()? {
+        let Ok(value) = serde_json::from_slice::<Value>(&record.line) else { continue };
+        let time =
+            value.get("time").and_then(Value::as_i64).and_then(chrono::DateTime::from_timestamp_millis);
+        let within = args.since.is_none_or(|since| time.is_some_and(|t| t >= since))
+            && args.until.is_none_or(|until| time.is_some_and(|t| t < until));
+        let decision = text(&value, "/unmapped/amlgate/decision");
+        if !within || decision.is_empty() || !seen.insert(decision.clone()) {
+            continue;
+        }
+        match recall(&value) {
+            None => report.unnamed += 1,
+            Some(recalled) => {
+                report.replayed += 1;
+                match compared(set, recalled, &value) {
+                    None => report.unchanged += 1,
+                    Some((was, now)) => report.changes.push(Change {
+                        decision,
+                        at: time.map(|t| t.to_rfc3339()).unwrap_or_default(),
+                        caller: text(&value, "/actor/user/uid"),
+                        action: text(&value, "/api/operation"),
+                        resource: text(&value, "/resources/0/uid"),
+                        was,
+                        now,
+                    }),
+                }
+            }
+        }
+    }
+    Ok(report)
+}
+
+fn text(record: &Value, pointer: &str) -> String {
+    record.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// What was decided and what would be; `None` if that is the same.
+fn compared(
+    set: &PolicySet,
+    recalled: Result<Recalled, NotRecorded>,
+    record: &Value,
+) -> Option<(String, Now)> {
+    let recalled = match recalled {
+        Ok(recalled) => recalled,
+        Err(why) => {
+            let was = text(record, "/unmapped/amlgate/denial/code");
+            let was = if was.is_empty() { "allow".to_owned() } else { was };
+            return Some((was, Now::Undecidable(vec![why.to_string()])));
+        }
+    };
+    // Limits count requests; policies had allowed what came too often.
+    let denied = recalled.denied.as_deref().filter(|code| *code != "LimitExceeded");
+    let was = match denied {
+        Some(code) => code.to_owned(),
+        None => allowed(recalled.secrets.iter().copied()),
+    };
+    match replay(set, &recalled.question(), recalled.skus) {
+        Replayed::Undecidable(why) => Some((was, Now::Undecidable(why))),
+        Replayed::Decided(judgement) => {
+            let same = match (denied, &judgement.denial) {
+                (Some(_), Some(_)) => true,
+                // What a limit refused has no treatments to compare.
+                (None, None) => recalled.denied.is_some() || same_secrets(&recalled, &judgement),
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            (!same).then(|| (was, would(&judgement)))
+        }
+    }
+}
+
+fn same_secrets(recalled: &Recalled, judgement: &Judgement) -> bool {
+    let by_class = |all: &[(crate::azureml::SecretClass, SecretTreatment)]| {
+        all.iter()
+            .map(|(class, how)| (class.name(), *how == SecretTreatment::Reveal))
+            .collect::<BTreeMap<_, _>>()
+    };
+    by_class(&recalled.secrets) == by_class(&judgement.secrets)
+}
+
+fn would(judgement: &Judgement) -> Now {
+    let (be, entries, because) = match &judgement.denial {
+        None => (allowed(judgement.secrets.iter().copied()), judgement.allowed_by.iter().collect(), None),
+        Some(denial) => {
+            let entries: Vec<_> = denial.entry.iter().collect();
+            (denial.code.name().to_owned(), entries, Some(denial.cause.clone()))
+        }
+    };
+    let by: BTreeSet<_> = entries.iter().map(|e| format!("`{}` ({}:{})", e.name, e.file, e.line)).collect();
+    Now::Would { be, by: by.into_iter().collect(), because }
+}
+
+fn allowed(secrets: impl Iterator<Item = (crate::azureml::SecretClass, SecretTreatment)>) -> String {
+    let treated: Vec<_> = secrets
+        .map(|(class, how)| match how {
+            SecretTreatment::Substitute => format!("{} as a handle", class.name()),
+            SecretTreatment::Reveal => format!("{} revealed", class.name()),
+        })
+        .collect();
+    if treated.is_empty() { "allow".to_owned() } else { format!("allow, {}", treated.join(", ")) }
+}
