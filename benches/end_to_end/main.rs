@@ -32,6 +32,10 @@ use amlgate::{
     time::SystemClock,
 };
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 7;
 const LASTING: Duration = Duration::from_secs(2);
 /// Enough to keep a core busy.

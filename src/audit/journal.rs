@@ -1,12 +1,6 @@
 //! The journal: what the request path sees of the record.
 
-use std::{
-    fmt, fs,
-    net::IpAddr,
-    sync::{Arc, mpsc},
-    thread,
-    time::Duration,
-};
+use std::{fmt, fs, net::IpAddr, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
 use secrecy::ExposeSecret;
@@ -15,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::{
     Condition, Exchange, JournalSettings, OpenError, Reads, Recorded, Recovery, Refusals, Unrecorded,
     event::Event,
+    inbox::{self, Outbox},
     note::Signer,
     record::{self, Ending, Parts, Phase},
     recovery,
@@ -38,7 +33,7 @@ pub struct Journal {
 }
 
 struct Inner {
-    messages: mpsc::Sender<Message>,
+    messages: Outbox,
     slots: Arc<Semaphore>,
     capacity: usize,
     slot_wait: Duration,
@@ -109,7 +104,7 @@ impl Journal {
         let condition = Arc::new(ArcSwap::from_pointee(Condition::Healthy));
         metrics::gauge!("amlgate_journal_healthy").set(1.0);
         let writer = Writer::new(storage, signer, &recovered, settings.segment_bytes, Arc::clone(&condition));
-        let (messages, inbox) = mpsc::channel();
+        let (messages, inbox) = inbox::pair();
         thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || writer.run(&inbox))

@@ -8,6 +8,7 @@
 
 mod canonical;
 pub mod event;
+mod inbox;
 mod journal;
 pub mod merkle;
 pub mod note;

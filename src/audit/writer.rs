@@ -1,18 +1,15 @@
 //! The one thread that writes: it takes what has come, writes it in one go, syncs once, and tells
-//! those who wait. A record waits for at most the sync in progress and its own, never for a timer.
+//! those who wait. A record that is waited for waits for at most the sync in progress and its own,
+//! never for a timer.
 
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Arc, mpsc},
-    time::Instant,
-};
+use std::{collections::VecDeque, io, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use metrics::{counter, gauge, histogram};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
+    inbox::Inbox,
     merkle::{self, Range},
     note::Signer,
     segment::{self, HEADS, Header},
@@ -53,6 +50,16 @@ pub(super) enum Message {
     Head,
     /// Sign the head and end.
     Stop(oneshot::Sender<bool>),
+}
+
+impl Message {
+    /// Whether somebody waits for what becomes of it.
+    pub fn is_waited_for(&self) -> bool {
+        match self {
+            Self::Append(entry) => entry.durable.is_some(),
+            Self::Head | Self::Stop(_) => true,
+        }
+    }
 }
 
 /// A segment that is being written.
@@ -133,14 +140,13 @@ impl<S: Storage> Writer<S> {
 
     /// Runs until told to stop, or until nobody is left who could send anything. However it ends,
     /// nothing can be recorded any more, and the condition says so.
-    pub fn run(mut self, messages: &mpsc::Receiver<Message>) {
+    pub fn run(mut self, inbox: &Inbox) {
         let ended = Ended(Arc::clone(&self.condition));
         let mut stop = None;
-        while let Ok(first) = messages.recv() {
-            let mut batch = Vec::new();
+        while let Some(messages) = inbox.next() {
+            let mut batch = Vec::with_capacity(messages.len());
             let mut head = false;
-            let mut next = Some(first);
-            while let Some(message) = next {
+            for message in messages {
                 match message {
                     Message::Append(entry) => batch.push(entry),
                     Message::Head => head = true,
@@ -149,7 +155,6 @@ impl<S: Storage> Writer<S> {
                         stop = Some(done);
                     }
                 }
-                next = if batch.len() < BATCH && stop.is_none() { messages.try_recv().ok() } else { None };
             }
             self.commit(batch);
             if head {
