@@ -91,6 +91,14 @@ impl Catalogue {
         node.rows.push(row);
     }
 
+    /// All rows whose right is `action`: the requests that do it.
+    pub fn of_action<'c>(&'c self, action: &Action) -> Vec<&'c Row> {
+        let mut found = Vec::new();
+        self.arm.visit(&mut |row| found.extend((row.action == *action).then_some(row)));
+        self.data.visit(&mut |row| found.extend((row.action == *action).then_some(row)));
+        found
+    }
+
     /// The operation of a method and decoded path segments.
     pub fn find(&self, plane: Plane, method: &Method, segments: &[Box<str>]) -> Option<&Row> {
         let node = match plane {
@@ -115,6 +123,14 @@ fn within<'n>(children: &'n mut Vec<(&'static str, Node)>, name: &'static str) -
 }
 
 impl Node {
+    fn visit<'n>(&'n self, see: &mut impl FnMut(&'n Row)) {
+        self.rows.iter().for_each(&mut *see);
+        let children = [&self.literals, &self.ends, &self.begins].into_iter().flatten().map(|(_, node)| node);
+        for node in children.chain(self.any.as_deref()) {
+            node.visit(see);
+        }
+    }
+
     fn find(&self, method: &Method, segments: &[Box<str>]) -> Option<&Row> {
         let Some((first, rest)) = segments.split_first() else {
             return self.rows.iter().find(|r| r.method == *method);

@@ -5,6 +5,7 @@
 //! and the facts that conditions read. Everything here is pure; what cannot be named is refused
 //! with [`UnknownOperation`] and is never guessed.
 
+pub mod action;
 mod catalogue;
 mod doors;
 pub mod inspected;

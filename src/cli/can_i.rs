@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal as _, Read},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -11,10 +12,11 @@ use zeroize::Zeroizing;
 
 use super::{Output, exit, policy, report, serve::refused};
 use crate::{
+    azureml::Protocol,
     config,
     identity::{HttpKeySource, MAX_TOKEN, RememberedSettings, Verifier},
     net::{Connector, ConnectorSettings},
-    policy::described::{Described, NoQuestion},
+    policy::described::{Described, DescribedAct, NoQuestion},
     time::{Clock as _, SystemClock},
 };
 
@@ -26,6 +28,9 @@ pub struct Args {
     /// The resource that it is done to: an ARM id.
     #[arg(long, value_name = "ARM_ID")]
     scope: String,
+    /// The address that it would be done from; this machine's, if it is not given.
+    #[arg(long)]
+    from: Option<IpAddr>,
     /// The configuration.
     #[arg(long, default_value = "amlgate.yaml")]
     config: PathBuf,
@@ -68,7 +73,9 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&error, exit::FINDING),
     };
-    match runtime.block_on(asked(args, settings)) {
+    let arm = settings.routes.iter().find(|route| route.protocol == Protocol::Arm);
+    let route = arm.map_or_else(|| "arm".into(), |route| Arc::clone(&route.name));
+    match runtime.block_on(asked(args, &route, settings)) {
         Ok(described) => policy::explain(&loaded.set, &described, false, args.output),
         Err(error @ (CanIError::Outage | CanIError::Connector(_))) => report(&error, exit::unreachable()),
         Err(error @ (CanIError::NoToken | CanIError::NoQuestion(_))) => report(&error, exit::usage()),
@@ -76,7 +83,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-async fn asked(args: &Args, settings: config::Settings) -> Result<Described, CanIError> {
+async fn asked(args: &Args, route: &str, settings: config::Settings) -> Result<Described, CanIError> {
     let token = token()?;
     let connector = Connector::new(ConnectorSettings {
         proxy: settings.outgoing.egress(),
@@ -90,7 +97,14 @@ async fn asked(args: &Args, settings: config::Settings) -> Result<Described, Can
         if rejection.is_outage() { CanIError::Outage } else { CanIError::Rejected(rejection.to_string()) }
     })?;
     let caller = crate::identity::Caller::clone(&principal);
-    Ok(Described::act(caller, &args.action, &args.scope, SystemClock.now())?)
+    let words = DescribedAct {
+        action: &args.action,
+        resource: &args.scope,
+        route,
+        from: SocketAddr::new(args.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0),
+        at: SystemClock.now(),
+    };
+    Ok(Described::act(caller, &words)?)
 }
 
 fn token() -> Result<Zeroizing<String>, CanIError> {

@@ -344,6 +344,7 @@ pub(super) fn explain(set: &PolicySet, described: &Described, all: bool, output:
     let question = described.question();
     let traces = question.as_ref().map(|q| set.trace(q)).unwrap_or_default();
     let flips = question.as_ref().map(|q| flip::flips(set, q)).unwrap_or_default();
+    let hinges = described.hinges(set);
     let code = if judgement.denial.is_some() { exit::FINDING } else { exit::DONE };
     if output != Output::Table {
         let data = json!({
@@ -354,6 +355,10 @@ pub(super) fn explain(set: &PolicySet, described: &Described, all: bool, output:
             "cure": judgement.denial.as_ref().map(|d| &d.cure),
             "allowed_by": judgement.allowed_by,
             "would_deny": judgement.would_deny,
+            "but": hinges
+                .iter()
+                .map(|(effect, denial)| json!({"effect": effect.name(), "code": denial.code.name(), "cause": denial.cause}))
+                .collect::<Vec<_>>(),
             "entries": traces.iter().map(trace_data).collect::<Vec<_>>(),
             "flips": flips.sets.iter().map(|f| f.iter().map(ToString::to_string).collect()).collect::<Vec<Vec<_>>>(),
         });
@@ -370,6 +375,9 @@ pub(super) fn explain(set: &PolicySet, described: &Described, all: bool, output:
             println!("denied, {}: {}", denial.code.name(), denial.cause);
             println!("the caller is told: {}", denial.cure);
         }
+    }
+    for (effect, denial) in &hinges {
+        println!("but not where it brings about `{}`: {}", effect.name(), denial.cause);
     }
     for entry in &judgement.would_deny {
         println!("would be denied by `{}`, which is only watched yet", entry.name);

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use super::{DecisionId, Judgement, PolicySet, Question, RequestFacts, Standing, words};
 use crate::{
     azureml::{
-        self, Act, Action, Audience, BodyNeed, Effects, Facts, Inspected, Kind, Naming, Operation, Protocol,
-        ResourceId, Secrets,
+        self, Act, Action, Audience, BodyNeed, Effect, Effects, Facts, Inspected, Naming, Operation,
+        Protocol, ResourceId,
     },
     http::Target,
     identity::{Caller, Groups, PrincipalId, PrincipalKind},
@@ -85,6 +85,9 @@ pub enum NoQuestion {
         /// What is wrong.
         why: String,
     },
+    /// The resource.
+    #[error("`{0}` is no resource's id")]
+    Resource(String),
     /// The method.
     #[error("`{0}` is no method")]
     Method(String),
@@ -143,6 +146,21 @@ pub struct DescribedRequest<'a> {
     pub resource: Option<ResourceId>,
 }
 
+/// An action in words.
+#[derive(Debug, Clone)]
+pub struct DescribedAct<'a> {
+    /// The Azure action.
+    pub action: &'a str,
+    /// What it is done to: an ARM id.
+    pub resource: &'a str,
+    /// The route by which it comes.
+    pub route: &'a str,
+    /// Where it comes from.
+    pub from: SocketAddr,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A question with an answer for everybody who asks it: what is not known is denied.
 #[derive(Debug)]
 pub struct Described {
@@ -154,6 +172,8 @@ pub struct Described {
     pub request: RequestFacts,
     unnamed: Option<Box<super::Denial>>,
     standing: Standing,
+    /// Whether it is about an action, and not about one request.
+    any_request: bool,
 }
 
 impl Described {
@@ -201,7 +221,8 @@ impl Described {
             Ok(named) => named,
             Err(unknown) => {
                 let unnamed = Some(Box::new(super::Denial::unknown_operation(&unknown)));
-                return Ok(Self { caller, operation: None, request, unnamed, standing: Standing::Entries });
+                let standing = Standing::Entries;
+                return Ok(Self { caller, operation: None, request, unnamed, standing, any_request: false });
             }
         };
         if named.body_need() == BodyNeed::Inspect && request.body.is_none() {
@@ -219,32 +240,28 @@ impl Described {
     /// A question whose parts are known: out of a record.
     #[must_use]
     pub fn of(caller: Caller, operation: Operation, request: RequestFacts, standing: Standing) -> Self {
-        Self { caller, operation: Some(operation), request, unnamed: None, standing }
+        Self { caller, operation: Some(operation), request, unnamed: None, standing, any_request: false }
     }
 
-    /// An action at a resource, whatever request does it: for `can-i`. Conditions on the request see
-    /// a GET without query, headers and body.
+    /// An action at a resource, whatever request does it: for `can-i`. It has the effects and secrets
+    /// that all requests have which do it ([`Described::hinges`] tells of the others); conditions on
+    /// the request see a GET without query, headers and body.
     ///
     /// # Errors
-    /// [`NoQuestion::Url`] if the resource's id is none.
-    pub fn act(caller: Caller, action: &str, resource: &str, at: Timestamp) -> Result<Self, NoQuestion> {
-        let wrong = |why: &str| NoQuestion::Url { url: resource.to_owned(), why: why.to_owned() };
-        let id = ResourceId::parse(resource).ok_or_else(|| wrong("it is no resource's id"))?;
-        let target = Target::parse("management.azure.com", id.as_str()).map_err(|e| wrong(&e.to_string()))?;
-        let verb = action.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-        let kind = match verb.as_str() {
-            "read" => Kind::Read,
-            "write" => Kind::Write,
-            "delete" => Kind::Delete,
-            _ => Kind::Action,
-        };
+    /// [`NoQuestion::Resource`] if the resource's id is none.
+    pub fn act(caller: Caller, words: &DescribedAct<'_>) -> Result<Self, NoQuestion> {
+        let wrong = || NoQuestion::Resource(words.resource.to_owned());
+        let id = ResourceId::parse(words.resource).ok_or_else(wrong)?;
+        let target = Target::parse("management.azure.com", id.as_str()).map_err(|_| wrong())?;
+        let action = Action::new(words.action);
+        let doings = azureml::action::doings(&action);
         let operation = Operation {
-            name: action.into(),
-            acts: vec![Act { action: Action::new(action), resource: Some(id) }],
-            kind,
-            effects: Effects::NONE,
+            name: words.action.into(),
+            acts: vec![Act { action, resource: Some(id) }],
+            kind: doings.kind,
+            effects: doings.always,
             unclear_effects: Effects::NONE,
-            secrets: Secrets::NONE,
+            secrets: doings.secrets,
             facts: Facts::default(),
             audience: Audience::Arm,
             long_running: false,
@@ -252,15 +269,37 @@ impl Described {
         };
         let request = RequestFacts {
             decision: DecisionId::fresh(),
-            route: "arm".into(),
+            route: words.route.into(),
             method: Method::GET,
             target,
             headers: HeaderMap::new(),
             body: None,
-            source: SocketAddr::from(([127, 0, 0, 1], 0)),
-            received: at,
+            source: words.from,
+            received: words.at,
         };
-        Ok(Self::of(caller, operation, request, Standing::Entries))
+        Ok(Self { any_request: true, ..Self::of(caller, operation, request, Standing::Entries) })
+    }
+
+    /// Where an action that is allowed is refused after all: effects that some requests have which do
+    /// it, each with the denial that it brings.
+    #[must_use]
+    pub fn hinges(&self, set: &PolicySet) -> Vec<(Effect, super::Denial)> {
+        let Some(operation) = &self.operation else { return Vec::new() };
+        if !self.any_request || self.judge(set).denial.is_some() {
+            return Vec::new();
+        }
+        let sometimes = operation
+            .acts
+            .iter()
+            .map(|act| azureml::action::doings(&act.action).sometimes)
+            .collect::<Vec<_>>();
+        let sometimes = sometimes.into_iter().fold(Effects::NONE, Effects::union);
+        let with = |effect: Effect| {
+            let operation = Operation { effects: operation.effects.with(effect), ..operation.clone() };
+            let question = Question { operation: &operation, ..self.question()? };
+            Some((effect, set.judge(&question).denial?))
+        };
+        sometimes.iter().filter_map(with).collect()
     }
 
     /// The question; `None` if the request cannot be named.

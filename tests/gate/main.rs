@@ -11,6 +11,7 @@
 mod callers;
 mod doctor;
 mod endpoints;
+mod explained;
 mod failures;
 mod framing;
 mod identity;

@@ -1,0 +1,77 @@
+//! What is known of an action without a request that does it: for `can-i`.
+
+use super::{Action, Effect, Effects, Kind, Secrets, catalogue::Catalogue};
+
+/// What the requests have in common that do an action, and what some of them bring about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doings {
+    /// The kind that all have; for an action that no catalogued request does, by its last word.
+    pub kind: Kind,
+    /// Effects that each has.
+    pub always: Effects,
+    /// Effects that some have, or that a body may add.
+    pub sometimes: Effects,
+    /// Secrets in every answer.
+    pub secrets: Secrets,
+}
+
+/// What is known of an action.
+#[must_use]
+pub fn doings(action: &Action) -> Doings {
+    let rows = Catalogue::get().of_action(action);
+    let by_word =
+        || match action.as_str().rsplit('/').next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "read" => Kind::Read,
+            "write" => Kind::Write,
+            "delete" => Kind::Delete,
+            _ => Kind::Action,
+        };
+    let Some((first, others)) = rows.split_first() else {
+        return Doings {
+            kind: by_word(),
+            always: Effects::NONE,
+            sometimes: Effects::NONE,
+            secrets: Secrets::NONE,
+        };
+    };
+    let always = others.iter().fold(first.effects, |all, row| all.intersection(row.effects));
+    let some = rows.iter().fold(Effects::NONE, |all, row| all.union(row.effects));
+    let added = rows.iter().any(|row| row.body);
+    let sometimes = Effect::ALL.iter().filter(|e| !always.contains(**e) && (added || some.contains(**e)));
+    Doings {
+        kind: if others.iter().all(|row| row.kind == first.kind) { first.kind } else { by_word() },
+        always,
+        sometimes: sometimes.copied().collect(),
+        secrets: others.iter().fold(first.secrets, |all, row| all.intersection(row.secrets)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azureml::SecretClass;
+
+    fn of(action: &str) -> Doings {
+        doings(&Action::new(&format!("Microsoft.MachineLearningServices/workspaces/{action}")))
+    }
+
+    #[test]
+    fn an_action_is_what_its_requests_have_in_common() {
+        let keys = of("ONLINEENDPOINTS/listkeys/action");
+        assert_eq!((keys.kind, keys.secrets), (Kind::Action, Secrets::NONE.with(SecretClass::EndpointKey)));
+        let compute = of("computes/write");
+        assert_eq!(compute.kind, Kind::Write);
+        assert!(compute.always.union(compute.sometimes).contains(Effect::AllocateCompute));
+        assert!(compute.always.union(compute.sometimes).contains(Effect::ExposeNetwork));
+        assert_eq!(of("computes/stop/action").always, Effects::NONE.with(Effect::StopCompute));
+    }
+
+    #[test]
+    fn of_an_action_that_no_request_does_only_its_last_word_is_known() {
+        let nothing = doings(&Action::new("Microsoft.Other/things/delete"));
+        assert_eq!(
+            (nothing.kind, nothing.sometimes, nothing.secrets),
+            (Kind::Delete, Effects::NONE, Secrets::NONE)
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! One decision, one story: the 403, `policy why` out of the record, `policy replay` and `can-i`.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use amlgate::sandbox::Person;
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::world::{Changes, VERSION, World, workspace};
+
+const POLICIES: &str = r#"
+version: 1
+subjects:
+  data-scientists: [{issuer: sandbox, group: data-science}]
+  keepers-of-models: [{issuer: sandbox, group: nobody-has-it}]
+allow:
+  - {name: scientists work, who: [data-scientists], role: AzureML Data Scientist}
+  - {name: keepers delete, who: [keepers-of-models], actions: ["*/delete"]}
+deny:
+  - {name: the workspace stays, kinds: [delete], actions: [Microsoft.MachineLearningServices/workspaces/delete]}
+  - {name: nothing public, effects: [expose_network]}
+"#;
+
+fn amlgate(world: &World, arguments: &[&str], input: &str) -> (Output, Value) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_amlgate"))
+        .args(arguments)
+        .args(["--output", "json", "--config"])
+        .arg(world.sandbox.configuration())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output, said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_the_record_and_the_verbs_agree_on_why() {
+    let world = World::changed(Changes { policies: Some(POLICIES), ..Changes::default() }).await;
+    let answer = world.caller("sam").delete(&workspace(&format!("?{VERSION}"))).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    let (cause, cure) = message.strip_prefix("amlgate: ").unwrap().split_once('\n').unwrap();
+    assert!(cause.contains("`the workspace stays` denies"), "{message}");
+    assert!(cure.contains("besides, no entry allows you"), "{message}");
+    // Nothing of what others may do.
+    for others in ["keepers", "data-scientists"] {
+        assert!(!answer.text().contains(others), "{message}");
+    }
+    let decision = answer.header("x-amlgate-decision").to_owned();
+    let token = world.sandbox.issuer.mint().token(Person::named("sam").unwrap()).unwrap();
+    let action = "Microsoft.MachineLearningServices/workspaces/delete";
+    let (output, can) = amlgate(&world, &["can-i", action, "--scope", &workspace("")], &token);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!((can["cause"].as_str(), can["cure"].as_str()), (Some(cause), Some(cure)));
+    let flips = can["flips"].to_string();
+    assert!(flips.contains("the workspace stays") && flips.contains("keepers-of-models"), "{can:#}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains(&token));
+
+    // Writing an endpoint is allowed, but not every one; the verb says where it ends.
+    let write = "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/write";
+    let endpoint = workspace("/onlineEndpoints/e");
+    let (output, can) = amlgate(&world, &["can-i", write, "--scope", &endpoint], &token);
+    assert_eq!((output.status.code(), can["decision"].as_str()), (Some(0), Some("allow")), "{can:#}");
+    assert_eq!(can["but"][0]["effect"], "expose_network", "{can:#}");
+    let (output, _) = amlgate(&world, &["can-i", write, "--scope", &endpoint], "no.token.at-all");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+
+    assert_eq!(world.caller("sam").get(&workspace(&format!("/jobs?{VERSION}"))).await.status, StatusCode::OK);
+    let World { sandbox, server, dir, .. } = world;
+    assert!(server.stop().await);
+    let log = dir.path().join("var/audit").display().to_string();
+    let configuration = sandbox.configuration();
+    let verb = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_amlgate"))
+            .args(arguments)
+            .args(["--output", "json", "--config"])
+            .arg(&configuration)
+            .output()
+            .unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        (output.status.code(), said)
+    };
+    let (code, why) = verb(&["policy", "why", "--decision", &decision, "--log", &log]);
+    assert_eq!(code, Some(1));
+    assert_eq!((why["cause"].as_str(), why["cure"].as_str()), (Some(cause), Some(cure)));
+    let (code, replayed) = verb(&["policy", "replay", &log]);
+    assert_eq!((code, &replayed["replayed"], &replayed["unchanged"]), (Some(0), &2.into(), &2.into()));
+    std::fs::write(
+        dir.path().join("policies/sandbox.yaml"),
+        POLICIES
+            .replace("[delete]", "[delete, read]")
+            .replace("actions: [Microsoft.MachineLearningServices/workspaces/delete]", "actions: [\"*\"]"),
+    )
+    .unwrap();
+    let (code, replayed) = verb(&["policy", "replay", &log]);
+    assert_eq!((code, replayed["changes"].as_array().unwrap().len()), (Some(1), 1), "{replayed:#}");
+    assert_eq!(replayed["changes"][0]["would"]["be"], "RequestDisallowedByPolicy");
+}
