@@ -34,6 +34,12 @@ impl Body {
     pub fn stream(body: impl HttpBody<Data = Bytes, Error = BodyError> + 'static) -> Self {
         Self::Stream(Box::pin(body))
     }
+
+    /// Whether it comes bit by bit, so that its length may be anything.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
 }
 
 impl fmt::Debug for Body {

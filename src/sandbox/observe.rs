@@ -38,6 +38,8 @@ pub struct Seen {
     pub number: usize,
     /// The method.
     pub method: Method,
+    /// The version of HTTP that it came by.
+    pub version: http::Version,
     /// The authority that it named (`Host` or `:authority`), with port if any.
     pub host: String,
     /// Path and query, byte for byte.
@@ -198,6 +200,7 @@ impl Observer {
             log.seen.push_back(Seen {
                 number,
                 method: request.method().clone(),
+                version: request.version(),
                 host,
                 target,
                 headers: request.headers().clone(),

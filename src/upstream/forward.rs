@@ -3,17 +3,17 @@
 use std::{cell::Cell, fmt, rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
-use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::{
     UpstreamTimeouts,
-    pool::{self, Pools},
+    pool::{self, Pools, Sender},
 };
 use crate::{
     credentials::Attempt,
     http::{Body, headers},
-    net::Destination,
+    net::{Destination, Protocols},
 };
 
 /// What is sent, besides the attempt's token.
@@ -58,7 +58,7 @@ impl fmt::Debug for Answer {
 
 /// The connection that an answer comes on.
 pub struct Connection {
-    sender: SendRequest<Body>,
+    sender: Sender,
     pools: Pools,
     to: Destination,
 }
@@ -127,10 +127,13 @@ pub async fn forward(
     let to = sending.to.clone();
     let upgrade = sending.upgrade.is_some();
     let connect = |source| Failure::Connect { to: to.to_string(), source };
-    let mut taken = if upgrade { pools.fresh(&to).await } else { pools.take(&to).await }.map_err(connect)?;
+    // A body that streams may be long: it has a connection of its own, and so has an upgrade.
+    let protocols = if upgrade || sending.body.is_stream() { Protocols::Http1 } else { Protocols::Either };
+    let taken = if upgrade { pools.fresh(&to, protocols).await } else { pools.take(&to, protocols).await };
+    let mut taken = taken.map_err(connect)?;
     let mut request = write(attempt, sending)?;
     loop {
-        let head = timeout(timeouts.head, pool::send(&mut taken, request)).await;
+        let head = timeout(timeouts.head, pool::send(&mut taken, &to, request)).await;
         match head {
             Err(_) => return Err(Failure::TimedOut { to: to.to_string(), limit: timeouts.head }),
             Ok(Ok(response)) => {
@@ -138,7 +141,7 @@ pub async fn forward(
                 return Ok(Answer { response, connection });
             }
             Ok(Err((_, Some(unsent)))) if taken.reused => {
-                taken = pools.fresh(&to).await.map_err(connect)?;
+                taken = pools.fresh(&to, protocols).await.map_err(connect)?;
                 request = unsent;
             }
             Ok(Err((source, _))) if source.is_user() => return Err(Failure::Body),

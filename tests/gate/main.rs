@@ -18,4 +18,5 @@ mod identity;
 mod operations;
 mod requests;
 mod streams;
+mod upstreams;
 mod world;
