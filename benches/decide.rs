@@ -36,7 +36,14 @@ enum Shape {
     Actions,
     /// Many workspaces with a guardrail each.
     Guardrails,
+    /// Each team has its workspace, on a condition; the entry that allows has one, too.
+    Conditions,
+    /// Many workspaces with a guardrail each, on a condition; the entry that allows has one, too.
+    ConditionalGuardrails,
 }
+
+/// What entries with conditions read: a fact of the request, a claim, the time.
+const CONDITION: &str = "when: \"resource.name == 'mine' && caller.claims.?level.orValue(3) >= 3 && now < timestamp('2030-01-01T00:00:00Z')\"";
 
 /// A set of so many entries, the first of which allows the question.
 fn set(shape: Shape, entries: usize) -> PolicySet {
@@ -44,17 +51,21 @@ fn set(shape: Shape, entries: usize) -> PolicySet {
     for number in 0..entries {
         let _ = writeln!(text, "  t{number}: [{{issuer: corp, group: g{number}}}]");
     }
+    let condition = match shape {
+        Shape::Teams | Shape::Scopes | Shape::Actions | Shape::Guardrails => String::new(),
+        Shape::Conditions | Shape::ConditionalGuardrails => format!(", {CONDITION}"),
+    };
     let _ = write!(
         text,
-        "allow:\n  - {{name: mine, who: [mine], role: AzureML Data Scientist, scope: {WORKSPACES}/mine}}\n"
+        "allow:\n  - {{name: mine, who: [mine], role: AzureML Data Scientist, scope: {WORKSPACES}/mine{condition}}}\n"
     );
     let (mut allow, mut deny) = (String::new(), String::new());
     for number in 1..entries {
         let scope = format!("{WORKSPACES}/w{number}");
         let _ = match shape {
-            Shape::Teams => writeln!(
+            Shape::Teams | Shape::Conditions => writeln!(
                 allow,
-                "  - {{name: e{number}, who: [t{number}], role: AzureML Data Scientist, scope: {scope}}}"
+                "  - {{name: e{number}, who: [t{number}], role: AzureML Data Scientist, scope: {scope}{condition}}}"
             ),
             Shape::Scopes => writeln!(
                 allow,
@@ -64,8 +75,11 @@ fn set(shape: Shape, entries: usize) -> PolicySet {
                 allow,
                 "  - {{name: e{number}, who: [mine], actions: [Microsoft.Other/things{number}/read]}}"
             ),
-            Shape::Guardrails => {
-                writeln!(deny, "  - {{name: e{number}, effects: [expose_network], scope: {scope}}}")
+            Shape::Guardrails | Shape::ConditionalGuardrails => {
+                writeln!(
+                    deny,
+                    "  - {{name: e{number}, effects: [expose_network], scope: {scope}{condition}}}"
+                )
             }
         };
     }
@@ -126,12 +140,26 @@ fn decide(criterion: &mut Criterion) {
         standing: Standing::Entries,
     };
     let mut group = criterion.benchmark_group("decide");
-    for shape in [Shape::Teams, Shape::Scopes, Shape::Actions, Shape::Guardrails] {
+    let stranger = Caller { groups: Groups::Known(Arc::new([])), token_digest: [8; 32], ..caller.clone() };
+    let refused = Question { caller: &stranger, ..question };
+    for shape in [
+        Shape::Teams,
+        Shape::Scopes,
+        Shape::Actions,
+        Shape::Guardrails,
+        Shape::Conditions,
+        Shape::ConditionalGuardrails,
+    ] {
         for entries in [10, 100, 10_000] {
             let set = set(shape, entries);
             assert!(set.judge(&question).denial.is_none());
             group.bench_function(BenchmarkId::new(format!("{shape:?}"), entries), |bencher| {
                 bencher.iter(|| set.judge(black_box(&question)));
+            });
+            // A denial with its cause and cure.
+            assert!(set.judge(&refused).denial.is_some());
+            group.bench_function(BenchmarkId::new(format!("{shape:?}, denied"), entries), |bencher| {
+                bencher.iter(|| set.judge(black_box(&refused)));
             });
         }
     }

@@ -4,6 +4,8 @@
 //! every `match`. A gate knows nothing of HTTP and appends nothing to the record.
 
 mod limits;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

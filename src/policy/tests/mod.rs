@@ -3,6 +3,7 @@
 mod decisions;
 mod loading;
 mod properties;
+mod selectors;
 
 use std::sync::Arc;
 
