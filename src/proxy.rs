@@ -26,7 +26,7 @@ pub use routes::{EndpointAuth, Route, RouteSettings, Routes};
 use self::{
     identify::Caller,
     meters::{Stage, Stopwatch},
-    respond::{Refusal, mark, refuse, shape},
+    respond::{Refusal, challenge, mark, refuse, shape},
     routes::Chosen,
 };
 use crate::{
@@ -51,8 +51,10 @@ pub async fn serve(
     let mut response = match pass(gate, connection, decision, head, body, &mut known).await {
         Ok(response) => response,
         Err(refusal) => {
-            let shape = shape(known.route.as_ref().map(|r| r.settings.protocol), &known.path);
-            refuse(&refusal, shape, decision)
+            let protocol = known.route.as_ref().map(|r| r.settings.protocol);
+            let mut response = refuse(&refusal, shape(protocol, &known.path), decision);
+            challenge(&mut response, protocol, &gate.parts().public_url);
+            response
         }
     };
     mark(&mut response, decision);

@@ -220,6 +220,18 @@ pub fn refuse(refusal: &Refusal, shape: Shape, decision: DecisionId) -> Response
     response
 }
 
+/// Puts Key Vault's own form of challenge in a 401. Its clients ask without a token first, and take no
+/// other challenge: they read where tokens come from and which resource they are for, and ask their
+/// credential then. The gate names itself.
+pub fn challenge(response: &mut Response<Body>, protocol: Option<Protocol>, public_url: &str) {
+    if protocol == Some(Protocol::KeyVault) && response.status() == StatusCode::UNAUTHORIZED {
+        let value = format!(
+            "Bearer realm=\"amlgate\", authorization=\"{public_url}\", resource=\"https://vault.azure.net\""
+        );
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, headers::value(&value));
+    }
+}
+
 /// Names the decision in an answer.
 pub fn mark(response: &mut Response<Body>, decision: DecisionId) {
     response.headers_mut().insert("x-amlgate-decision", headers::value(&decision.to_string()));
@@ -279,5 +291,21 @@ mod tests {
         let (status, _, headers) = told(&Refusal::Unauthenticated { why: "no token" }, Shape::Arm).await;
         assert_eq!(status, 401);
         assert!(headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+    }
+
+    #[test]
+    fn only_key_vaults_clients_are_challenged_in_key_vaults_way() {
+        let refused = |protocol, refusal: &Refusal| {
+            let mut response = refuse(refusal, Shape::Arm, DecisionId::fresh());
+            challenge(&mut response, protocol, "https://gate.example");
+            response.headers().get("www-authenticate").map(|v| v.to_str().unwrap().to_owned())
+        };
+        let nobody = Refusal::Unauthenticated { why: "no token" };
+        assert_eq!(
+            refused(Some(Protocol::KeyVault), &nobody).unwrap(),
+            "Bearer realm=\"amlgate\", authorization=\"https://gate.example\", resource=\"https://vault.azure.net\""
+        );
+        assert_eq!(refused(Some(Protocol::Arm), &nobody).unwrap(), "Bearer realm=\"amlgate\"");
+        assert_eq!(refused(Some(Protocol::KeyVault), &Refusal::NoRoute), None);
     }
 }

@@ -87,7 +87,7 @@ class Sandbox(Process):
 
     def allow(self, name, entry):
         """Adds an entry to the policies; the running gate takes it up by itself."""
-        self.policies("allow", name, entry)
+        return self.policies("allow", name, entry)
 
     def policies(self, kind, name, entry):
         file = self.home / "policies" / f"{name.replace(' ', '-')}.yaml"

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from azure.ai.ml import dsl
 from azure.core.exceptions import HttpResponseError
-from between import Between, Fault
+from between import Between, Fault, certificate
 from running import Gate
 from simulated import WORKSPACE_ID
 from test_sdk import command
@@ -195,3 +195,109 @@ def test_a_pipeline_job_demands_an_audience_that_is_the_gates_if_the_client_is_t
     # The second token is swapped, as the first is.
     assert put.headers["x-azureml-token"].removeprefix("Bearer ").startswith("ey")
     assert sandbox.token("sam") not in repr(put.headers)
+
+
+def test_a_management_client_takes_the_gate_as_its_base_url(gate, sandbox, between):
+    from azure.mgmt.authorization import AuthorizationManagementClient
+    from conftest import Caller
+    from simulated import SUBSCRIPTION
+
+    between.forget()
+    caller = Caller(sandbox.token("pat"))
+    client = AuthorizationManagementClient(
+        caller, SUBSCRIPTION, base_url=gate.url, credential_scopes=[f"{gate.url}/.default"]
+    )
+    found = list(client.role_assignments.list_for_scope(WORKSPACE_ID, filter="atScope()"))
+    assert len(found) > 3 and caller.scopes
+    # More than a page: each came through the gate.
+    assert len(between.at("/roleAssignments")) > 1
+    with pytest.raises(HttpResponseError, match="amlgate: no entry allows you") as denied:
+        client.role_assignments.delete_by_id(found[0].id)
+    assert denied.value.status_code == 403
+    assert not between.at("/roleAssignments", "DELETE")
+
+
+def test_a_data_plane_with_a_host_of_its_own_is_found_there(client, sandbox, between, monkeypatch):
+    from mlflow.tracking import MlflowClient
+
+    pem = certificate(sandbox.home / "certs", ["localhost", "ml.localhost"])
+
+    def change(settings):
+        settings["listen"]["reverse"]["tls"] = {"certificate": str(pem), "private_key": {"file": str(pem)}}
+        route = next(r for r in settings["routes"] if r["name"] == "data-plane")
+        route.update(hosts=["ml.localhost"], address=between.address)
+        del route["paths"]
+
+    gate = Gate(sandbox, "hosts", change)
+    try:
+        ml = client("sam", base=gate.url)
+        host = f"ml.{gate.url.removeprefix('https://')}"
+        uri = ml.workspaces.get("vision").mlflow_tracking_uri
+        assert uri.startswith(f"azureml://{host}/mlflow/"), uri
+        between.forget()
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", sandbox.token("sam"))
+        tracking = MlflowClient(f"https://{host}/mlflow/v2.0{WORKSPACE_ID}")
+        run = tracking.create_run(tracking.create_experiment("by-host"))
+        tracking.log_metric(run.info.run_id, "auc", 0.5)
+        assert between.at("/runs/log-metric", "POST")
+        # And at the gate's own name the data plane is not served.
+        elsewhere = MlflowClient(f"{gate.url}/mlflow/v2.0{WORKSPACE_ID}")
+        with pytest.raises(Exception, match="no route has this path"):
+            elsewhere.get_run(run.info.run_id)
+    finally:
+        gate.stop()
+    gate.record.verify()
+    between.forget()
+
+
+def test_key_vaults_client_is_challenged_in_its_own_way(sandbox):
+    from azure.keyvault.secrets import SecretClient
+    from conftest import Caller
+    from simulated import CLIENT_SECRET
+
+    pem = certificate(sandbox.home / "certs", ["localhost", "kv.localhost"])
+
+    def change(settings):
+        settings["listen"]["reverse"]["tls"] = {"certificate": str(pem), "private_key": {"file": str(pem)}}
+        group = WORKSPACE_ID.split("/providers/")[0]
+        settings["routes"].append(
+            {
+                "name": "vault",
+                "upstream": "https://vision-kv.vault.azure.net",
+                "hosts": ["kv.localhost"],
+                "protocol": "key_vault",
+                "credential": "gate",
+                "resource": f"{group}/providers/Microsoft.KeyVault/vaults/vision-kv",
+                "address": sandbox.layout["azure_address"],
+                "trust": {"ca": "certs/ca.pem"},
+            }
+        )
+
+    file = sandbox.allow(
+        "the platform team reads the vault",
+        """
+    who: [platform]
+    actions: [Microsoft.KeyVault/vaults/secrets/*]
+    secrets: {workspace_key: reveal}
+    scope: group
+""",
+    )
+    gate = Gate(sandbox, "vault", change)
+    try:
+
+        def vault(name):
+            url = gate.url.replace("localhost", "kv.localhost")
+            # The resource of the challenge is Azure's, and this host's name is not.
+            return SecretClient(url, Caller(sandbox.token(name)), verify_challenge_resource=False)
+
+        assert vault("pat").get_secret("gate-client-secret").value == CLIENT_SECRET
+        with pytest.raises(HttpResponseError, match="amlgate: no entry allows you") as denied:
+            vault("sam").get_secret("gate-client-secret")
+        assert denied.value.status_code == 403
+        entry = gate.record.expect("--caller", "user-pat", "--phase", "outcome")
+        assert (entry.action, entry.status) == ("Microsoft.KeyVault/vaults/secrets/getSecret/action", 200)
+    finally:
+        gate.stop()
+        file.unlink()
+    gate.record.verify()
+    assert CLIENT_SECRET.encode() not in gate.record.text()
