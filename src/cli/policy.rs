@@ -18,6 +18,7 @@ use crate::{
     audit::recall::Recalled,
     azureml::{Naming, ResourceId},
     config,
+    identity::{self, Caller, IssuerSettings, Rejection},
     policy::{
         self, EntryTrace, PolicySet, Question, Surroundings, Verdict, cases,
         described::{Described, DescribedCaller, DescribedRequest, Door},
@@ -61,7 +62,7 @@ pub struct Test {
     source: Source,
     /// Files of cases; all below the folder of policies, if none is given.
     files: Vec<PathBuf>,
-    /// Names the entries that no case was decided by.
+    /// Names the entries that count in no case.
     #[arg(long)]
     coverage: bool,
 }
@@ -71,7 +72,8 @@ pub struct Test {
 pub struct Why {
     #[command(flatten)]
     source: Source,
-    /// A file that describes the caller: `{"issuer": "corp", "subject": "...", "groups": [...], "claims": {...}}`.
+    /// A file with the claims of a token of a configured issuer, or one that describes the caller:
+    /// `{"issuer": "corp", "subject": "...", "groups": [...], "claims": {...}}`.
     #[arg(long = "as", value_name = "FILE", required_unless_present = "decision")]
     caller: Option<PathBuf>,
     /// The method.
@@ -124,6 +126,7 @@ pub(super) struct Loaded {
     pub set: PolicySet,
     pub directory: PathBuf,
     doors: Vec<(String, Door)>,
+    issuers: Vec<IssuerSettings>,
 }
 
 impl Loaded {
@@ -144,7 +147,16 @@ impl Source {
         let settings = match (&self.policies, config::load(&self.config)) {
             (_, Ok(settings)) => Some(settings),
             (None, Err(problems)) => return Err(problems),
-            (Some(_), Err(_)) => None,
+            (Some(_), Err(_)) => {
+                if self.config.exists() {
+                    let config = self.config.display();
+                    eprintln!(
+                        "amlgate: `{config}` is not in order, so names of issuers and routes are not checked: \
+                         `amlgate validate --config {config}` says why"
+                    );
+                }
+                None
+            }
         };
         let mut around = Surroundings::default();
         let mut doors = Vec::new();
@@ -170,7 +182,8 @@ impl Source {
         for warning in warnings {
             eprintln!("{warning}");
         }
-        Ok(Loaded { set, directory, doors })
+        let issuers = settings.map(|settings| settings.issuers).unwrap_or_default();
+        Ok(Loaded { set, directory, doors, issuers })
     }
 }
 
@@ -201,7 +214,7 @@ fn test(args: &Test) -> ExitCode {
         },
         given => given.to_vec(),
     };
-    let (mut held, mut problems, mut decided) = (0_usize, Vec::new(), BTreeSet::new());
+    let (mut held, mut problems, mut concerned) = (0_usize, Vec::new(), BTreeSet::new());
     for path in &files {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
@@ -218,7 +231,7 @@ fn test(args: &Test) -> ExitCode {
                     for unevaluable in &outcome.unevaluable {
                         eprintln!("{file}:{}: not evaluable: {unevaluable}", outcome.place.line);
                     }
-                    decided.extend(outcome.decided_by);
+                    concerned.extend(outcome.concerned);
                     match outcome.failure {
                         Some(problem) => problems.push(problem),
                         None => held += 1,
@@ -228,8 +241,8 @@ fn test(args: &Test) -> ExitCode {
         }
     }
     if args.coverage {
-        for (_, entry) in loaded.set.entries().filter(|(_, e)| !decided.contains(&*e.name)) {
-            println!("{}:{}: no case is decided by `{}`", entry.file, entry.line, entry.name);
+        for (_, entry) in loaded.set.entries().filter(|(_, e)| !concerned.contains(&*e.name)) {
+            println!("{}:{}: `{}` counts in no case", entry.file, entry.line, entry.name);
         }
     }
     if files.is_empty() {
@@ -251,6 +264,12 @@ enum WhyError {
     File { path: PathBuf, source: std::io::Error },
     #[error("`{path}` describes no caller")]
     Caller { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "no configured issuer has the `iss` of `{path}`, `{iss}`; name the configuration with `--config`"
+    )]
+    Issuer { path: PathBuf, iss: String },
+    #[error("the gate would refuse a token with the claims of `{path}`")]
+    Claims { path: PathBuf, source: Rejection },
     #[error(transparent)]
     NoQuestion(#[from] policy::described::NoQuestion),
     #[error("`{0}` is no resource's id")]
@@ -273,8 +292,7 @@ fn described(args: &Why, loaded: &Loaded) -> Result<Described, WhyError> {
     let (Some(path), Some(method), Some(url)) = (&args.caller, &args.method, &args.url) else {
         return Err(WhyError::Nothing);
     };
-    let caller: DescribedCaller = serde_json::from_slice(&read(path)?)
-        .map_err(|source| WhyError::Caller { path: path.clone(), source })?;
+    let caller = caller(path, loaded)?;
     let body = args.body.as_deref().map(read).transpose()?;
     let resource = match &args.resource {
         None => None,
@@ -290,7 +308,25 @@ fn described(args: &Why, loaded: &Loaded) -> Result<Described, WhyError> {
         resource: resource.clone(),
     };
     let door = |host: &str| loaded.door(host).unwrap_or_else(|| Door::of_host(host, resource));
-    Ok(Described::new(caller.caller(), &request, door)?)
+    Ok(Described::new(caller, &request, door)?)
+}
+
+/// The caller of a file: the claims of a token have `iss`, a description has `issuer`.
+fn caller(path: &Path, loaded: &Loaded) -> Result<Caller, WhyError> {
+    let wrong = |source| WhyError::Caller { path: path.to_owned(), source };
+    let value: serde_json::Value = serde_json::from_slice(&read(path)?).map_err(wrong)?;
+    match value {
+        serde_json::Value::Object(claims) if claims.contains_key("iss") => {
+            let iss = claims.get("iss").and_then(|iss| iss.as_str()).unwrap_or_default().to_owned();
+            let is = |issuer: &&IssuerSettings| issuer.forms().iter().any(|form| *form.iss == *iss);
+            let Some(issuer) = loaded.issuers.iter().find(is) else {
+                return Err(WhyError::Issuer { path: path.to_owned(), iss });
+            };
+            identity::described(claims, issuer)
+                .map_err(|source| WhyError::Claims { path: path.to_owned(), source })
+        }
+        other => serde_json::from_value::<DescribedCaller>(other).map(|d| d.caller()).map_err(wrong),
+    }
 }
 
 fn why(args: &Why) -> ExitCode {

@@ -38,6 +38,25 @@ pub(super) fn describe(
     audience(&claims, issuer)?;
     let (expires, not_before) = times(&claims, issuer, now)?;
     kind_of_token(&claims)?;
+    let caller = holder(claims, token_digest, issuer, expires)?;
+    Ok(Described { caller, not_before })
+}
+
+/// Whom the claims of a token of `issuer` speak of, as the gate would see them: for `policy why`,
+/// which asks about callers and not about tokens. Nothing is verified, so nothing is proven.
+///
+/// # Errors
+/// Claims that the gate refuses whatever the signature says; audience and times are not looked at.
+pub fn described(claims: Map<String, Value>, issuer: &IssuerSettings) -> Result<Caller, Rejection> {
+    holder(claims, [0; 32], issuer, Timestamp::from_secs(LAST_SECOND))
+}
+
+fn holder(
+    claims: Map<String, Value>,
+    token_digest: [u8; 32],
+    issuer: &IssuerSettings,
+    expires: Timestamp,
+) -> Result<Caller, Rejection> {
     let subject = text(&claims, "sub")?.ok_or_else(|| missing("sub"))?;
     plain(subject, "sub")?;
     let client = text(&claims, "azp")?.or(text(&claims, "appid")?).or(text(&claims, "client_id")?);
@@ -60,7 +79,7 @@ pub(super) fn describe(
     let (client, display) = (client.map(Into::into), display(&claims));
     let id = PrincipalId { issuer: Arc::clone(&issuer.name), subject };
     let claims = Arc::new(claims);
-    let caller = Caller {
+    Ok(Caller {
         id,
         kind,
         tenant,
@@ -72,8 +91,7 @@ pub(super) fn describe(
         expires,
         subjects_at_issue: None,
         token_digest,
-    };
-    Ok(Described { caller, not_before })
+    })
 }
 
 fn missing(name: &str) -> Rejection {

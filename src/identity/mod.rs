@@ -25,6 +25,7 @@ mod verifier;
 
 pub use admission::{SettingsProblem, open_to_anybody, problems};
 pub use bearer::NoBearer;
+pub use claims::described;
 pub use discovery::{Fetching, KeySource, SourceError};
 pub use handle::{HandleError, HandlePrincipal, Handles, Slot};
 pub use http_source::HttpKeySource;

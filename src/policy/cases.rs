@@ -90,6 +90,8 @@ pub struct Outcome {
     pub unevaluable: Vec<String>,
     /// The entries that decided.
     pub decided_by: Vec<String>,
+    /// The entries that counted, whether or not another decided already.
+    pub concerned: Vec<String>,
 }
 
 /// Runs the cases of one file.
@@ -115,6 +117,7 @@ pub fn run(
             failure: Some(problem),
             unevaluable: Vec::new(),
             decided_by: Vec::new(),
+            concerned: Vec::new(),
         })
     };
     Ok(parsed.cases.iter().map(outcome).collect())
@@ -194,7 +197,11 @@ impl Case {
         let mut decided_by: Vec<String> =
             judgement.allowed_by.iter().map(|entry| entry.name.to_string()).collect();
         decided_by.extend(judgement.denial.iter().filter_map(|d| Some(d.entry.as_ref()?.name.to_string())));
+        let traces = described.question().map(|question| set.trace(&question)).unwrap_or_default();
+        let concerned =
+            traces.iter().filter(|trace| trace.matches).map(|trace| trace.entry.name.to_string()).collect();
         Ok(Outcome {
+            concerned,
             name: self.name.value.clone(),
             place: Place::of(&self.name),
             failure,

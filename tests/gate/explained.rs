@@ -6,6 +6,7 @@ use std::{
 };
 
 use amlgate::sandbox::Person;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -62,6 +63,16 @@ async fn the_answer_the_record_and_the_verbs_agree_on_why() {
     let flips = can["flips"].to_string();
     assert!(flips.contains("the workspace stays") && flips.contains("keepers-of-models"), "{can:#}");
     assert!(!String::from_utf8_lossy(&output.stdout).contains(&token));
+
+    // The claims of a token are the caller that the gate sees in it.
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims = world.directory().join("claims.json");
+    std::fs::write(&claims, payload).unwrap();
+    let url = format!("https://management.azure.com{}", workspace(&format!("?{VERSION}")));
+    let (output, why) =
+        amlgate(&world, &["policy", "why", "--as", claims.to_str().unwrap(), "DELETE", &url], "");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!((why["cause"].as_str(), why["cure"].as_str()), (Some(cause), Some(cure)));
 
     // Writing an endpoint is allowed, but not every one; the verb says where it ends.
     let write = "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/write";

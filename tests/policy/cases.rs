@@ -23,6 +23,15 @@ fn the_cases_of_the_shipped_policies_hold() {
     }
 }
 
+#[test]
+fn every_entry_of_the_shipped_policies_counts_in_some_case() {
+    let (code, out, err) =
+        amlgate(&["policy", "test", "--coverage", "--policies", shipped().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(!out.contains("counts in no case"), "{out}");
+    assert!(out.ends_with("cases hold\n"), "{out}");
+}
+
 fn amlgate(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_amlgate")).args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
