@@ -52,7 +52,7 @@ pub async fn serve(
         Ok(response) => response,
         Err(refusal) => {
             let protocol = known.route.as_ref().map(|r| r.settings.protocol);
-            let mut response = refuse(&refusal, shape(protocol, &known.path), decision);
+            let mut response = refuse(&refusal, shape(protocol, known.mlflow), decision);
             challenge(&mut response, protocol, &gate.parts().public_url);
             response
         }
@@ -66,7 +66,8 @@ pub async fn serve(
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     pub route: Option<Arc<Route>>,
-    pub path: String,
+    /// Whether it is one of MLflow's own paths.
+    pub mlflow: bool,
     pub verdict: &'static str,
 }
 
@@ -89,7 +90,7 @@ async fn pass(
     let path_and_query = head.uri.path_and_query().map_or("/", |p| p.as_str());
     let target = Target::parse(&host, path_and_query)
         .map_err(|why| early(Refusal::Target(why.0.into()), "bad_target"))?;
-    known.path = target.path().to_owned();
+    known.mlflow = target.path().contains("/mlflow/");
     let chosen = gate.parts().routes.choose(&target).ok_or_else(|| early(Refusal::NoRoute, "no_route"))?;
     known.route = Some(Arc::clone(&chosen.route));
     if let Some(document) = discovery::answer(gate, &head.method, &head.headers, &chosen) {
@@ -160,9 +161,9 @@ fn facts(
     source: SocketAddr,
 ) -> (RequestFacts, Standing) {
     let now = gate.now();
-    let principal = caller.principal.id.to_string();
-    let bound = polling::Bound { route: &chosen.route.settings.name, principal: &principal };
     let (target, polls) = if chosen.target.query().get(polling::PARAMETER).is_some() {
+        let principal = caller.principal.id.to_string();
+        let bound = polling::Bound { route: &chosen.route.settings.name, principal: &principal };
         polling::open(&gate.parts().polling, &chosen.target, bound, now)
     } else {
         (chosen.target.clone(), false)

@@ -120,6 +120,9 @@ fn substituted(permit: &Permit) -> impl Iterator<Item = SecretClass> + '_ {
 
 /// Rewrites and replaces in an answer's JSON.
 fn operate(gate: &Gate, permit: &Permit, policies: &PolicySet, bytes: &Bytes) -> Result<Bytes, Refusal> {
+    if substituted(permit).next().is_none() && !rewrite::may_hold_urls(bytes) {
+        return Ok(bytes.clone());
+    }
     let refuse = || Refusal::Upstream("the answer is not the JSON that it says it is".to_owned());
     let mut value: Value = serde_json::from_slice(bytes).map_err(|_| refuse())?;
     let mut changed = rewrite::body(&GateDoors { gate }, &permit.operation().name, &mut value);

@@ -175,9 +175,9 @@ impl Refusal {
 
 /// The shape that a protocol's clients print.
 #[must_use]
-pub fn shape(protocol: Option<Protocol>, path: &str) -> Shape {
+pub fn shape(protocol: Option<Protocol>, mlflow: bool) -> Shape {
     match protocol {
-        Some(Protocol::Azureml) if path.starts_with("/mlflow/") || path.contains("/mlflow/") => Shape::Mlflow,
+        Some(Protocol::Azureml) if mlflow => Shape::Mlflow,
         Some(Protocol::Arm | Protocol::Azureml | Protocol::KeyVault | Protocol::Storage) => Shape::Arm,
         Some(Protocol::Kubernetes) => Shape::Kubernetes,
         Some(Protocol::Inference | Protocol::Http) => Shape::Problem,

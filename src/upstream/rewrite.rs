@@ -59,6 +59,13 @@ pub trait Doors {
     fn base(&self, host: &str, port: u16) -> Option<String>;
 }
 
+/// Whether JSON may hold an absolute URL in some string. Most answers hold none, and are then not
+/// taken apart. An escape may spell anything, so one is reason enough to look.
+#[must_use]
+pub fn may_hold_urls(json: &[u8]) -> bool {
+    json.contains(&b'\\') || json.windows(3).any(|w| w == b"://")
+}
+
 /// Whether answers of an operation are rewritten, so that `identity` encoding is asked for.
 #[must_use]
 pub fn concerns(operation: &str) -> bool {
@@ -176,6 +183,14 @@ mod tests {
                 _ => None,
             }
         }
+    }
+
+    #[test]
+    fn an_answer_without_urls_is_told_from_one_that_may_hold_some() {
+        assert!(!may_hold_urls(br#"{"value":[{"id":"/subscriptions/s/jobs/j","n":1.5}]}"#));
+        assert!(may_hold_urls(br#"{"nextLink":"https://management.azure.com/x"}"#));
+        assert!(may_hold_urls(br#"{"nextLink":"https:\/\/management.azure.com\/x"}"#));
+        assert!(may_hold_urls(br#"{"nextLink":"https\u003a//management.azure.com/x"}"#));
     }
 
     #[test]
