@@ -128,12 +128,26 @@ pub enum Output {
     Yaml,
 }
 
+/// Prints a line of data. A reader that has seen enough ends the program, without a complaint.
+pub fn put(line: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let written = writeln!(std::io::stdout().lock(), "{line}");
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("amlgate: cannot print: {error}");
+            std::process::exit(3)
+        }
+    }
+}
+
 /// Prints data for programs.
 pub fn print_data<T: serde::Serialize>(data: &T, output: Output) {
     let value = serde_json::to_value(data).unwrap_or_default();
     match output {
-        Output::Yaml => println!("{}", to_yaml(&value)),
-        Output::Json | Output::Table => println!("{value:#}"),
+        Output::Yaml => put(format_args!("{}", to_yaml(&value))),
+        Output::Json | Output::Table => put(format_args!("{value:#}")),
     }
 }
 

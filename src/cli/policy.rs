@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{Output, exit, print_data, report, serve::refused};
+use super::{Output, exit, print_data, put, report, serve::refused};
 use crate::{
     audit::recall::Recalled,
     azureml::{Naming, ResourceId},
@@ -196,7 +196,7 @@ pub fn run(args: &Args) -> ExitCode {
         Args::Show(args) => show(args),
         Args::Replay(args) => replay::run(args),
         Args::Schema => {
-            print!("{}", policy::SCHEMA);
+            put(format_args!("{}", policy::SCHEMA.trim_end()));
             exit::DONE
         }
     }
@@ -242,7 +242,7 @@ fn test(args: &Test) -> ExitCode {
     }
     if args.coverage {
         for (_, entry) in loaded.set.entries().filter(|(_, e)| !concerned.contains(&*e.name)) {
-            println!("{}:{}: `{}` counts in no case", entry.file, entry.line, entry.name);
+            put(format_args!("{}:{}: `{}` counts in no case", entry.file, entry.line, entry.name));
         }
     }
     if files.is_empty() {
@@ -250,10 +250,10 @@ fn test(args: &Test) -> ExitCode {
         return exit::FINDING;
     }
     if problems.is_empty() {
-        println!("{held} cases hold");
+        put(format_args!("{held} cases hold"));
         return exit::DONE;
     }
-    println!("{held} cases hold, {} do not", problems.len());
+    put(format_args!("{held} cases hold, {} do not", problems.len()));
     refused(&problems)
 }
 
@@ -315,8 +315,11 @@ fn described(args: &Why, loaded: &Loaded) -> Result<Described, WhyError> {
 fn caller(path: &Path, loaded: &Loaded) -> Result<Caller, WhyError> {
     let wrong = |source| WhyError::Caller { path: path.to_owned(), source };
     let value: serde_json::Value = serde_json::from_slice(&read(path)?).map_err(wrong)?;
-    match value {
-        serde_json::Value::Object(claims) if claims.contains_key("iss") => {
+    let described =
+        |value| serde_json::from_value::<DescribedCaller>(value).map(|d| d.caller()).map_err(wrong);
+    match value.as_object().filter(|claims| claims.contains_key("iss")).cloned() {
+        None => described(value),
+        Some(claims) => {
             let iss = claims.get("iss").and_then(|iss| iss.as_str()).unwrap_or_default().to_owned();
             let is = |issuer: &&IssuerSettings| issuer.forms().iter().any(|form| *form.iss == *iss);
             let Some(issuer) = loaded.issuers.iter().find(is) else {
@@ -325,7 +328,6 @@ fn caller(path: &Path, loaded: &Loaded) -> Result<Caller, WhyError> {
             identity::described(claims, issuer)
                 .map_err(|source| WhyError::Claims { path: path.to_owned(), source })
         }
-        other => serde_json::from_value::<DescribedCaller>(other).map(|d| d.caller()).map_err(wrong),
     }
 }
 
@@ -366,8 +368,8 @@ fn recorded(decision: &str, log: &Path) -> Result<Recalled, WhyError> {
 fn undecidable(why: &[String], output: Output) -> ExitCode {
     match output {
         Output::Table => {
-            println!("undecidable: the record does not hold enough of the request");
-            why.iter().for_each(|why| println!("    {why}"));
+            put(format_args!("undecidable: the record does not hold enough of the request"));
+            why.iter().for_each(|why| put(format_args!("    {why}")));
         }
         Output::Json | Output::Yaml => print_data(&json!({"decision": "undecidable", "why": why}), output),
     }
@@ -401,38 +403,40 @@ pub(super) fn explain(set: &PolicySet, described: &Described, all: bool, output:
         print_data(&data, output);
         return code;
     }
-    println!("{}", described.about());
+    put(format_args!("{}", described.about()));
     match &judgement.denial {
         None => {
             let by: BTreeSet<_> = judgement.allowed_by.iter().map(|e| format!("`{}`", e.name)).collect();
-            println!("allowed by {}", by.into_iter().collect::<Vec<_>>().join(", "));
+            put(format_args!("allowed by {}", by.into_iter().collect::<Vec<_>>().join(", ")));
         }
         Some(denial) => {
-            println!("denied, {}: {}", denial.code.name(), denial.cause);
-            println!("the caller is told: {}", denial.cure);
+            put(format_args!("denied, {}: {}", denial.code.name(), denial.cause));
+            put(format_args!("the caller is told: {}", denial.cure));
         }
     }
     for (effect, denial) in &hinges {
-        println!("but not where it brings about `{}`: {}", effect.name(), denial.cause);
+        put(format_args!("but not where it brings about `{}`: {}", effect.name(), denial.cause));
     }
     for entry in &judgement.would_deny {
-        println!("would be denied by `{}`, which is only watched yet", entry.name);
+        put(format_args!("would be denied by `{}`, which is only watched yet", entry.name));
     }
     for trace in traces.iter().filter(|t| all || is_concerned(t)) {
         print_trace(trace, question.as_ref());
     }
     if judgement.denial.is_some() {
-        println!();
+        put(format_args!(""));
         if flips.sets.is_empty() {
-            println!("nothing turns it: what cannot be named or evaluated is let through by nobody");
+            put(format_args!("nothing turns it: what cannot be named or evaluated is let through by nobody"));
         } else {
-            println!("any one of these turns it:");
+            put(format_args!("any one of these turns it:"));
             for flip in &flips.sets {
                 let changes: Vec<_> = flip.iter().map(ToString::to_string).collect();
-                println!("  - {}", changes.join(", and "));
+                put(format_args!("  - {}", changes.join(", and ")));
             }
             if !flips.exhaustive {
-                println!("  (there are so many subjects that not all of their combinations were tried)");
+                put(format_args!(
+                    "  (there are so many subjects that not all of their combinations were tried)"
+                ));
             }
         }
     }
@@ -450,8 +454,11 @@ fn print_trace(trace: &EntryTrace, question: Option<&Question<'_>>) {
     let list = format!("{:?}", trace.list).to_lowercase();
     let counts = if trace.matches { "counts" } else { "does not count" };
     let watched = if trace.dry_run { ", only watched" } else { "" };
-    println!();
-    println!("{list} `{}` ({}:{}) {counts}{watched}", trace.entry.name, trace.entry.file, trace.entry.line);
+    put(format_args!(""));
+    put(format_args!(
+        "{list} `{}` ({}:{}) {counts}{watched}",
+        trace.entry.name, trace.entry.file, trace.entry.line
+    ));
     for selector in &trace.selectors {
         let verdict = match selector.verdict {
             Verdict::Matches => "yes",
@@ -461,7 +468,7 @@ fn print_trace(trace: &EntryTrace, question: Option<&Question<'_>>) {
         let act = selector.act.and_then(|n| question?.operation.acts.get(n));
         let many = question.is_some_and(|q| q.operation.acts.len() > 1);
         let of = act.filter(|_| many).map(|a| format!(" [{}]", a.action.as_str())).unwrap_or_default();
-        println!("    {verdict} {}{of}: {}", selector.selector.name(), selector.detail);
+        put(format_args!("    {verdict} {}{of}: {}", selector.selector.name(), selector.detail));
     }
 }
 
@@ -493,16 +500,19 @@ fn show(args: &Show) -> ExitCode {
         Err(problems) => return refused(&problems),
     };
     let views = loaded.set.views();
+    let digest: String = loaded.set.digest().iter().map(|b| format!("{b:02x}")).collect();
     if args.output != Output::Table {
-        let digest: String = loaded.set.digest().iter().map(|b| format!("{b:02x}")).collect();
-        print_data(&json!({"digest": digest, "entries": views}), args.output);
+        let subjects = loaded.set.subjects().iter().map(|s| &**s).collect::<Vec<_>>();
+        print_data(&json!({"digest": digest, "subjects": subjects, "entries": views}), args.output);
         return exit::DONE;
     }
+    put(format_args!("digest   {digest}"));
+    put(format_args!("subjects {}", loaded.set.subjects().join(", ")));
     for view in &views {
-        println!("{:<8} {}  ({}:{})", view.list, view.entry.name, view.entry.file, view.entry.line);
+        put(format_args!("{:<8} {}  ({}:{})", view.list, view.entry.name, view.entry.file, view.entry.line));
         if args.expanded {
             for (key, values) in &view.keys {
-                println!("         {key}: {}", values.join(", "));
+                put(format_args!("         {key}: {}", values.join(", ")));
             }
         }
     }

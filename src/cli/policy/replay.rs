@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Output, Source, exit, print_data, refused};
+use super::{Output, Source, exit, print_data, put, refused};
 use crate::{
     audit::{
         read::Reader,
@@ -102,29 +102,29 @@ pub(super) fn run(args: &Args) -> ExitCode {
 fn print(report: &Report) {
     for change in &report.changes {
         let Change { decision, at, caller, action, resource, was, now } = change;
-        println!("{at}  {caller}  `{action}` at `{resource}`  ({decision})");
+        put(format_args!("{at}  {caller}  `{action}` at `{resource}`  ({decision})"));
         match now {
             Now::Would { be, by, because } => {
                 let by = if by.is_empty() { String::new() } else { format!(" by {}", by.join(", ")) };
-                println!("    {was} -> {be}{by}");
+                put(format_args!("    {was} -> {be}{by}"));
                 if let Some(because) = because {
-                    println!("    {because}");
+                    put(format_args!("    {because}"));
                 }
             }
             Now::Undecidable(why) => {
-                println!("    {was} -> undecidable");
-                why.iter().for_each(|why| println!("    {why}"));
+                put(format_args!("    {was} -> undecidable"));
+                why.iter().for_each(|why| put(format_args!("    {why}")));
             }
         }
     }
     let undecidable = report.changes.iter().filter(|c| matches!(c.now, Now::Undecidable(_))).count();
-    println!(
+    put(format_args!(
         "{} decisions: {} unchanged, {} changed, {undecidable} undecidable; {} requests that cannot be named",
         report.replayed,
         report.unchanged,
         report.changes.len() - undecidable,
         report.unnamed
-    );
+    ));
 }
 
 /// The decision of this id.
