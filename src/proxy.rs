@@ -5,6 +5,7 @@
 
 mod answer;
 mod discovery;
+mod drain;
 mod gate;
 mod identify;
 mod meters;
@@ -48,12 +49,15 @@ pub async fn serve(
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let mut known = Known::default();
-    let mut response = match pass(gate, connection, decision, head, body, &mut known).await {
+    let reading = drain::Reading::of(&head, &body);
+    let mut unread = Some(body);
+    let mut response = match pass(gate, connection, decision, head, &mut unread, &mut known).await {
         Ok(response) => response,
         Err(refusal) => {
             let protocol = known.route.as_ref().map(|r| r.settings.protocol);
             let mut response = refuse(&refusal, shape(protocol, known.mlflow), decision);
             challenge(&mut response, protocol, &gate.parts().public_url);
+            drain::finish(reading, unread, &gate.parts().clock, &mut response).await;
             response
         }
     };
@@ -76,7 +80,7 @@ async fn pass(
     connection: &Connection<ConnectionMemo>,
     decision: DecisionId,
     mut head: Parts,
-    body: Incoming,
+    unread: &mut Option<Incoming>,
     known: &mut Known,
 ) -> Result<Response<Body>, Refusal> {
     known.verdict = "refused";
@@ -107,7 +111,16 @@ async fn pass(
     known.verdict = "denied";
     let (facts, standing) = facts(gate, decision, &chosen, &caller, &head, source);
     let upgrade = upgrade::wanted(&head, &chosen.route);
+    let body = unread.take().ok_or(Refusal::Internal)?;
     let (operation, facts, body) = meaning(gate, &chosen, &caller, facts, &head, body).await?;
+    // A refusal below finds a body that nobody has read.
+    let body = match body {
+        Outgoing::Streaming(body) => {
+            *unread = Some(body);
+            Outgoing::None
+        }
+        read @ (Outgoing::None | Outgoing::Judged(_)) => read,
+    };
     watch.ended(Stage::Name);
     // May they?
     let policies = gate.parts().policies.current();
@@ -136,6 +149,7 @@ async fn pass(
     let recorded = gate.parts().journal.intend(cleared, exchange).await.map_err(|_| Refusal::Unrecorded)?;
     watch.ended(Stage::Record);
     let told = send::told(&chosen.route);
+    let body = unread.take().map_or(body, Outgoing::Streaming);
     let sending = send::Sent {
         method: head.method.clone(),
         headers: headers::upstream(&head.headers, told),

@@ -121,6 +121,32 @@ async fn who_is_refused_need_not_send_the_body() {
 }
 
 #[tokio::test]
+async fn who_is_refused_while_sending_hears_why_and_keeps_the_connection() {
+    let world = World::new().await;
+    let mut sender = world.connect().await;
+    for (name, expected) in [("rita", 403), ("sam", 200), ("rita", 403), ("ci", 200)] {
+        let caller = world.caller(name);
+        let body = format!(r#"{{"input_data":{{"data":[[1]]}},"pad":"{}"}}"#, "x".repeat(300_000));
+        let request = caller.request(Method::POST, "/endpoints/churn/score");
+        let request = request.header("content-type", "application/json").body(whole(body)).unwrap();
+        sender.ready().await.unwrap();
+        let answer = crate::world::Answer::of(sender.send_request(request).await.unwrap()).await;
+        assert_eq!(answer.status.as_u16(), expected, "{answer:?}");
+        assert!(expected == 200 || answer.text().contains("no entry allows you"), "{answer:?}");
+    }
+    // What is longer than the gate throws away ends the connection, and the answer says so.
+    let rita = world.caller("rita");
+    let token = rita.request(Method::GET, "/").body(()).unwrap().headers()["authorization"].clone();
+    let head = format!(
+        "POST /endpoints/churn/score HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\nContent-Length: 9999999\r\n\r\n",
+        world.host(),
+        token.to_str().unwrap()
+    );
+    let answer = raw(&world, &format!("{head}{}", "x".repeat((1 << 20) + 1))).await;
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
 async fn many_requests_of_one_http2_connection_are_answered_each_for_itself() {
     let world = World::new().await;
     let mut sender = world.connect_http2().await;

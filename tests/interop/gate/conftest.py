@@ -124,6 +124,8 @@ class Azure:
     def __init__(self, sandbox):
         self.session = requests.Session()
         self.session.verify = sandbox.ca
+        # The endpoint refuses by the head and closes on a body that it has not read: no connection is used twice.
+        self.session.headers["Connection"] = "close"
         self.base = f"https://localhost:{sandbox.layout['azure_address'].rsplit(':', 1)[1]}"
         form = {
             "grant_type": "client_credentials",

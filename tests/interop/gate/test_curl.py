@@ -149,3 +149,19 @@ def test_compressed_answers_are_rewritten_all_the_same(curl, sandbox):
 
 def test_a_head_request_ends(curl):
     assert curl("/endpoints/churn/", "-I").exit == 0
+
+
+@pytest.mark.parametrize("size", [10, 20_000, 800_000])
+def test_who_is_refused_while_sending_hears_why_and_keeps_the_connection(sandbox, size):
+    import requests
+
+    session = requests.Session()
+    session.verify, session.trust_env = sandbox.ca, False
+    body = {"input_data": {"data": [[0, 0]]}, "pad": "x" * size}
+    for _ in range(20):
+        for token, status in ((sandbox.token("rita"), 403), ("canary", 401), (sandbox.token("sam"), 200)):
+            answer = session.post(
+                f"{sandbox.gate}/endpoints/churn/score", headers={"Authorization": f"Bearer {token}"}, json=body
+            )
+            assert answer.status_code == status and "connection" not in answer.headers, answer.headers
+            assert status == 200 or "amlgate:" in answer.json()["error"]["message"]
