@@ -32,6 +32,7 @@ use crate::{
     net::TrustError,
     proxy::{self, Gate, GateParts},
     secrets::{SealError, SecretError},
+    telemetry,
     time::SharedClock,
     upstream::Pools,
     yaml::Problem,
@@ -177,6 +178,11 @@ impl Server {
             server.listen(reverse.address, listen, &built.pools)?;
         }
         server.admin_listeners(&settings, built.admin_tls, &built.health).await?;
+        let metrics = built.health.metrics.clone();
+        let ticking = Arc::clone(&clock);
+        tokio::spawn(
+            stop.run_until_cancelled_owned(async move { telemetry::fold(&metrics, &ticking).await }),
+        );
         server.background(settings, built.reverse_tls, clock);
         Ok(server)
     }

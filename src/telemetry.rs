@@ -3,10 +3,12 @@
 //! The audit record is not a log: it has its own writer. What is logged here helps an operator,
 //! and may be lost.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::time::SharedClock;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,6 +66,19 @@ pub fn start_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCY_SECONDS)?
         .install_recorder()
+}
+
+/// How often samples are folded into their histograms: some tens of bytes for each request lie until
+/// then.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// Folds samples into histograms for as long as it is polled. Without it they pile up until somebody
+/// asks for `/metrics`, and if nobody ever does, without end.
+pub async fn fold(metrics: &PrometheusHandle, clock: &SharedClock) {
+    loop {
+        clock.sleep(FOLD_EVERY).await;
+        metrics.run_upkeep();
+    }
 }
 
 /// A recorder of its own, for a gate that shares its process with others (tests).

