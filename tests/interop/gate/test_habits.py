@@ -11,7 +11,7 @@ import pytest
 from azure.ai.ml import dsl
 from azure.core.exceptions import HttpResponseError
 from between import Between, Fault, certificate
-from running import Gate
+from running import Gate, wait_for
 from simulated import WORKSPACE_ID
 from test_sdk import command
 
@@ -66,11 +66,13 @@ def test_a_resend_of_the_client_is_one_request_more_and_each_is_recorded(ml, gat
         call()
         seen = between.at(part, method)
         assert len(seen) == 3 and len(ids(seen)) == 1, [vars(s) for s in seen]
-    outcomes = gate.record.expect("--phase", "outcome", fits=lambda _: len(
-        [e for e in gate.record.query("--phase", "outcome")[before:] if e.path.endswith(("versions/1", "listKeys"))]
-    ) == 6)
-    assert outcomes.status == 200
-    statuses = [e.status for e in gate.record.query("--phase", "outcome")[before:] if e.path.endswith("listKeys")]
+
+    def outcomes():
+        recorded = gate.record.query("--phase", "outcome")[before:]
+        six = [e for e in recorded if e.path.endswith(("versions/1", "listKeys"))]
+        return six if len(six) == 6 else None
+
+    statuses = [e.status for e in wait_for("six outcomes", outcomes) if e.path.endswith("listKeys")]
     assert statuses == [status, status, 200]
 
 
