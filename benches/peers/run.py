@@ -11,6 +11,7 @@ both sides of each proxy speak TLS 1.3 with the same P-256 certificate, and each
 """
 
 import argparse
+import atexit
 import base64
 import datetime
 import http.server
@@ -130,6 +131,8 @@ class Peer:
         self.context = ssl.create_default_context(cafile=tls.ca) if tls else None
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, cwd=cwd, env=env, stdout=self.log, stderr=self.log)
+        # A run that fails in the middle leaves nothing behind.
+        atexit.register(self.stop)
 
     def ready(self, token):
         for _ in range(200):
