@@ -5,22 +5,16 @@ use std::collections::BTreeSet;
 use amlgate::azureml::{Audience, Effect, Kind};
 use http::Method;
 
-use crate::facts::{FACTS, Fact, known, named};
+use crate::facts::{FACTS, known, named};
 
 const VERBS: [Method; 5] = [Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE];
-
-/// Operations whose action Azure documents nowhere: nobody could be given a right to them, so they
-/// are not let through.
-fn undocumented(fact: &Fact) -> bool {
-    fact.action.is_none()
-}
 
 #[test]
 fn every_operation_of_azure_ml_is_named() {
     assert!(FACTS.len() > 500, "{}", FACTS.len());
     let missing: Vec<String> = FACTS
         .iter()
-        .filter(|f| !undocumented(f) && named(&f.method, &f.example()).is_err())
+        .filter(|f| named(&f.method, &f.example()).is_err())
         .map(|f| format!("{} {}", f.method, f.path))
         .collect();
     assert_eq!(missing, [] as [String; 0]);
@@ -30,6 +24,8 @@ fn every_operation_of_azure_ml_is_named() {
 fn every_operation_has_the_action_that_azure_asks_for() {
     let mut wrong = Vec::new();
     for fact in FACTS.iter() {
+        // Where Azure documents no action, the catalogue calls an operation by its neighbours' action,
+        // which the facts can neither confirm nor deny.
         let (Some(action), Ok(named)) = (fact.action, named(&fact.method, &fact.example())) else { continue };
         let acts: Vec<&str> = named.so_far().acts.iter().map(|a| a.action.as_str()).collect();
         if !acts.iter().any(|a| a.eq_ignore_ascii_case(action)) {
@@ -138,7 +134,8 @@ fn what_lies_beside_an_operation_is_another_one_or_unknown() {
         let found = named(method, path);
         match (expected, found) {
             (None, Err(_)) => {}
-            (Some(fact), Err(_)) if undocumented(fact) => {}
+            // A colon begins a verb (`{}:getNextVersion`), and is no part of a name.
+            (Some(_), Err(_)) if path.contains(':') => {}
             (Some(fact), Ok(found)) => {
                 let acts: Vec<&str> = found.so_far().acts.iter().map(|a| a.action.as_str()).collect();
                 if fact.action.is_some_and(|a| !acts.iter().any(|b| a.eq_ignore_ascii_case(b))) {
