@@ -82,7 +82,11 @@ impl fmt::Display for Problem {
             Severity::Error => "",
             Severity::Warning => "warning: ",
         };
-        write!(f, "{}:{}:{}: {kind}{}", self.file, self.place.line, self.place.column, self.message)?;
+        // What is said of a file as a whole has no place in it.
+        match self.place {
+            Place { line: 0, .. } => write!(f, "{}: {kind}{}", self.file, self.message)?,
+            Place { line, column } => write!(f, "{}:{line}:{column}: {kind}{}", self.file, self.message)?,
+        }
         match &self.hint {
             Some(hint) => write!(f, "\n    hint: {hint}"),
             None => Ok(()),
@@ -151,6 +155,12 @@ mod tests {
         let said = problem("name: a\nnmae: b\n");
         assert!(said.starts_with("p.yaml:2:1: "), "{said}");
         assert!(said.contains("nmae"), "{said}");
+    }
+
+    #[test]
+    fn what_is_said_of_a_whole_file_names_no_line() {
+        let problem = Problem::error(&"p.yaml".into(), Place::default(), "cannot be read");
+        assert_eq!(problem.to_string(), "p.yaml: cannot be read");
     }
 
     #[test]
