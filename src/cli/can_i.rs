@@ -1,20 +1,21 @@
 //! `amlgate can-i`: may the bearer of a token do something, and by which entry?
 
 use std::{
-    io::{IsTerminal as _, Read},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
 };
 
-use zeroize::Zeroizing;
-
-use super::{Output, exit, policy, report, serve::refused};
+use super::{
+    Output, exit, policy, report,
+    serve::refused,
+    token::{TokenError, read_token},
+};
 use crate::{
     azureml::Protocol,
     config,
-    identity::{HttpKeySource, MAX_TOKEN, RememberedSettings, Verifier},
+    identity::{HttpKeySource, RememberedSettings, Verifier},
     net::{Connector, ConnectorSettings},
     policy::described::{Described, DescribedAct, NoQuestion},
     time::{Clock as _, SystemClock},
@@ -42,10 +43,8 @@ pub struct Args {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 enum CanIError {
-    #[error("standard input holds no token: pipe one in, as in `... | amlgate can-i ...`")]
-    NoToken,
-    #[error("cannot read a token from standard input")]
-    Input(#[source] std::io::Error),
+    #[error(transparent)]
+    Token(#[from] TokenError),
     #[error("cannot set up outgoing connections")]
     Connector(#[from] crate::net::TrustError),
     #[error("the token is not accepted: {0}; `amlgate token verify` says more")]
@@ -78,13 +77,15 @@ pub fn run(args: &Args) -> ExitCode {
     match runtime.block_on(asked(args, &route, settings)) {
         Ok(described) => policy::explain(&loaded.set, &described, false, args.output),
         Err(error @ (CanIError::Outage | CanIError::Connector(_))) => report(&error, exit::unreachable()),
-        Err(error @ (CanIError::NoToken | CanIError::NoQuestion(_))) => report(&error, exit::usage()),
-        Err(error @ (CanIError::Input(_) | CanIError::Rejected(_))) => report(&error, exit::FINDING),
+        Err(error @ (CanIError::Token(TokenError::NoToken) | CanIError::NoQuestion(_))) => {
+            report(&error, exit::usage())
+        }
+        Err(error @ (CanIError::Token(_) | CanIError::Rejected(_))) => report(&error, exit::FINDING),
     }
 }
 
 async fn asked(args: &Args, route: &str, settings: config::Settings) -> Result<Described, CanIError> {
-    let token = token()?;
+    let token = read_token()?;
     let connector = Connector::new(ConnectorSettings {
         proxy: settings.outgoing.egress(),
         connect_timeout: settings.timeouts.connect,
@@ -105,16 +106,4 @@ async fn asked(args: &Args, route: &str, settings: config::Settings) -> Result<D
         at: SystemClock.now(),
     };
     Ok(Described::act(caller, &words)?)
-}
-
-fn token() -> Result<Zeroizing<String>, CanIError> {
-    let mut input = std::io::stdin();
-    if input.is_terminal() {
-        return Err(CanIError::NoToken);
-    }
-    let mut text = Zeroizing::new(String::new());
-    let limit = u64::try_from(MAX_TOKEN).unwrap_or(u64::MAX).saturating_add(1_024);
-    Read::by_ref(&mut input).take(limit).read_to_string(&mut text).map_err(CanIError::Input)?;
-    let token = text.trim().trim_start_matches("Bearer ").to_owned();
-    if token.is_empty() { Err(CanIError::NoToken) } else { Ok(Zeroizing::new(token)) }
 }
