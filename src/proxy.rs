@@ -21,7 +21,7 @@ use http::{Request, Response, header, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 
-pub use gate::{Gate, GateParts, ProxyLimits};
+pub use gate::{Core, Gate, GateParts, ProxyLimits, SharedParts};
 pub use routes::{EndpointAuth, Route, RouteSettings, Routes};
 
 use self::{

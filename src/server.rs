@@ -7,6 +7,8 @@
 mod build;
 pub mod checkup;
 mod reload;
+mod rotation;
+mod secrets;
 
 use std::{
     io,
@@ -16,9 +18,14 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::task::spawn_local;
+use reload::{Asked, Shown, Watch};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_local,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,7 +37,7 @@ use crate::{
     identity::ConnectionMemo,
     listen::{self, Handler, ListenSettings, Listener, ServerTls, Sockets, TlsError},
     net::TrustError,
-    proxy::{self, Gate, GateParts},
+    proxy::{self, Core, GateParts, SharedParts},
     secrets::{SealError, SecretError},
     telemetry,
     time::SharedClock,
@@ -119,7 +126,8 @@ pub struct Server {
     health: Option<SocketAddr>,
     stop: CancellationToken,
     listener: Option<Listener>,
-    parts: Arc<GateParts>,
+    parts: SharedParts,
+    reload: mpsc::Sender<Asked>,
     drain: Duration,
 }
 
@@ -143,19 +151,22 @@ impl Server {
         // A second installation changes nothing: tests start several gates in one process.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let built = build::parts(&settings, Arc::clone(&clock)).await?;
-        let parts = built.parts;
+        let parts = Arc::clone(&built.parts);
         let stop = CancellationToken::new();
         let started =
             Event::Started { configuration: settings.digest, policies: parts.policies.status().digest };
         parts.journal.happened(&started).await.map_err(|_| StartError::Unrecorded)?;
         parts.verifier.refresh_once().await;
+        let (reload, asked) = mpsc::channel(1);
+        let shared = Arc::new(ArcSwap::new(parts));
         let mut server = Self {
             reverse: None,
             admin: None,
             health: None,
             stop: stop.clone(),
             listener: None,
-            parts: Arc::clone(&parts),
+            parts: Arc::clone(&shared),
+            reload,
             drain: settings.timeouts.drain,
         };
         if let Some(reverse) = &settings.reverse {
@@ -177,13 +188,17 @@ impl Server {
             };
             server.listen(reverse.address, listen, &built.pools)?;
         }
-        server.admin_listeners(&settings, built.admin_tls, &built.health).await?;
+        server.admin_listeners(&settings, built.admin_tls.clone(), &built.health).await?;
         let metrics = built.health.metrics.clone();
         let ticking = Arc::clone(&clock);
         tokio::spawn(
             stop.run_until_cancelled_owned(async move { telemetry::fold(&metrics, &ticking).await }),
         );
-        server.background(settings, built.reverse_tls, clock);
+        let shown = [("reverse", built.reverse_tls), ("admin", built.admin_tls)];
+        let shown =
+            shown.into_iter().filter_map(|(name, tls)| tls.map(|tls| Shown::new(name, tls))).collect();
+        let watch = Watch::new(shared, built.health, settings, built.secrets, shown, clock);
+        server.background(watch, asked);
         Ok(server)
     }
 
@@ -207,14 +222,24 @@ impl Server {
 
     /// The record.
     #[must_use]
-    pub fn journal(&self) -> &Journal {
-        &self.parts.journal
+    pub fn journal(&self) -> Journal {
+        self.parts.load().journal.clone()
+    }
+
+    /// Looks at policies, certificates, secrets and the configuration now, as SIGHUP has it done,
+    /// and waits until what changed is in force or refused.
+    pub async fn reload(&self) {
+        let (answer, looked) = oneshot::channel();
+        if self.reload.send(answer).await.is_ok() {
+            // Without an answer the gate is stopping, and nothing will be taken over.
+            drop(looked.await);
+        }
     }
 
     /// The shared parts, for tests and benches that look inside.
     #[must_use]
-    pub fn parts(&self) -> &Arc<GateParts> {
-        &self.parts
+    pub fn parts(&self) -> Arc<GateParts> {
+        self.parts.load_full()
     }
 
     /// Drains: no new requests, what is under way finishes within the drain time, the record is
@@ -228,7 +253,7 @@ impl Server {
             }
         };
         let drained = tokio::time::timeout(self.drain + Duration::from_secs(5), drained).await;
-        self.parts.journal.close().await && drained.unwrap_or(false)
+        self.parts.load_full().journal.close().await && drained.unwrap_or(false)
     }
 
     /// Starts the reverse proxy's cores, each with its own connections to upstreams.
@@ -242,15 +267,15 @@ impl Server {
         let sockets = Sockets::bind(address, settings.cores).map_err(failed)?;
         let (parts, connector, stop) = (Arc::clone(&self.parts), connector.clone(), self.stop.clone());
         let listener = listen::start(sockets, settings, &self.stop, move |_| {
-            let gate = Gate::new(Arc::clone(&parts), Pools::new(connector.clone()));
-            let tidying = gate.clone();
+            let core = Core::new(Arc::clone(&parts), Pools::new(connector.clone()));
+            let tidying = core.clone();
             spawn_local(stop.clone().run_until_cancelled_owned(async move {
                 loop {
                     tokio::time::sleep(TIDY_EVERY).await;
                     tidying.tidy();
                 }
             }));
-            Reverse(gate)
+            Reverse(core)
         })
         .map_err(StartError::Thread)?;
         self.reverse = Some(listener.address());
@@ -295,8 +320,8 @@ impl Server {
     }
 
     /// What goes on beside requests, on the control runtime.
-    fn background(&self, settings: Settings, tls: Option<Arc<ServerTls>>, clock: SharedClock) {
-        let parts = Arc::clone(&self.parts);
+    fn background(&self, watch: Watch, asked: mpsc::Receiver<Asked>) {
+        let parts = self.parts.load_full();
         let until = self.stop.clone();
         let verifier = Arc::clone(&parts.verifier);
         tokio::spawn(
@@ -306,13 +331,13 @@ impl Server {
         tokio::spawn(
             until.clone().run_until_cancelled_owned(async move { journal.sign_heads(HEAD_EVERY).await }),
         );
-        tokio::spawn(until.run_until_cancelled_owned(reload::watch(parts, settings, tls, clock)));
+        tokio::spawn(until.run_until_cancelled_owned(watch.run(asked)));
     }
 }
 
 /// Hands requests of a listener to one core's gate.
 #[derive(Debug, Clone)]
-struct Reverse(Gate);
+struct Reverse(Core);
 
 impl Handler for Reverse {
     type Memory = ConnectionMemo;
@@ -322,10 +347,10 @@ impl Handler for Reverse {
         connection: &Rc<Connection<ConnectionMemo>>,
         request: Request<Incoming>,
     ) -> Response<Body> {
-        proxy::serve(&self.0, connection, request).await
+        proxy::serve(&self.0.gate(), connection, request).await
     }
 
     fn rejected(&self, peer: IpAddr, why: &'static str) {
-        self.0.parts().journal.refused(peer, why);
+        self.0.gate().parts().journal.refused(peer, why);
     }
 }

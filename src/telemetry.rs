@@ -21,7 +21,7 @@ pub enum LogFormat {
 }
 
 /// What is logged, and how.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TelemetrySettings {
     /// The shape of lines.
     pub format: LogFormat,

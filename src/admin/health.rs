@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
     extract::State as Shared,
@@ -54,13 +55,21 @@ impl fmt::Debug for Dependency {
 #[derive(Debug)]
 pub struct Health {
     /// What the gate needs.
-    pub dependencies: Vec<Dependency>,
+    pub dependencies: ArcSwap<Vec<Dependency>>,
     /// Cancelled when the gate drains: readiness goes first, so that balancers look elsewhere.
     pub draining: CancellationToken,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// What `/.well-known/amlgate` says: issuers, clients and scopes to sign in with.
-    pub discovery: serde_json::Value,
+    pub discovery: ArcSwap<serde_json::Value>,
+}
+
+impl Health {
+    /// The gate needs and says other things from here on.
+    pub fn follow(&self, dependencies: Vec<Dependency>, discovery: serde_json::Value) {
+        self.dependencies.store(Arc::new(dependencies));
+        self.discovery.store(Arc::new(discovery));
+    }
 }
 
 #[derive(Serialize)]
@@ -85,14 +94,20 @@ pub fn router(health: Arc<Health>) -> Router {
         .route("/metrics", get(metrics))
         .route(
             "/.well-known/amlgate",
-            get(|Shared(h): Shared<Arc<Health>>| async move { Json(h.discovery.clone()) }),
+            get(|Shared(h): Shared<Arc<Health>>| async move {
+                Json(serde_json::Value::clone(&h.discovery.load()))
+            }),
         )
         .with_state(health)
 }
 
 async fn readyz(Shared(health): Shared<Arc<Health>>) -> Response {
-    let dependencies: Vec<Line> =
-        health.dependencies.iter().map(|d| Line { name: d.name.clone(), state: (d.state)() }).collect();
+    let dependencies: Vec<Line> = health
+        .dependencies
+        .load()
+        .iter()
+        .map(|d| Line { name: d.name.clone(), state: (d.state)() })
+        .collect();
     let draining = health.draining.is_cancelled();
     let ready = !draining && !dependencies.iter().any(|d| matches!(d.state, State::Unready { .. }));
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -121,12 +136,12 @@ mod tests {
             .into_iter()
             .enumerate()
             .map(|(i, s)| Dependency::new(format!("part {i}"), move || s.clone()))
-            .collect();
+            .collect::<Vec<_>>();
         let health = Health {
-            dependencies,
+            dependencies: ArcSwap::from_pointee(dependencies),
             draining: token,
             metrics: crate::telemetry::detached_metrics(),
-            discovery: serde_json::Value::Null,
+            discovery: ArcSwap::from_pointee(serde_json::Value::Null),
         };
         let request = axum::http::Request::get("/readyz").body(Body::empty()).unwrap();
         let response = router(Arc::new(health)).oneshot(request).await.unwrap();

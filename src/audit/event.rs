@@ -44,6 +44,13 @@ pub enum Event {
         /// SHA-256 of what is in force (of keys: of their public halves).
         digest: [u8; 32],
     },
+    /// A credential proves itself by another secret, certificate or identity from here on.
+    CredentialChanged {
+        /// Its name.
+        name: String,
+        /// Where its secret lies, with the version if the place has versions; nothing of it.
+        place: String,
+    },
     /// Heads are signed with another key from here on; both as verifier keys.
     SigningKeyChanged {
         /// The key that signed before.
@@ -75,9 +82,10 @@ impl Event {
             Self::Started { .. } => (6_002, 3, 6),
             Self::Stopped => (6_002, 4, 6),
             Self::Recovered { .. } => (6_002, 99, 6),
-            Self::PoliciesChanged { .. } | Self::Reloaded { .. } | Self::SigningKeyChanged { .. } => {
-                (3_004, 3, 3)
-            }
+            Self::PoliciesChanged { .. }
+            | Self::Reloaded { .. }
+            | Self::CredentialChanged { .. }
+            | Self::SigningKeyChanged { .. } => (3_004, 3, 3),
             Self::ReloadRefused { .. } => (3_004, 99, 3),
             Self::Refused { .. } => (6_003, 99, 6),
         };
@@ -121,6 +129,7 @@ impl Event {
         match self {
             Self::PoliciesChanged { .. } => "policies",
             Self::Reloaded { what, .. } | Self::ReloadRefused { what, .. } => what,
+            Self::CredentialChanged { .. } => "credentials",
             Self::SigningKeyChanged { .. } => "audit signing key",
             Self::Started { .. } | Self::Stopped | Self::Recovered { .. } | Self::Refused { .. } => "gate",
         }
@@ -157,6 +166,12 @@ impl Event {
                 l.text("form", record::FORM);
                 l.text("what", *what);
             }
+            Self::CredentialChanged { name, place } => {
+                l.text("credential", &**name);
+                l.text("event", "credential_changed");
+                l.text("form", record::FORM);
+                l.text("place", &**place);
+            }
             Self::SigningKeyChanged { before, after } => {
                 l.text("after", &**after);
                 l.text("before", &**before);
@@ -188,6 +203,7 @@ mod tests {
     fn every_event_is_canonical_json() {
         let events = [
             Event::Started { configuration: [1; 32], policies: [2; 32] },
+            Event::CredentialChanged { name: "gate".into(), place: "`s` in `v`, version 1".into() },
             Event::Stopped,
             Event::PoliciesChanged { policies: [2; 32], generation: 7 },
             Event::ReloadRefused { what: "policies", problem: "a.yaml:1:2: no".into(), count: 3 },

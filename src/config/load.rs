@@ -6,14 +6,14 @@ mod routes;
 mod tuning;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use super::{
     Problems, issuers, raw,
-    settings::{Admin, Audit, Cloud, Login, Reads, Reference, Reverse, Settings, Tls},
+    settings::{Admin, Audit, Cloud, Login, Reads, Reference, Reverse, Settings, Tls, VaultReference},
     values,
 };
 use crate::yaml::{Place, Problem, Severity, Spanned};
@@ -26,7 +26,7 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Problem>> {
     let parsed = super::parse(path).map_err(|p| vec![p])?;
     let mut problems = Problems::of(&parsed.name);
     super::unset(&parsed.text, &mut problems);
-    let reader = Reader { base: &parsed.base };
+    let reader = Reader { base: &parsed.base, openers: openers(&parsed.raw.credentials) };
     let settings = reader.settings(path, &parsed, &mut problems);
     let failed = problems.any_error();
     let found = problems.sorted();
@@ -41,7 +41,7 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Problem>> {
 #[must_use]
 pub fn around_policies(path: &Path) -> Option<(PathBuf, BTreeSet<String>, BTreeSet<String>)> {
     let parsed = super::parse(path).ok()?;
-    let directory = Reader { base: &parsed.base }.file(&parsed.raw.policies.value);
+    let directory = Reader { base: &parsed.base, openers: BTreeMap::new() }.file(&parsed.raw.policies.value);
     let issuers = parsed.raw.issuers.iter().map(|i| i.value.name.value.clone()).collect();
     let routes = parsed.raw.routes.iter().map(|r| r.value.name.value.clone()).collect();
     directory.is_dir().then_some((directory, issuers, routes))
@@ -49,6 +49,22 @@ pub fn around_policies(path: &Path) -> Option<(PathBuf, BTreeSet<String>, BTreeS
 
 struct Reader<'a> {
     base: &'a Path,
+    /// The credentials by name, and whether each can open a vault: one that proves itself by what
+    /// lies in a vault cannot.
+    openers: BTreeMap<&'a str, bool>,
+}
+
+fn openers(credentials: &[Spanned<raw::Credential>]) -> BTreeMap<&str, bool> {
+    let in_vault = |found: &Spanned<raw::Reference>| found.value.key_vault.is_some();
+    credentials
+        .iter()
+        .map(|credential| {
+            let raw = &credential.value;
+            let locked = raw.client_secret.as_ref().is_some_and(in_vault)
+                || raw.client_certificate.as_ref().is_some_and(|pair| in_vault(&pair.value.private_key));
+            (raw.name.value.as_str(), !locked)
+        })
+        .collect()
 }
 
 impl Reader<'_> {
@@ -164,10 +180,7 @@ impl Reader<'_> {
                 Some(Reference::Env(name.value.clone()))
             }
             (None, Some(path), None) => self.existing(path, problems).map(Reference::File),
-            (None, None, Some(vault)) => Some(Reference::KeyVault {
-                vault: problems.read(&vault.value.vault, values::base_url)?,
-                secret: vault.value.secret.value.clone(),
-            }),
+            (None, None, Some(vault)) => self.in_vault(vault, problems),
             _ => {
                 problems.error_with(
                     Place::of(found),
@@ -177,6 +190,36 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn in_vault(&self, found: &Spanned<raw::VaultReference>, problems: &mut Problems) -> Option<Reference> {
+        const MEND: &str =
+            "open it with a credential whose own proof lies elsewhere, `managed_identity: {}` for example";
+        let raw = &found.value;
+        match &raw.credential {
+            Some(name) => match self.openers.get(name.value.as_str()) {
+                Some(true) => {}
+                Some(false) => {
+                    let message = format!("the credential `{}` needs a vault itself", name.value);
+                    problems.error_with(Place::of(name), message, MEND);
+                }
+                None => {
+                    let message = format!("there is no credential called `{}`", name.value);
+                    problems.error(Place::of(name), message);
+                }
+            },
+            None if !self.openers.values().any(|opens| *opens) => {
+                problems.error_with(Place::of(found), "no credential can open this vault", MEND);
+            }
+            None => {}
+        }
+        Some(Reference::KeyVault(VaultReference {
+            vault: problems.read(&raw.vault, values::base_url)?,
+            secret: raw.secret.value.clone(),
+            credential: raw.credential.as_ref().map(|name| name.value.as_str().into()),
+            address: raw.address.as_ref().and_then(|a| problems.read(a, values::address)),
+            trust: raw.trust.as_ref().and_then(|t| issuers::pem(&t.value.ca, self.base, problems)),
+        }))
     }
 
     fn tls(&self, found: &Spanned<raw::Tls>, problems: &mut Problems) -> Option<Tls> {

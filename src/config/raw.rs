@@ -152,6 +152,12 @@ pub struct VaultReference {
     pub vault: Text,
     /// The secret's name.
     pub secret: Text,
+    /// The credential that opens the vault; the first that needs no vault itself if none.
+    pub credential: Option<Text>,
+    /// Connect here instead of resolving the name.
+    pub address: Option<Text>,
+    /// Extra roots.
+    pub trust: Option<Spanned<Trust>>,
 }
 
 /// Extra roots.

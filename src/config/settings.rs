@@ -69,12 +69,22 @@ pub enum Reference {
     /// In a file.
     File(PathBuf),
     /// In a vault, by its latest version.
-    KeyVault {
-        /// `https://NAME.vault.azure.net`.
-        vault: BaseUrl,
-        /// The secret's name.
-        secret: String,
-    },
+    KeyVault(VaultReference),
+}
+
+/// A secret in a vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultReference {
+    /// `https://NAME.vault.azure.net`.
+    pub vault: BaseUrl,
+    /// The secret's name.
+    pub secret: String,
+    /// The credential that opens the vault; the first that needs no vault itself if none.
+    pub credential: Option<Arc<str>>,
+    /// Connect here instead of resolving the name: a private endpoint.
+    pub address: Option<SocketAddr>,
+    /// Roots besides the system's, PEM.
+    pub trust: Option<Arc<[u8]>>,
 }
 
 /// A server certificate.
@@ -174,6 +184,23 @@ pub enum Proof {
     },
 }
 
+impl Proof {
+    /// Whether a vault holds what this proof needs, so that another credential must open it first.
+    #[must_use]
+    pub fn in_vault(&self) -> bool {
+        self.secret().is_some_and(|reference| matches!(reference, Reference::KeyVault(_)))
+    }
+
+    /// The secret of this proof, if it has one.
+    #[must_use]
+    pub const fn secret(&self) -> Option<&Reference> {
+        match self {
+            Self::Secret(reference) | Self::Certificate { private_key: reference, .. } => Some(reference),
+            Self::WorkloadIdentity { .. } | Self::ManagedIdentity { .. } => None,
+        }
+    }
+}
+
 /// What is forwarded where.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -210,7 +237,7 @@ pub enum EndpointAuth {
 }
 
 /// The record.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
     /// The log's origin.
     pub name: String,
@@ -233,7 +260,7 @@ pub enum Reads {
 }
 
 /// The gate's own way out.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outgoing {
     /// An HTTP proxy.
     pub proxy: Option<BaseUrl>,

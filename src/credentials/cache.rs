@@ -5,12 +5,12 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use metrics::counter;
 use moka::future::Cache;
@@ -40,8 +40,12 @@ pub struct Credentials {
     inner: Arc<Inner>,
 }
 
+type Sources = HashMap<Arc<str>, Arc<Source>>;
+
 struct Inner {
-    sources: HashMap<Arc<str>, Source>,
+    sources: ArcSwap<Sources>,
+    /// Numbers the identities that sources had.
+    identities: AtomicU64,
     cache: Cache<Key, Cached>,
     connector: Connector,
     cloud: Cloud,
@@ -52,9 +56,29 @@ struct Inner {
 
 struct Source {
     settings: CredentialSettings,
+    /// Whom its tokens speak for: a new proof of the same application keeps it, and its tokens.
+    identity: u64,
     /// The last fetch's failure, if it failed.
     failure: ArcSwapOption<CredentialError>,
+    /// Why newer settings are not in use, if there are some.
+    refused: ArcSwapOption<CredentialError>,
     fetched: AtomicBool,
+}
+
+impl Source {
+    fn new(settings: CredentialSettings, identity: u64) -> Self {
+        Self {
+            settings,
+            identity,
+            failure: ArcSwapOption::empty(),
+            refused: ArcSwapOption::empty(),
+            fetched: AtomicBool::new(false),
+        }
+    }
+
+    fn key(&self, audience: Audience, claims: Option<[u8; 32]>) -> Key {
+        Key { credential: Arc::clone(&self.settings.name), identity: self.identity, audience, claims }
+    }
 }
 
 /// How a credential does: for readiness and `doctor`.
@@ -66,11 +90,13 @@ pub struct CredentialStatus {
     pub fetched: bool,
     /// The last fetch's failure, if it failed.
     pub failure: Option<Arc<CredentialError>>,
+    /// Why newer settings, a rotated secret for example, are not in use, if there are some.
+    pub refused: Option<Arc<CredentialError>>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.inner.sources.keys()).finish()
+        f.debug_list().entries(self.inner.sources.load().keys()).finish()
     }
 }
 
@@ -84,22 +110,93 @@ impl Credentials {
         clock: SharedClock,
         control: Handle,
     ) -> Self {
-        let sources = settings
-            .into_iter()
-            .map(|settings| {
-                let source =
-                    Source { failure: ArcSwapOption::empty(), fetched: AtomicBool::new(false), settings };
-                (Arc::clone(&source.settings.name), source)
+        let sources: Sources = (0..)
+            .zip(settings)
+            .map(|(identity, settings)| {
+                (Arc::clone(&settings.name), Arc::new(Source::new(settings, identity)))
             })
             .collect();
+        let identities = AtomicU64::new(sources.len() as u64);
+        let sources = ArcSwap::from_pointee(sources);
         let cache = Cache::builder().max_capacity(CAPACITY).build();
-        Self { inner: Arc::new(Inner { sources, cache, connector, cloud, clock, control }) }
+        Self { inner: Arc::new(Inner { sources, identities, cache, connector, cloud, clock, control }) }
+    }
+
+    /// Adds a credential, or puts other settings in the place of those of its name.
+    pub fn add(&self, settings: CredentialSettings) {
+        let identity = self.identity_of(&settings);
+        self.put(Arc::new(Source::new(settings, identity)));
+    }
+
+    /// Takes over other settings of a credential once they have brought a token, so that what works
+    /// stays in use until what follows works too. Tokens of the old settings go on unless the new
+    /// ones are another identity.
+    ///
+    /// # Errors
+    /// [`CredentialError`]: the settings bring no token, and the old ones stay in use.
+    pub async fn offer(&self, settings: CredentialSettings) -> Result<(), CredentialError> {
+        let inner = &self.inner;
+        let identity = self.identity_of(&settings);
+        let fresh = Arc::new(Source::new(settings, identity));
+        match inner.fetch(&fresh, Audience::Arm, None).await {
+            Ok(token) => {
+                let key = fresh.key(Audience::Arm, None);
+                inner.cache.insert(key, Cached::Token(Arc::new(token))).await;
+                self.put(fresh);
+                Ok(())
+            }
+            Err(error) => {
+                if let Ok(old) = inner.source(&fresh.settings.name) {
+                    old.refused.store(Some(Arc::new(error.clone())));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The digest of the settings in use of a credential.
+    #[must_use]
+    pub fn digest(&self, name: &str) -> Option<[u8; 32]> {
+        self.inner.source(name).ok().map(|source| source.settings.digest)
+    }
+
+    /// What was offered to a credential and refused is not offered any more.
+    pub fn withdrawn(&self, name: &str) {
+        if let Ok(source) = self.inner.source(name) {
+            source.refused.store(None);
+        }
+    }
+
+    fn identity_of(&self, settings: &CredentialSettings) -> u64 {
+        match self.inner.source(&settings.name) {
+            Ok(old) if old.settings.is_identity_of(settings) => old.identity,
+            Ok(_) | Err(_) => self.inner.identities.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    fn put(&self, source: Arc<Source>) {
+        self.inner.sources.rcu(|sources| {
+            let mut sources = Sources::clone(sources);
+            sources.insert(Arc::clone(&source.settings.name), Arc::clone(&source));
+            sources
+        });
+    }
+
+    /// Forgets the credentials of other names.
+    pub fn retain(&self, kept: impl Fn(&str) -> bool) {
+        self.inner.sources.rcu(|sources| {
+            sources
+                .iter()
+                .filter(|(name, _)| kept(name))
+                .map(|(name, source)| (Arc::clone(name), Arc::clone(source)))
+                .collect::<Sources>()
+        });
     }
 
     /// Whether there is a credential of that name.
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
-        self.inner.sources.contains_key(name)
+        self.inner.sources.load().contains_key(name)
     }
 
     /// How each credential does.
@@ -108,11 +205,13 @@ impl Credentials {
         let mut status: Vec<_> = self
             .inner
             .sources
+            .load()
             .values()
             .map(|source| CredentialStatus {
                 name: Arc::clone(&source.settings.name),
                 fetched: source.fetched.load(Ordering::Relaxed),
                 failure: source.failure.load_full(),
+                refused: source.refused.load_full(),
             })
             .collect();
         status.sort_by(|a, b| a.name.cmp(&b.name));
@@ -125,7 +224,7 @@ impl Credentials {
     /// [`CredentialError`].
     pub async fn probe(&self, name: &str) -> Result<(), CredentialError> {
         let source = self.inner.source(name)?;
-        self.inner.fetch(source, Audience::Arm, None).await.map(drop)
+        self.inner.fetch(&source, Audience::Arm, None).await.map(drop)
     }
 
     pub(super) fn connector(&self) -> &Connector {
@@ -152,11 +251,7 @@ impl Credentials {
             return Ok(None);
         }
         let source = self.inner.source(credential)?;
-        let key = Key {
-            credential: Arc::clone(&source.settings.name),
-            audience,
-            claims: refused.map(|(challenge, _)| challenge.digest()),
-        };
+        let key = source.key(audience, refused.map(|(challenge, _)| challenge.digest()));
         let now = self.inner.now();
         if refused.is_none()
             && let Some(cached) = self.inner.cache.get(&key).await
@@ -191,8 +286,8 @@ impl Credentials {
     fn renew(&self, key: Key, old: Arc<Token>) {
         let inner = Arc::clone(&self.inner);
         self.inner.control.spawn(async move {
-            let Some(source) = inner.sources.get(&key.credential) else { return };
-            match inner.patiently(source, key.audience, None).await {
+            let Ok(source) = inner.source(&key.credential) else { return };
+            match inner.patiently(&source, key.audience, None).await {
                 fresh @ Cached::Token(_) => inner.cache.insert(key, fresh).await,
                 Cached::Failure { error, until } => {
                     tracing::warn!(credential = &*key.credential, %error, "the token could not be renewed; the old one is used until it expires");
@@ -208,8 +303,8 @@ impl Inner {
         Moment::now(&*self.clock)
     }
 
-    fn source(&self, name: &str) -> Result<&Source, CredentialError> {
-        self.sources.get(name).ok_or_else(|| CredentialError::Unknown(name.to_owned()))
+    fn source(&self, name: &str) -> Result<Arc<Source>, CredentialError> {
+        self.sources.load().get(name).cloned().ok_or_else(|| CredentialError::Unknown(name.to_owned()))
     }
 
     /// Fetches what is not there; whoever waits for the same key waits for this one fetch.
@@ -217,7 +312,7 @@ impl Inner {
         let now = self.now();
         let fetch = async {
             match self.source(&key.credential) {
-                Ok(source) => self.patiently(source, key.audience, refused.as_ref().map(|(c, _)| c)).await,
+                Ok(source) => self.patiently(&source, key.audience, refused.as_ref().map(|(c, _)| c)).await,
                 Err(error) => Cached::failure(error, now),
             }
         };

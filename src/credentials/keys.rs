@@ -62,6 +62,12 @@ impl EndpointKeys {
         Self { credentials, arm, cache: Cache::builder().max_capacity(CAPACITY).build() }
     }
 
+    /// The same keys, fetched through another `arm` from here on.
+    #[must_use]
+    pub fn through(&self, arm: Destination) -> Self {
+        Self { arm, ..self.clone() }
+    }
+
     /// The `Authorization` of an endpoint (by its ARM id, in lower case). One fetch serves all who
     /// wait; a failure is remembered for a while.
     ///

@@ -26,6 +26,7 @@ pub use error::{CredentialError, Remedy};
 pub use keys::{EndpointKeys, KeySlot};
 pub use service::{ServicePurpose, ServiceToken};
 pub use settings::{Cloud, CredentialSettings, Proof};
+pub use vault::VaultSecret;
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,27 @@ pub struct CredentialSettings {
     pub proof: Proof,
     /// The login host.
     pub authority: Destination,
+    /// SHA-256 of all that the settings were made from, secrets included: tells whether what lies
+    /// there now is something else. It stays in memory.
+    pub digest: [u8; 32],
+}
+
+impl CredentialSettings {
+    /// Whether tokens of these settings and of others speak for the same application or machine.
+    /// Where the settings leave it to the machine, only equal settings do.
+    #[must_use]
+    pub fn is_identity_of(&self, other: &Self) -> bool {
+        let named = |settings: &Self| (settings.tenant.clone(), settings.client_id.clone());
+        let machine = |proof: &Proof| match proof {
+            Proof::ManagedIdentity { object_id, resource_id, endpoint } => {
+                Some((object_id.clone(), resource_id.clone(), endpoint.clone()))
+            }
+            Proof::Secret(_) | Proof::Certificate { .. } | Proof::WorkloadIdentity { .. } => None,
+        };
+        named(self) == named(other)
+            && machine(&self.proof) == machine(&other.proof)
+            && self.authority.authority() == other.authority.authority()
+    }
 }
 
 /// How a credential proves itself.

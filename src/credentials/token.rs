@@ -35,6 +35,8 @@ const YOUNG: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub credential: Arc<str>,
+    /// The credential's identity, which other settings may change.
+    pub identity: u64,
     pub audience: Audience,
     /// The digest of the claims that a challenge demanded.
     pub claims: Option<[u8; 32]>,

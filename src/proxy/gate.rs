@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 
 use super::{Routes, meters::Meters};
@@ -29,21 +30,25 @@ pub struct ProxyLimits {
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
+/// The parts in force: another configuration puts others in their place, whole. A request keeps
+/// those that it began with.
+pub type SharedParts = Arc<ArcSwap<GateParts>>;
+
 /// What all cores share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct GateParts {
     /// The base of rewritten URLs, without a slash at the end.
     pub public_url: String,
     /// Where requests go.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// Who callers are.
     pub verifier: Arc<Verifier>,
     /// Handles of endpoint keys.
-    pub handles: Handles,
+    pub handles: Arc<Handles>,
     /// What they may.
     pub policies: Arc<LivePolicies>,
     /// Obligations.
-    pub gates: Gates,
+    pub gates: Arc<Gates>,
     /// The record.
     pub journal: Journal,
     /// Tokens.
@@ -58,7 +63,40 @@ pub struct GateParts {
     pub limits: ProxyLimits,
 }
 
-/// One core's gate.
+/// One core's gate: what it keeps between requests.
+#[derive(Clone)]
+pub struct Core {
+    parts: SharedParts,
+    pools: Pools,
+    meters: Meters,
+}
+
+impl Core {
+    /// A core with connections of its own.
+    #[must_use]
+    pub fn new(parts: SharedParts, pools: Pools) -> Self {
+        Self { parts, pools, meters: Meters::default() }
+    }
+
+    /// The gate as it is in force now, for one request.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        Gate { parts: self.parts.load_full(), pools: self.pools.clone(), meters: self.meters.clone() }
+    }
+
+    /// Forgets idle connections, at intervals.
+    pub fn tidy(&self) {
+        self.pools.tidy();
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Core")
+    }
+}
+
+/// The gate for one request, on its core.
 #[derive(Clone)]
 pub struct Gate {
     parts: Arc<GateParts>,
@@ -73,12 +111,6 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// A gate with its own connections.
-    #[must_use]
-    pub fn new(parts: Arc<GateParts>, pools: Pools) -> Self {
-        Self { parts, pools, meters: Meters::default() }
-    }
-
     /// The shared parts.
     #[must_use]
     pub fn parts(&self) -> &GateParts {
@@ -91,11 +123,6 @@ impl Gate {
 
     pub(super) fn now(&self) -> Timestamp {
         self.parts.clock.now()
-    }
-
-    /// Forgets idle connections, at intervals.
-    pub fn tidy(&self) {
-        self.pools.tidy();
     }
 
     /// The caller's address, after trusted proxies.

@@ -2,32 +2,31 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     sync::{Arc, OnceLock},
 };
 
+use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
-use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use super::StartError;
+use super::{StartError, secrets::Secrets};
 use crate::{
     admin::{Dependency, Health, State},
     audit::{Condition, Journal, JournalSettings, Reads},
     azureml::Protocol,
     config::{
         Settings, settings,
-        settings::{Credential, EndpointAuth, Reference, Route},
+        settings::{Credential, EndpointAuth, Route, VaultReference},
         values::{BaseUrl, Scheme},
     },
-    credentials::{self, Cloud, CredentialChoice, CredentialSettings, Credentials, EndpointKeys, Proof},
+    credentials::{Cloud, CredentialChoice, Credentials, EndpointKeys},
     gates::Gates,
     identity::{Handles, HttpKeySource, RememberedSettings, Verifier},
     listen::ServerTls,
     net::{Connector, ConnectorSettings, Destination, Reach, Trust},
     policy::{LivePolicies, Surroundings},
     proxy::{self, GateParts, ProxyLimits, RouteSettings, Routes},
-    secrets::{self, Purpose, Seal},
+    secrets::{Purpose, Seal},
     telemetry,
     time::SharedClock,
     upstream::UpstreamTimeouts,
@@ -36,6 +35,7 @@ use crate::{
 /// Everything that listeners need.
 pub(super) struct Built {
     pub parts: Arc<GateParts>,
+    pub secrets: Secrets,
     pub pools: Connector,
     pub reverse_tls: Option<Arc<ServerTls>>,
     pub admin_tls: Option<Arc<ServerTls>>,
@@ -44,14 +44,9 @@ pub(super) struct Built {
 
 pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Built, StartError> {
     let connector = connector(settings)?;
-    let credentials = credentials(settings, &connector, &clock)?;
-    let vault = Vault { credentials: &credentials, settings };
-    let mut seals = Vec::new();
-    for reference in &settings.seal {
-        seals.push(vault.secret(reference, "keys.seal").await?);
-    }
-    let seal = Seal::new(&seals)?;
-    let journal = journal(settings, &vault, &seal, &clock).await?;
+    let (credentials, mut secrets) = credentials(settings, &connector, &clock).await?;
+    let seal = seal(settings, &mut secrets).await?;
+    let journal = journal(settings, &mut secrets, &seal, &clock).await?;
     let policies = LivePolicies::load(&settings.policies, surroundings(settings), Arc::clone(&clock))
         .await
         .map_err(StartError::Policies)?;
@@ -65,37 +60,70 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         .find(|r| r.protocol == Protocol::Arm)
         .map_or_else(|| Destination::https("management.azure.com", 443), |r| r.upstream.clone());
     let parts = Arc::new(GateParts {
-        public_url: settings.reverse.as_ref().map(|r| r.public_url.to_text()).unwrap_or_default(),
-        routes: Routes::new(routes),
-        handles: Handles::new(&seal, Arc::clone(&verifier)),
+        public_url: public_url(settings),
+        routes: Arc::new(Routes::new(routes)),
+        handles: Arc::new(Handles::new(&seal, Arc::clone(&verifier))),
         verifier,
         policies: Arc::new(policies),
-        gates: Gates::new(Arc::clone(&clock)),
+        gates: Arc::new(Gates::new(Arc::clone(&clock))),
         journal,
         keys: EndpointKeys::new(credentials.clone(), arm),
         credentials: credentials.clone(),
         polling: seal.mac(Purpose::Polling),
         clock,
-        limits: ProxyLimits {
-            inspected_body: settings.limits.inspected_body,
-            upstream: UpstreamTimeouts {
-                head: settings.timeouts.upstream_head,
-                idle: settings.timeouts.upstream_head,
-            },
-            streams: settings.streams,
-            trusted_proxies: settings.reverse.as_ref().map(|r| r.trusted_proxies.clone()).unwrap_or_default(),
-        },
+        limits: limits(settings),
     });
     let reverse_tls = match settings.reverse.as_ref().and_then(|r| r.tls.as_ref()) {
-        Some(tls) => Some(Arc::new(server_tls(tls, &vault, "reverse").await?)),
+        Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "reverse").await?)),
         None => None,
     };
     let admin_tls = match settings.admin.as_ref().and_then(|a| a.tls.as_ref()) {
-        Some(tls) => Some(Arc::new(server_tls(tls, &vault, "admin").await?)),
+        Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "admin").await?)),
         None => None,
     };
     let health = Arc::new(health(settings, &parts));
-    Ok(Built { parts, pools: connector, reverse_tls, admin_tls, health })
+    Ok(Built { parts, secrets, pools: connector, reverse_tls, admin_tls, health })
+}
+
+/// The parts of a running gate under another configuration: what counts, keeps, caches and records
+/// goes on.
+pub(super) async fn reshaped(
+    parts: &GateParts,
+    settings: &Settings,
+    secrets: &mut Secrets,
+) -> Result<GateParts, StartError> {
+    secrets.follow(settings);
+    let seal = seal(settings, secrets).await?;
+    let routes = settings.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
+    let keys = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
+        Some(arm) => parts.keys.through(arm.upstream.clone()),
+        None => parts.keys.clone(),
+    };
+    Ok(GateParts {
+        public_url: public_url(settings),
+        routes: Arc::new(Routes::new(routes)),
+        handles: Arc::new(Handles::new(&seal, Arc::clone(&parts.verifier))),
+        polling: seal.mac(Purpose::Polling),
+        limits: limits(settings),
+        keys,
+        ..parts.clone()
+    })
+}
+
+fn public_url(settings: &Settings) -> String {
+    settings.reverse.as_ref().map(|r| r.public_url.to_text()).unwrap_or_default()
+}
+
+fn limits(settings: &Settings) -> ProxyLimits {
+    ProxyLimits {
+        inspected_body: settings.limits.inspected_body,
+        upstream: UpstreamTimeouts {
+            head: settings.timeouts.upstream_head,
+            idle: settings.timeouts.upstream_head,
+        },
+        streams: settings.streams,
+        trusted_proxies: settings.reverse.as_ref().map(|r| r.trusted_proxies.clone()).unwrap_or_default(),
+    }
 }
 
 /// The gate's one way out.
@@ -112,77 +140,33 @@ pub(super) fn surroundings(settings: &Settings) -> Surroundings {
     Surroundings { issuers: Some(issuers), routes: Some(routes) }
 }
 
-/// Reads secrets, from vaults too.
-pub(super) struct Vault<'a> {
-    pub credentials: &'a Credentials,
-    pub settings: &'a Settings,
-}
-
-impl Vault<'_> {
-    pub async fn secret(&self, reference: &Reference, what: &str) -> Result<SecretString, StartError> {
-        match reference {
-            Reference::Env(_) | Reference::File(_) => local(reference, what),
-            Reference::KeyVault { vault, secret } => {
-                let route = self
-                    .settings
-                    .routes
-                    .iter()
-                    .find(|r| r.protocol == Protocol::KeyVault && r.upstream.host == vault.host);
-                let to = match route {
-                    Some(route) => upstream(route)?,
-                    None => destination(vault),
-                };
-                let credential = self.settings.credentials.first().map_or("", |c| &*c.name);
-                self.credentials
-                    .vault_secret(credential, &to, secret)
-                    .await
-                    .map_err(|source| StartError::Vault { what: what.to_owned(), source })
-            }
-        }
+/// The sealing keys, the signing one first.
+async fn seal(settings: &Settings, secrets: &mut Secrets) -> Result<Seal, StartError> {
+    let mut texts = Vec::new();
+    for reference in &settings.seal {
+        texts.push(secrets.read(reference, "keys.seal").await?);
     }
-}
-
-fn local(reference: &Reference, what: &str) -> Result<SecretString, StartError> {
-    match reference {
-        Reference::Env(name) => secrets::from_env(name),
-        Reference::File(path) => secrets::from_file(path),
-        Reference::KeyVault { .. } => Err(secrets::SecretError::Unfit {
-            place: "the vault".to_owned(),
-            flaw: "cannot hold the secret of a credential that is needed to open it",
-        }),
-    }
-    .map_err(|source| StartError::Secret { what: what.to_owned(), source })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, StartError> {
-    std::fs::read(path).map_err(|source| StartError::File { path: path.to_owned(), source })
-}
-
-pub(super) async fn pair(
-    tls: &settings::Tls,
-    vault: &Vault<'_>,
-) -> Result<(Vec<u8>, SecretString), StartError> {
-    Ok((read(&tls.certificate)?, vault.secret(&tls.private_key, "the listener's private key").await?))
+    Ok(Seal::new(&texts)?)
 }
 
 async fn server_tls(
     tls: &settings::Tls,
-    vault: &Vault<'_>,
+    secrets: &mut Secrets,
     listener: &'static str,
 ) -> Result<ServerTls, StartError> {
     use secrecy::ExposeSecret as _;
-    let (certificate, key) = pair(tls, vault).await?;
+    let (certificate, key) = secrets.pair(tls).await?;
     ServerTls::new(&certificate, key.expose_secret().as_bytes())
         .map_err(|source| StartError::Tls { listener, source })
 }
 
 async fn journal(
     settings: &Settings,
-    vault: &Vault<'_>,
+    secrets: &mut Secrets,
     seal: &Seal,
     clock: &SharedClock,
 ) -> Result<Journal, StartError> {
-    let key = vault.secret(&settings.audit.signing_key, "audit.signing_key").await?;
+    let key = secrets.read(&settings.audit.signing_key, "audit.signing_key").await?;
     let mut kept = JournalSettings::new(&settings.audit.name, settings.audit.directory.clone(), key);
     kept.reads = match settings.audit.reads {
         settings::Reads::Required => Reads::Required,
@@ -229,48 +213,42 @@ fn route(route: &Route) -> Result<RouteSettings, StartError> {
     })
 }
 
-fn credential(credential: &Credential) -> Result<CredentialSettings, StartError> {
-    let what = format!("the credential `{}`", credential.name);
-    let proof = match &credential.proof {
-        settings::Proof::Secret(reference) => Proof::Secret(local(reference, &what)?),
-        settings::Proof::Certificate { certificate, private_key, send_chain } => Proof::Certificate {
-            certificate: read(certificate)?.into(),
-            private_key: local(private_key, &what)?,
-            send_chain: *send_chain,
-        },
-        settings::Proof::WorkloadIdentity { token_file } => {
-            Proof::WorkloadIdentity { token_file: token_file.clone() }
-        }
-        settings::Proof::ManagedIdentity { object_id, resource_id, endpoint } => Proof::ManagedIdentity {
-            object_id: object_id.as_deref().map(Into::into),
-            resource_id: resource_id.as_deref().map(Into::into),
-            endpoint: endpoint.clone(),
-        },
-    };
-    let authority = destination(&credential.authority).at(credential.address);
-    Ok(CredentialSettings {
-        name: Arc::clone(&credential.name),
-        tenant: credential.tenant.as_deref().map(Into::into),
-        client_id: credential.client_id.as_deref().map(Into::into),
-        proof,
-        authority: trusting(authority, &credential.name, credential.trust.as_ref())?,
-    })
+/// Where a vault is reached.
+pub(super) fn vault(reference: &VaultReference) -> Result<Destination, StartError> {
+    trusting(
+        destination(&reference.vault).at(reference.address),
+        &reference.vault.host,
+        reference.trust.as_ref(),
+    )
 }
 
-/// The credentials of a configuration; also for `doctor`.
-pub(super) fn credentials(
+/// The login host of a credential.
+pub(super) fn authority(credential: &Credential) -> Result<Destination, StartError> {
+    let authority = destination(&credential.authority).at(credential.address);
+    trusting(authority, &credential.name, credential.trust.as_ref())
+}
+
+/// The credentials of a configuration, and its secrets; also for `doctor`. Those that prove
+/// themselves by what lies in a vault come last: another one opens it.
+pub(super) async fn credentials(
     settings: &Settings,
     connector: &Connector,
     clock: &SharedClock,
-) -> Result<Credentials, StartError> {
-    let all = settings.credentials.iter().map(credential).collect::<Result<Vec<_>, _>>()?;
+) -> Result<(Credentials, Secrets), StartError> {
     let cloud = match settings.cloud {
         settings::Cloud::Public => Cloud::Public,
         settings::Cloud::UsGov => Cloud::UsGov,
         settings::Cloud::China => Cloud::China,
     };
     let control = tokio::runtime::Handle::current();
-    Ok(credentials::Credentials::new(all, connector.clone(), cloud, Arc::clone(clock), control))
+    let credentials = Credentials::new(Vec::new(), connector.clone(), cloud, Arc::clone(clock), control);
+    let mut secrets = Secrets::new(settings, credentials.clone(), Arc::clone(clock));
+    for in_vault in [false, true] {
+        for credential in settings.credentials.iter().filter(|c| c.proof.in_vault() == in_vault) {
+            credentials.add(secrets.credential(credential).await?);
+        }
+    }
+    Ok((credentials, secrets))
 }
 
 fn metrics() -> PrometheusHandle {
@@ -281,7 +259,8 @@ fn metrics() -> PrometheusHandle {
         .clone()
 }
 
-fn health(settings: &Settings, parts: &Arc<GateParts>) -> Health {
+/// What the gate needs under a configuration.
+pub(super) fn dependencies(settings: &Settings, parts: &GateParts) -> Vec<Dependency> {
     let mut dependencies = Vec::new();
     let journal = parts.journal.clone();
     dependencies.push(Dependency::new("journal", move || match journal.condition() {
@@ -313,20 +292,32 @@ fn health(settings: &Settings, parts: &Arc<GateParts>) -> Health {
         let (credentials, name) = (parts.credentials.clone(), Arc::clone(&credential.name));
         dependencies.push(Dependency::new(format!("credential {name}"), move || {
             let status = credentials.status().into_iter().find(|s| s.name == name);
-            match status.and_then(|s| s.failure) {
-                None => State::Ready,
-                Some(error) => State::Degraded { detail: error.to_string() },
+            match status.map(|s| (s.failure, s.refused)) {
+                None | Some((None, None)) => State::Ready,
+                Some((Some(error), _)) => State::Degraded { detail: error.to_string() },
+                Some((None, Some(error))) => State::Degraded {
+                    detail: format!("its newer secret does not work, the old one is in use: {error}"),
+                },
             }
         }));
     }
+    dependencies
+}
+
+fn health(settings: &Settings, parts: &GateParts) -> Health {
     Health {
-        dependencies,
+        dependencies: ArcSwap::from_pointee(dependencies(settings, parts)),
         draining: CancellationToken::new(),
         metrics: metrics(),
-        discovery: serde_json::json!({
-            "version": 1,
-            "reverse": settings.reverse.as_ref().map(|r| r.public_url.to_text()),
-            "issuers": settings.logins,
-        }),
+        discovery: ArcSwap::from_pointee(discovery(settings)),
     }
+}
+
+/// What `/.well-known/amlgate` says.
+pub(super) fn discovery(settings: &Settings) -> serde_json::Value {
+    serde_json::json!({
+        "version": 1,
+        "reverse": settings.reverse.as_ref().map(|r| r.public_url.to_text()),
+        "issuers": settings.logins,
+    })
 }

@@ -7,10 +7,7 @@ use http::{HeaderMap, Request, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
-use super::{
-    StartError,
-    build::{self, Vault},
-};
+use super::{StartError, build, secrets::Secrets};
 use crate::{
     audit::note::Signer,
     config::{Settings, settings},
@@ -89,12 +86,11 @@ impl Finding {
 /// [`StartError`] if so much is missing that nothing can be tried.
 pub async fn check_up(settings: &Settings, clock: &SharedClock) -> Result<Vec<Finding>, StartError> {
     let connector = build::connector(settings)?;
-    let credentials = build::credentials(settings, &connector, clock)?;
-    let vault = Vault { credentials: &credentials, settings };
+    let (credentials, mut secrets) = build::credentials(settings, &connector, clock).await?;
     let mut found = vec![policies(settings)];
-    found.extend(listeners(settings, &vault).await);
-    found.push(seal(settings, &vault).await);
-    found.push(record(settings, &vault).await);
+    found.extend(listeners(settings, &mut secrets).await);
+    found.push(seal(settings, &mut secrets).await);
+    found.push(record(settings, &mut secrets).await);
     found.extend(issuers(settings, &connector, clock).await);
     for credential in &settings.credentials {
         found.push(token(&credential.name, &credentials).await);
@@ -106,7 +102,7 @@ pub async fn check_up(settings: &Settings, clock: &SharedClock) -> Result<Vec<Fi
 }
 
 /// An error and its causes on one line.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -141,7 +137,7 @@ fn policies(settings: &Settings) -> Finding {
     }
 }
 
-async fn listeners(settings: &Settings, vault: &Vault<'_>) -> Vec<Finding> {
+async fn listeners(settings: &Settings, secrets: &mut Secrets) -> Vec<Finding> {
     let reverse = settings.reverse.as_ref().and_then(|r| r.tls.as_ref());
     let admin = settings.admin.as_ref().and_then(|a| a.tls.as_ref());
     let mut found = Vec::new();
@@ -149,7 +145,7 @@ async fn listeners(settings: &Settings, vault: &Vault<'_>) -> Vec<Finding> {
         let Some(tls) = tls else { continue };
         let part = format!("certificate of the {name} listener");
         let mend = "`amlgate certs init` makes a pair; chain and key must belong together";
-        let loaded = match build::pair(tls, vault).await {
+        let loaded = match secrets.pair(tls).await {
             Ok((chain, key)) => {
                 ServerTls::new(&chain, key.expose_secret().as_bytes()).map_err(|e| causes(&e))
             }
@@ -163,10 +159,10 @@ async fn listeners(settings: &Settings, vault: &Vault<'_>) -> Vec<Finding> {
     found
 }
 
-async fn seal(settings: &Settings, vault: &Vault<'_>) -> Finding {
+async fn seal(settings: &Settings, secrets: &mut Secrets) -> Finding {
     let mut keys: Vec<SecretString> = Vec::new();
     for reference in &settings.seal {
-        match vault.secret(reference, "keys.seal").await {
+        match secrets.read(reference, "keys.seal").await {
             Ok(key) => keys.push(key),
             Err(error) => {
                 return Finding::broken("sealing keys", causes(&error), "`amlgate certs init` makes one");
@@ -179,9 +175,9 @@ async fn seal(settings: &Settings, vault: &Vault<'_>) -> Finding {
     }
 }
 
-async fn record(settings: &Settings, vault: &Vault<'_>) -> Finding {
+async fn record(settings: &Settings, secrets: &mut Secrets) -> Finding {
     let audit = &settings.audit;
-    let key = match vault.secret(&audit.signing_key, "audit.signing_key").await {
+    let key = match secrets.read(&audit.signing_key, "audit.signing_key").await {
         Ok(key) => key,
         Err(error) => return Finding::broken("record", causes(&error), "`amlgate certs init` makes a key"),
     };

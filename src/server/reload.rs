@@ -1,63 +1,215 @@
-//! What changes while the gate runs: policies, certificates, issuers; by content, and at SIGHUP.
+//! What changes while the gate runs: policies, certificates, secrets, the configuration; by content,
+//! and at once when asked.
 //!
-//! Each change is taken whole or not at all, said in the log, and recorded. Addresses, routes,
-//! credentials and keys of the record take a restart, and a change of them says so.
+//! Each change is taken whole or not at all, said in the log, and recorded. A request sees what was
+//! in force when it came. What a listener is bound with takes a restart, and a change of it says so.
 
 use std::{sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
+};
 
-use super::build::{self, Vault};
+use super::{build, rotation::Rotation, secrets::Secrets};
 use crate::{
+    admin::Health,
     audit::event::Event,
-    config::{self, Settings},
+    config::{self, Settings, settings},
     listen::ServerTls,
     policy::live::Reload,
-    proxy::GateParts,
+    proxy::{GateParts, SharedParts},
     time::SharedClock,
 };
 
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) async fn watch(
-    parts: Arc<GateParts>,
-    settings: Settings,
-    tls: Option<Arc<ServerTls>>,
+/// Somebody asks for a look at everything; answered when it was had.
+pub(super) type Asked = oneshot::Sender<()>;
+
+/// Looks at everything that may change. Lives on the control runtime.
+pub(super) struct Watch {
+    parts: SharedParts,
+    health: Arc<Health>,
+    in_force: Settings,
+    secrets: Secrets,
+    rotation: Rotation,
+    listeners: Vec<Shown>,
     clock: SharedClock,
-) {
-    let mut hangup = signal(SignalKind::hangup()).ok();
-    let mut in_force = settings;
-    let mut shown = certificate(&in_force, &parts).await;
-    loop {
-        let asked = async {
-            match &mut hangup {
-                Some(hangup) => drop(hangup.recv().await),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = clock.sleep(LOOK_EVERY) => {}
-            () = asked => tracing::info!("asked to reload"),
+}
+
+/// A listener that shows a certificate, and the one that it shows.
+pub(super) struct Shown {
+    pub name: &'static str,
+    pub tls: Arc<ServerTls>,
+    /// SHA-256 of chain and key; `None` if nothing is known of them.
+    digest: Option<[u8; 32]>,
+    refused: Option<[u8; 32]>,
+}
+
+impl Shown {
+    pub(super) const fn new(name: &'static str, tls: Arc<ServerTls>) -> Self {
+        Self { name, tls, digest: None, refused: None }
+    }
+
+    fn settings<'s>(&self, settings: &'s Settings) -> Option<&'s settings::Tls> {
+        match self.name {
+            "reverse" => settings.reverse.as_ref()?.tls.as_ref(),
+            _ => settings.admin.as_ref()?.tls.as_ref(),
         }
+    }
+}
+
+impl Watch {
+    pub(super) fn new(
+        parts: SharedParts,
+        health: Arc<Health>,
+        settings: Settings,
+        secrets: Secrets,
+        listeners: Vec<Shown>,
+        clock: SharedClock,
+    ) -> Self {
+        let rotation = Rotation::default();
+        Self { parts, health, in_force: settings, secrets, rotation, listeners, clock }
+    }
+
+    pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Asked>) {
+        let mut hangup = signal(SignalKind::hangup()).ok();
+        self.certificates().await;
+        loop {
+            let signalled = async {
+                match &mut hangup {
+                    Some(hangup) => drop(hangup.recv().await),
+                    None => std::future::pending().await,
+                }
+            };
+            let answer = tokio::select! {
+                () = self.clock.sleep(LOOK_EVERY) => None,
+                () = signalled => {
+                    tracing::info!("asked to reload");
+                    self.secrets.expire();
+                    None
+                }
+                Some(answer) = asked.recv() => {
+                    self.secrets.expire();
+                    Some(answer)
+                }
+            };
+            self.look(answer.is_some()).await;
+            if let Some(answer) = answer {
+                // Whoever asked may have gone.
+                answer.send(()).ok();
+            }
+        }
+    }
+
+    async fn look(&mut self, asked: bool) {
+        let parts = self.parts.load_full();
         let reload = parts.policies.reload().await;
         told(&parts, reload).await;
-        configuration(&parts, &mut in_force).await;
-        let current = certificate(&in_force, &parts).await;
-        if current != shown
-            && let (Some(tls), Some((chain, key))) = (&tls, &current)
-        {
-            match tls.replace(chain, key.as_bytes()) {
-                Ok(()) => {
-                    tracing::info!("new connections are shown the new certificate");
-                    shown = current;
-                }
-                Err(error) => refused(&parts, "certificates", &error.to_string(), 1).await,
-            }
-        }
+        self.configuration().await;
+        self.certificates().await;
+        let parts = self.parts.load_full();
+        self.rotation.look(&parts, &self.in_force, &mut self.secrets, self.clock.now(), asked).await;
         parts.gates.tidy();
     }
+
+    /// Takes over a changed configuration, but for what a restart takes.
+    async fn configuration(&mut self) {
+        let path = self.in_force.file.clone();
+        let Ok(text) = std::fs::read(&path) else { return };
+        let digest = config::digest(&text);
+        if digest == self.in_force.digest {
+            return;
+        }
+        let parts = self.parts.load_full();
+        // Said once for each content.
+        self.in_force.digest = digest;
+        let fresh = match config::load(&path) {
+            Ok(fresh) => fresh,
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!(%problem, "the configuration is refused; the old one stays in force");
+                }
+                let first = problems.first().map(ToString::to_string).unwrap_or_default();
+                return refused(&parts, "configuration", &first, problems.len() as u64).await;
+            }
+        };
+        let reshaped = match build::reshaped(&parts, &fresh, &mut self.secrets).await {
+            Ok(reshaped) => reshaped,
+            Err(error) => {
+                let problem = super::checkup::causes(&error);
+                return refused(&parts, "configuration", &problem, 1).await;
+            }
+        };
+        for what in restart(&self.in_force, &fresh) {
+            tracing::warn!(what, "this part of the new configuration takes a restart");
+        }
+        parts.verifier.reconfigure(fresh.issuers.clone());
+        told(&parts, parts.policies.surrounded_by(build::surroundings(&fresh)).await).await;
+        self.health.follow(build::dependencies(&fresh, &parts), build::discovery(&fresh));
+        self.parts.store(Arc::new(reshaped));
+        self.in_force = fresh;
+        tracing::info!("the new configuration is in force");
+        record(&parts, &Event::Reloaded { what: "configuration", digest }).await;
+    }
+
+    /// Shows new connections the certificates as they stand now.
+    async fn certificates(&mut self) {
+        for shown in &mut self.listeners {
+            let Some(tls) = shown.settings(&self.in_force) else { continue };
+            let Ok((chain, key)) = self.secrets.pair(tls).await else { continue };
+            let key = key.expose_secret().as_bytes();
+            let digest = config::digest(&[&chain, b"\0".as_slice(), key].concat());
+            let before = shown.digest.replace(digest);
+            if before.is_none_or(|before| before == digest) {
+                continue;
+            }
+            shown.digest = before;
+            if shown.refused == Some(digest) {
+                continue;
+            }
+            let parts = self.parts.load_full();
+            match shown.tls.replace(&chain, key) {
+                Ok(()) => {
+                    tracing::info!(listener = shown.name, "new connections are shown the new certificate");
+                    (shown.digest, shown.refused) = (Some(digest), None);
+                    let event = Event::Reloaded { what: "certificates", digest: config::digest(&chain) };
+                    record(&parts, &event).await;
+                }
+                Err(error) => {
+                    // Said once for each content.
+                    shown.refused = Some(digest);
+                    refused(&parts, "certificates", &error.to_string(), 1).await;
+                }
+            }
+        }
+    }
+}
+
+/// The parts of a configuration that were changed and take a restart.
+fn restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let address = |s: &Settings| {
+        let reverse = s.reverse.as_ref().map(|r| (r.address, r.tls.is_some(), r.proxy_protocol));
+        let admin = s.admin.as_ref().map(|a| (a.address, a.tls.is_some()));
+        (reverse, admin, s.health)
+    };
+    let changed = [
+        ("listen", address(old) != address(new)),
+        ("audit", old.audit != new.audit),
+        ("cloud", old.cloud != new.cloud),
+        ("outgoing", old.outgoing != new.outgoing),
+        (
+            "limits.connections",
+            (old.limits.connections, old.limits.connections_per_peer, old.limits.remembered_tokens)
+                != (new.limits.connections, new.limits.connections_per_peer, new.limits.remembered_tokens),
+        ),
+        ("timeouts", old.timeouts != new.timeouts),
+        ("telemetry", old.telemetry != new.telemetry),
+    ];
+    changed.into_iter().filter_map(|(what, changed)| changed.then_some(what)).collect()
 }
 
 async fn told(parts: &GateParts, reload: Reload) {
@@ -79,7 +231,7 @@ async fn told(parts: &GateParts, reload: Reload) {
     }
 }
 
-async fn refused(parts: &GateParts, what: &'static str, problem: &str, count: u64) {
+pub(super) async fn refused(parts: &GateParts, what: &'static str, problem: &str, count: u64) {
     tracing::error!(what, problem, "a change is not taken over");
     metrics::counter!("amlgate_reloads_refused_total", "what" => what).increment(1);
     let event = Event::ReloadRefused { what, problem: problem.to_owned(), count };
@@ -87,45 +239,8 @@ async fn refused(parts: &GateParts, what: &'static str, problem: &str, count: u6
 }
 
 /// A change that cannot be recorded was made all the same: the journal is loud about itself.
-async fn record(parts: &GateParts, event: &Event) {
+pub(super) async fn record(parts: &GateParts, event: &Event) {
     if parts.journal.happened(event).await.is_err() {
         tracing::error!(?event, "a change could not be recorded");
     }
-}
-
-/// Takes over what of a changed configuration can be taken over.
-async fn configuration(parts: &GateParts, in_force: &mut Settings) {
-    let path = in_force.file.clone();
-    let Ok(text) = std::fs::read(&path) else { return };
-    let digest = config::digest(&text);
-    if digest == in_force.digest {
-        return;
-    }
-    match config::load(&path) {
-        Ok(fresh) => {
-            parts.verifier.reconfigure(fresh.issuers.clone());
-            told(parts, parts.policies.surrounded_by(build::surroundings(&fresh)).await).await;
-            tracing::info!("issuers of the new configuration are in force; the rest of it takes a restart");
-            in_force.issuers.clone_from(&fresh.issuers);
-            in_force.reverse = fresh.reverse;
-            in_force.digest = digest;
-        }
-        Err(problems) => {
-            // Said once for each content.
-            in_force.digest = digest;
-            for problem in &problems {
-                tracing::error!(%problem, "the configuration is refused; the old one stays in force");
-            }
-            let first = problems.first().map(ToString::to_string).unwrap_or_default();
-            refused(parts, "configuration", &first, problems.len() as u64).await;
-        }
-    }
-}
-
-/// The certificate and key of the reverse listener as they stand in their files now.
-async fn certificate(settings: &Settings, parts: &GateParts) -> Option<(Vec<u8>, String)> {
-    let tls = settings.reverse.as_ref()?.tls.as_ref()?;
-    let vault = Vault { credentials: &parts.credentials, settings };
-    let (chain, key) = build::pair(tls, &vault).await.ok()?;
-    Some((chain, key.expose_secret().to_owned()))
 }

@@ -17,6 +17,7 @@ mod framing;
 mod identity;
 mod operations;
 mod requests;
+mod rotation;
 mod streams;
 mod upstreams;
 mod world;

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::world::{Answer, VERSION, World, whole, workspace};
 
-async fn ask(world: &World, path: &str) -> Answer {
+pub async fn ask(world: &World, path: &str) -> Answer {
     let address = world.server.health().unwrap();
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();

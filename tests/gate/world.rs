@@ -36,7 +36,8 @@ pub struct World {
 /// What is changed of the sandbox before its gate starts.
 #[derive(Default)]
 pub struct Changes<'a> {
-    /// Texts of `amlgate.yaml` and what stands there instead.
+    /// Texts of `amlgate.yaml` and what stands there instead; `{identity}` and `{azure}` are the
+    /// addresses of the machine's identity endpoint and of Azure.
     pub configuration: &'a [(&'a str, &'a str)],
     /// `policies/sandbox.yaml`.
     pub policies: Option<&'a str>,
@@ -59,7 +60,10 @@ impl World {
         let mut text = fs::read_to_string(&file).unwrap();
         for (old, new) in changes.configuration {
             assert!(text.contains(old), "`{old}` is not in the configuration:\n{text}");
-            text = text.replace(old, new);
+            let new = new
+                .replace("{identity}", &sandbox.layout.identity_address.to_string())
+                .replace("{azure}", &sandbox.layout.azure_address.to_string());
+            text = text.replace(old, &new);
         }
         fs::write(&file, text).unwrap();
         if let Some(policies) = changes.policies {
@@ -268,6 +272,12 @@ impl Log {
             records.push(serde_json::from_slice(&record.line).unwrap());
         }
         Self { records, dir }
+    }
+
+    /// The gate's own part of the records of an event, in order.
+    pub fn events(&self, event: &str) -> Vec<&Value> {
+        let own = self.records.iter().map(|r| &r["unmapped"]["amlgate"]);
+        own.filter(|own| own["event"] == event).collect()
     }
 
     /// The records of requests, in order.

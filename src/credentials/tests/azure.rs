@@ -62,6 +62,7 @@ impl World {
             },
             proof,
             authority: self.host("login.microsoftonline.com"),
+            digest: [0; 32],
         };
         let connector = Connector::new(ConnectorSettings::default()).unwrap();
         Credentials::new(
@@ -310,7 +311,7 @@ async fn a_vaults_secret_is_read_and_what_is_missing_is_named() {
     let world = World::new().await;
     let credentials = world.with_secret();
     let secret = credentials.vault_secret("gate", &world.vault(), "gate-client-secret").await.unwrap();
-    assert_eq!(secret.expose_secret(), names::GATE_SECRET);
+    assert_eq!(secret.value.expose_secret(), names::GATE_SECRET);
     let refused = async |vault: Destination, name: &str| {
         let error = credentials.vault_secret("gate", &vault, name).await.unwrap_err();
         assert!(!error.is_passing(), "{error}");

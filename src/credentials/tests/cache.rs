@@ -103,6 +103,7 @@ impl Endpoint {
             client_id: Some("client".into()),
             proof: Proof::Secret(SecretString::from("s3cret+&")),
             authority: self.destination.clone(),
+            digest: [0; 32],
         };
         let connector = Connector::new(ConnectorSettings::default()).unwrap();
         Credentials::new(
@@ -353,6 +354,7 @@ fn nothing_of_a_secret_is_printed() {
         client_id: None,
         proof: Proof::Secret(SecretString::from("canary")),
         authority: Destination::https("login.microsoftonline.com", 443),
+        digest: [0; 32],
     };
     assert!(!format!("{settings:?}").contains("canary"));
 }

@@ -1,0 +1,141 @@
+//! What is wrong with a configuration is said at its line and column, all at once.
+
+use std::{fs, path::Path};
+
+use super::{Problems, load, unset};
+use crate::config::settings::Reference;
+
+const GOOD: &str = r#"version: 1
+listen:
+  reverse: {address: "127.0.0.1:8443", public_url: http://127.0.0.1:8443}
+issuers:
+  - {name: corp, oidc: {issuer: https://issuer.example.com, audiences: [amlgate]}}
+credentials:
+  - name: machine
+    managed_identity: {}
+  - name: gate
+    tenant: 00000000-0000-0000-0000-000000000001
+    client_id: 00000000-0000-0000-0000-000000000002
+    client_secret: {key_vault: {vault: https://corp.vault.azure.net, secret: gate}}
+routes:
+  - {name: arm, upstream: https://management.azure.com, paths: [/subscriptions], protocol: arm, credential: gate}
+policies: policies/
+audit: {name: amlgate-0, directory: var/audit, signing_key: {file: audit.key}}
+keys: {seal: [{file: seal.key}]}
+"#;
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    for key in ["audit.key", "seal.key"] {
+        fs::write(folder.path().join(key), "key").unwrap();
+    }
+    folder
+}
+
+/// What is said of a text: line, column and message of each problem.
+fn said(folder: &Path, text: &str) -> Vec<String> {
+    let file = folder.join("amlgate.yaml");
+    fs::write(&file, text).unwrap();
+    match load(&file) {
+        Ok(_) => Vec::new(),
+        Err(problems) => {
+            problems.iter().map(|p| format!("{}:{} {}", p.place.line, p.place.column, p.message)).collect()
+        }
+    }
+}
+
+#[test]
+fn every_unset_is_found_but_not_in_comments() {
+    let mut problems = Problems::of(&"amlgate.yaml".into());
+    unset("a: UNSET\n# UNSET\nb: {c: UNSET, d: UNSET}  # UNSET\n", &mut problems);
+    let places: Vec<_> = problems.sorted().iter().map(|p| (p.place.line, p.place.column)).collect();
+    assert_eq!(places, [(1, 4), (3, 8), (3, 18)]);
+}
+
+#[test]
+fn a_good_configuration_is_taken_and_its_vault_is_opened_by_a_credential_that_needs_none() {
+    let folder = folder();
+    fs::write(folder.path().join("amlgate.yaml"), GOOD).unwrap();
+    let settings = load(&folder.path().join("amlgate.yaml")).unwrap();
+    let [machine, gate] = &settings.credentials[..] else { panic!("{:?}", settings.credentials) };
+    assert!(!machine.proof.in_vault() && gate.proof.in_vault());
+    let Some(Reference::KeyVault(vault)) = gate.proof.secret() else { panic!("{gate:?}") };
+    assert_eq!((vault.vault.host.as_str(), vault.secret.as_str()), ("corp.vault.azure.net", "gate"));
+}
+
+#[test]
+fn each_fault_is_said_at_its_place() {
+    let folder = folder();
+    let mut unsaid = Vec::new();
+    for (old, new, expected) in [
+        ("version: 1", "version: 2", "1:10 `version: 2` is not known"),
+        ("version: 1", "version: 1\nlogging: {}", "2:1 unknown field `logging`"),
+        ("\"127.0.0.1:8443\"", "\"[::]:8443\"", "3:22 `[::]:8443` is not loopback"),
+        (
+            "managed_identity: {}",
+            "managed_identity: {}\n    client_secret: {env: PATH}",
+            "7:5 the credential `machine` proves itself in 2 ways",
+        ),
+        (
+            "managed_identity: {}",
+            "client_secret: {env: PATH}",
+            "7:5 the credential `machine` needs a `tenant`",
+        ),
+        ("name: gate\n", "name: machine\n", "9:11 the credential `machine` is there twice"),
+        (
+            "secret: gate}",
+            "secret: gate, credential: gate}",
+            "12:96 the credential `gate` needs a vault itself",
+        ),
+        (
+            "secret: gate}",
+            "secret: gate, credential: nobody}",
+            "12:96 there is no credential called `nobody`",
+        ),
+        (
+            "key_vault: {vault: https://corp.vault.azure.net, secret: gate}",
+            "env: AMLGATE_TEST_UNSET",
+            "12:26 the environment variable `AMLGATE_TEST_UNSET` is not set",
+        ),
+        ("key_vault:", "file: seal.key, key_vault:", "12:20 a secret is named by exactly one of"),
+        (
+            "https://management.azure.com",
+            "http://management.azure.com",
+            "14:27 `http://management.azure.com`: the gate's tokens go over https only",
+        ),
+        ("credential: gate}\npol", "credential: gaet}\npol", "14:109 there is no credential called `gaet`"),
+        ("protocol: arm", "protocol: arms", "14:92 unknown variant `arms`"),
+        ("paths: [/subscriptions]", "paths: []", "14:5 no request can reach the route `arm`"),
+        ("policies: policies/", "policies: nowhere/", "15:11 `"),
+        ("file: audit.key", "file: missing.key", "16:68 `"),
+        ("{seal: [{file: seal.key}]}", "{seal: []}", "17:7 `seal` names no key"),
+    ] {
+        assert!(GOOD.contains(old), "{old}");
+        let said = said(folder.path(), &GOOD.replacen(old, new, 1));
+        if !said.iter().any(|s| s.starts_with(expected)) {
+            unsaid.push(format!("{new}: {said:?} has no `{expected}`"));
+        }
+    }
+    assert!(unsaid.is_empty(), "{unsaid:#?}");
+}
+
+#[test]
+fn all_faults_are_said_at_once_in_the_order_of_their_lines() {
+    let folder = folder();
+    let text = GOOD
+        .replace("version: 1", "version: 7")
+        .replace("seal.key", "lost.key")
+        .replace("/subscriptions", "subs");
+    let said = said(folder.path(), &text);
+    let lines: Vec<&str> = said.iter().map(|s| s.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["1", "14", "17"], "{said:#?}");
+}
+
+#[test]
+fn a_vault_that_nobody_can_open_is_refused() {
+    let folder = folder();
+    let text = GOOD.replace("  - name: machine\n    managed_identity: {}\n", "");
+    let said = said(folder.path(), &text);
+    assert_eq!(said, ["10:32 no credential can open this vault"]);
+}
