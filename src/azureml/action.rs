@@ -15,6 +15,12 @@ pub struct Doings {
     pub secrets: Secrets,
 }
 
+/// The actions of all requests to Azure Resource Manager that the gate knows, each once, in order.
+#[must_use]
+pub fn all() -> Vec<&'static Action> {
+    Catalogue::get().arm_actions()
+}
+
 /// What is known of an action.
 #[must_use]
 pub fn doings(action: &Action) -> Doings {

@@ -91,6 +91,15 @@ impl Catalogue {
         node.rows.push(row);
     }
 
+    /// The rights of all rows of Azure Resource Manager, each once, in order.
+    pub fn arm_actions(&self) -> Vec<&Action> {
+        let mut found = Vec::new();
+        self.arm.visit(&mut |row| found.push(&row.action));
+        found.sort_unstable_by_key(|action| action.as_str());
+        found.dedup();
+        found
+    }
+
     /// All rows whose right is `action`: the requests that do it.
     pub fn of_action<'c>(&'c self, action: &Action) -> Vec<&'c Row> {
         let mut found = Vec::new();

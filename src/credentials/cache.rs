@@ -17,7 +17,7 @@ use moka::future::Cache;
 use tokio::runtime::Handle;
 
 use super::{
-    Challenge, Cloud, CredentialError, CredentialSettings, Proof, entra, managed,
+    Challenge, Cloud, CredentialError, CredentialSettings, Holder, Proof, entra, managed,
     moment::Moment,
     token::{Cached, Key, PASSING_FOR, Token},
 };
@@ -218,13 +218,14 @@ impl Credentials {
         status
     }
 
-    /// Tries a credential now, past the cache: for `doctor`.
+    /// Tries a credential now, past the cache, and reads what the token says of its holder: for
+    /// `doctor`.
     ///
     /// # Errors
     /// [`CredentialError`].
-    pub async fn probe(&self, name: &str) -> Result<(), CredentialError> {
+    pub async fn probe(&self, name: &str) -> Result<Holder, CredentialError> {
         let source = self.inner.source(name)?;
-        self.inner.fetch(&source, Audience::Arm, None).await.map(drop)
+        self.inner.fetch(&source, Audience::Arm, None).await.map(|token| Holder::of(&token))
     }
 
     pub(super) fn connector(&self) -> &Connector {

@@ -9,6 +9,7 @@ use http::{Request, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use super::{
     Challenge, CredentialError, CredentialSettings, Proof, challenge,
@@ -22,6 +23,9 @@ use crate::{
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// A federated token's file is no larger.
 const MAX_ASSERTION: u64 = 64 << 10;
+
+/// Room for a token request, in bytes: an assertion with its chain fits.
+const FORM: usize = 16 << 10;
 
 /// What a source answers.
 pub(super) struct Fetched {
@@ -48,7 +52,8 @@ pub(super) async fn fetch(
     let claims = challenge.map_or_else(|| challenge::capable().to_string(), |c| c.claims().to_owned());
     let (kind, proof) = proof(settings, &client, &path, now).await?;
     let form = {
-        let mut form = form_urlencoded::Serializer::new(String::new());
+        // Large enough not to grow: what it grew out of would not be wiped.
+        let mut form = form_urlencoded::Serializer::new(String::with_capacity(FORM));
         form.append_pair("grant_type", "client_credentials")
             .append_pair("client_id", &client)
             .append_pair("scope", &scope)
@@ -57,12 +62,12 @@ pub(super) async fn fetch(
         if kind == "client_assertion" {
             form.append_pair("client_assertion_type", ASSERTION);
         }
-        form.finish()
+        Zeroizing::new(form.finish().into_bytes())
     };
     let request = Request::post(&path)
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(header::ACCEPT, "application/json")
-        .body(Bytes::from(form))
+        .body(Bytes::from_owner(form))
         .map_err(|_| CredentialError::local("the token request cannot be built", "check `tenant`"))?;
     let answer = connector
         .send(&settings.authority, request, FetchLimits::default())

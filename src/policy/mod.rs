@@ -47,7 +47,12 @@ pub use view::EntryView;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use crate::{azureml::Operation, identity::Caller, time::Timestamp, yaml::Problem};
+use crate::{
+    azureml::{Operation, ResourceId},
+    identity::Caller,
+    time::Timestamp,
+    yaml::Problem,
+};
 
 /// JSON Schema of a policy file, for editors.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -143,6 +148,27 @@ impl PolicySet {
     /// Every entry, in the order of the files: allow, deny, require of each.
     pub fn entries(&self) -> impl Iterator<Item = (List, &EntryRef)> {
         self.entries.iter().map(|entry| (entry.list, &entry.reference))
+    }
+
+    /// The scopes that `allow` entries name, each once, in order.
+    #[must_use]
+    pub fn allowed_scopes(&self) -> Vec<&ResourceId> {
+        let allow = self.entries.iter().filter(|entry| entry.list == List::Allow);
+        let mut scopes: Vec<_> = allow.filter_map(|entry| entry.scope.as_deref()).flatten().collect();
+        scopes.sort_unstable_by_key(|scope| scope.folded());
+        scopes.dedup_by_key(|scope| scope.folded());
+        scopes
+    }
+
+    /// Whether some `allow` entry lets somebody do an Azure action at a scope: what the gate itself
+    /// then has to be allowed by Azure. Who, when and what else the entry demands is not looked at.
+    #[must_use]
+    pub fn could_allow(&self, action: &str, scope: &ResourceId) -> bool {
+        self.entries.iter().filter(|entry| entry.list == List::Allow).any(|entry| {
+            let here = entry.scope.as_ref().is_none_or(|all| all.iter().any(|one| scope.is_within(one)));
+            let named = entry.actions.as_ref().is_none_or(|all| all.iter().any(|one| one.matches(action)));
+            here && named && entry.role.as_ref().is_none_or(|role| role.grants(action))
+        })
     }
 
     /// The names of all subjects that the policies define.

@@ -1,6 +1,8 @@
 //! Tries everything that a gate depends on, one after another, without being one: for `doctor`.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+mod credentials;
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, header};
@@ -11,7 +13,6 @@ use super::{StartError, build, secrets::Secrets};
 use crate::{
     audit::note::Signer,
     config::{Settings, settings},
-    credentials::{CredentialError, Credentials},
     identity::{HttpKeySource, RememberedSettings, Verifier},
     listen::ServerTls,
     net::{Connector, Destination, FetchError, FetchLimits},
@@ -86,18 +87,22 @@ impl Finding {
 /// [`StartError`] if so much is missing that nothing can be tried.
 pub async fn check_up(settings: &Settings, clock: &SharedClock) -> Result<Vec<Finding>, StartError> {
     let connector = build::connector(settings)?;
-    let (credentials, mut secrets) = build::credentials(settings, &connector, clock).await?;
+    let (opened, mut secrets) = build::credentials(settings, &connector, clock).await?;
     let mut found = vec![policies(settings)];
     found.extend(listeners(settings, &mut secrets).await);
     found.push(seal(settings, &mut secrets).await);
     found.push(record(settings, &mut secrets).await);
     found.extend(issuers(settings, &connector, clock).await);
+    let mut objects = BTreeMap::new();
     for credential in &settings.credentials {
-        found.push(token(&credential.name, &credentials).await);
+        let (finding, object) = credentials::one(credential, &opened, &secrets, clock).await;
+        found.push(finding);
+        objects.extend(object.map(|object| (Arc::clone(&credential.name), object)));
     }
     for route in &settings.routes {
         found.extend(upstream(route, &connector, clock).await);
     }
+    found.extend(credentials::rights(settings, &opened, &objects).await);
     Ok(found)
 }
 
@@ -253,17 +258,6 @@ async fn issuers(settings: &Settings, connector: &Connector, clock: &SharedClock
         });
     }
     found
-}
-
-async fn token(name: &str, credentials: &Credentials) -> Finding {
-    let part = format!("credential {name}");
-    match credentials.probe(name).await {
-        Ok(()) => Finding::fine(part, "a token for Resource Manager was had"),
-        Err(CredentialError::Fatal { what, mend, .. }) => Finding::broken(part, what, mend),
-        Err(error @ (CredentialError::Passing { .. } | CredentialError::Unknown(_))) => {
-            Finding::unreachable(part, error.to_string(), "try again; check the login host and the way out")
-        }
-    }
 }
 
 /// Whether the upstream answers at all, over TLS that is trusted, and what time it has. Nothing is

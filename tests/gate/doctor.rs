@@ -33,6 +33,45 @@ async fn a_world_in_order_is_found_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_credential_is_told_by_whom_it_speaks_for_how_old_it_is_and_what_azure_lets_it_do() {
+    let world = World::new().await;
+    let (_, found) = doctor(&world);
+    let seen = part(&found, "credential gate")["seen"].as_str().unwrap().to_owned();
+    for said in [names::GATE_CLIENT, names::GATE_PRINCIPAL, names::TENANT, "gate-client.secret`, 0 days old"]
+    {
+        assert!(seen.contains(said), "{said} in {seen}");
+    }
+    let rights: Vec<_> =
+        found.iter().filter(|f| f["part"].as_str().unwrap().starts_with("rights at ")).collect();
+    assert!(!rights.is_empty() && rights.iter().all(|f| f["state"] == "fine"), "{rights:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_role_of_the_gate_is_named_with_the_command_that_assigns_it() {
+    let world = World::new().await;
+    world.sandbox.azure.unassign(names::GATE_PRINCIPAL);
+    let (output, found) = doctor(&world);
+    assert_eq!(output.status.code(), Some(1), "{found:#?}");
+    let scope = format!("rights at {}", names::workspace_id(names::WORKSPACE));
+    let rights = part(&found, &scope);
+    assert_eq!(rights["state"], "broken", "{found:#?}");
+    assert!(rights["why"].as_str().unwrap().contains("workspaces/read"), "{rights}");
+    let mend = rights["mend"].as_str().unwrap();
+    assert!(mend.contains("az role assignment create") && mend.contains(names::GATE_PRINCIPAL), "{mend}");
+
+    world
+        .sandbox
+        .azure
+        .assign(names::GATE_PRINCIPAL, "Reader", &names::workspace_id(names::WORKSPACE))
+        .unwrap();
+    let (_, found) = doctor(&world);
+    let rights = part(&found, &scope);
+    assert_eq!(rights["state"], "doubtful", "{rights}");
+    let seen = rights["seen"].as_str().unwrap();
+    assert!(seen.contains("actions that Azure does not let the gate do"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_secret_is_named_with_its_mend_and_not_shown() {
     let world = World::changed(Changes::default()).await;
     std::fs::write(world.directory().join("certs/gate-client.secret"), "canary-secret").unwrap();

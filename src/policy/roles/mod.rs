@@ -91,6 +91,26 @@ struct Block {
 }
 
 impl Role {
+    /// What a caller holds at a scope, all assignments together: from the answer of
+    /// `Microsoft.Authorization/permissions` (List For Resource Group). A block with a condition
+    /// grants nothing here. `None` for another text, and for one page of several.
+    #[must_use]
+    pub fn held(answer: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            value: Vec<Permission>,
+            next_link: Option<String>,
+        }
+        let answer: Answer = serde_json::from_slice(answer).ok()?;
+        if answer.next_link.is_some_and(|next| !next.is_empty()) {
+            return None;
+        }
+        let whole = answer.value.into_iter().filter(|p| p.condition.as_deref().is_none_or(str::is_empty));
+        let blocks = whole.map(Block::from).collect();
+        Some(Self { name: "what is held".into(), id: Box::default(), blocks, assignable: Box::default() })
+    }
+
     /// The role's name, as published.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
@@ -159,10 +179,24 @@ struct Definition {
 struct Permission {
     actions: Vec<String>,
     not_actions: Vec<String>,
+    #[serde(default)]
     data_actions: Vec<String>,
+    #[serde(default)]
     not_data_actions: Vec<String>,
     #[serde(default)]
     condition: Option<String>,
+}
+
+impl From<Permission> for Block {
+    fn from(found: Permission) -> Self {
+        let patterns = |texts: Vec<String>| texts.iter().map(|t| ActionPattern::new(t)).collect();
+        Self {
+            actions: patterns(found.actions),
+            not_actions: patterns(found.not_actions),
+            data_actions: patterns(found.data_actions),
+            not_data_actions: patterns(found.not_data_actions),
+        }
+    }
 }
 
 impl Roles {
@@ -214,16 +248,7 @@ impl Roles {
                 hint: "a scope looks like `/subscriptions/S/resourceGroups/G`",
             });
         };
-        let patterns = |texts: Vec<String>| texts.iter().map(|t| ActionPattern::new(t)).collect();
-        let blocks = permissions
-            .into_iter()
-            .map(|p| Block {
-                actions: patterns(p.actions),
-                not_actions: patterns(p.not_actions),
-                data_actions: patterns(p.data_actions),
-                not_data_actions: patterns(p.not_data_actions),
-            })
-            .collect();
+        let blocks = permissions.into_iter().map(Block::from).collect();
         let role =
             Arc::new(Role { name: role_name.as_str().into(), id: id.as_str().into(), blocks, assignable });
         for key in [fold(&role.name), fold(&role.id)] {
