@@ -4,6 +4,7 @@
 //! goes wrong at any of them ends in [`respond`], and is recorded on its way there.
 
 mod answer;
+mod challenge;
 mod discovery;
 mod drain;
 mod gate;
@@ -27,7 +28,7 @@ pub use routes::{EndpointAuth, Route, RouteSettings, Routes};
 use self::{
     identify::Caller,
     meters::{Stage, Stopwatch},
-    respond::{Refusal, challenge, mark, refuse, shape},
+    respond::{Refusal, mark, refuse, shape},
     routes::Chosen,
 };
 use crate::{
@@ -56,7 +57,7 @@ pub async fn serve(
         Err(refusal) => {
             let protocol = known.route.as_ref().map(|r| r.settings.protocol);
             let mut response = refuse(&refusal, shape(protocol, known.mlflow), decision);
-            challenge(&mut response, protocol, &gate.parts().public_url);
+            challenge::put(&mut response, &refusal, protocol, gate);
             drain::finish(reading, unread, &gate.parts().clock, &mut response).await;
             response
         }

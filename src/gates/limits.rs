@@ -111,6 +111,7 @@ impl Limits {
                 cure: format!("try again in {} s", wait.as_secs().max(1)),
                 entry: Some(entry.clone()),
                 missing: Vec::new(),
+                step_up: None,
             };
             Box::new((denial, wait))
         })

@@ -17,7 +17,7 @@ use super::{
     keyring::{IssuerStatus, Keyring, Keys},
     rejection::{Reason, Rejection},
     remembered::{ConnectionMemo, Digest, Remembered, RememberedSettings, Verified},
-    settings::{IssuerSettings, SignatureAlgorithm},
+    settings::{IssuerKind, IssuerSettings, SignatureAlgorithm},
 };
 use crate::time::{SharedClock, Timestamp};
 
@@ -89,6 +89,20 @@ impl Verifier {
             keyring.retire();
         }
         self.changed.notify_one();
+    }
+
+    /// Where people of this Entra issuer sign in: the login host with the tenant; `None` for an
+    /// issuer of another kind.
+    #[must_use]
+    pub fn entra_authority(&self, issuer: &str) -> Option<String> {
+        let issuers = self.issuers.load();
+        let keyring = issuers.iter().find(|keyring| keyring.issuer.name.as_ref() == issuer)?;
+        match &keyring.issuer.kind {
+            IssuerKind::Entra { tenant, authority, .. } => {
+                Some(format!("{}/{tenant}", authority.to_string().trim_end_matches('/')))
+            }
+            IssuerKind::Oidc { .. } => None,
+        }
     }
 
     /// Whether an issuer of this name is configured.

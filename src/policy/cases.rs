@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Judgement, PolicySet,
+    DenialCode, Judgement, PolicySet,
     described::{Described, DescribedCaller, DescribedRequest, Door},
 };
 use crate::{
@@ -223,13 +223,22 @@ impl Expectation {
                 let by: Vec<_> = judgement.allowed_by.iter().map(|e| format!("`{}`", e.name)).collect();
                 format!("it is allowed by {}", by.join(", "))
             }
+            Some(denial) if denial.code == DenialCode::StepUpRequired => {
+                format!("it needs a step-up: {}", denial.cause)
+            }
             Some(denial) => format!("it is denied with `{}`: {}", denial.code.name(), denial.cause),
         };
         let wanted = match (self.decision.value, &judgement.denial) {
-            (Decision::Allow, None) | (Decision::Deny, Some(_)) => None,
+            (Decision::Allow, None) => None,
+            (Decision::NeedsStepUp, Some(denial)) if denial.code == DenialCode::StepUpRequired => None,
+            (Decision::NeedsStepUp, _) => Some("`needs_step_up` is expected".to_owned()),
+            (Decision::Deny, Some(denial)) if denial.code == DenialCode::StepUpRequired => {
+                Some("`deny` is expected".to_owned())
+            }
+            (Decision::Deny, Some(_)) => None,
             (Decision::Allow, Some(_)) => Some("`allow` is expected".to_owned()),
             (Decision::Deny, None) => Some("`deny` is expected".to_owned()),
-            (Decision::NeedsApproval | Decision::NeedsReview | Decision::NeedsStepUp, _) => {
+            (Decision::NeedsApproval | Decision::NeedsReview, _) => {
                 Some("what is expected is not in this version".to_owned())
             }
         };

@@ -111,7 +111,11 @@ pub(super) fn compile(
         generation: 0,
         reads_body: conditions().any(Condition::reads_body),
         depends_on_time: conditions().any(Condition::reads_now)
-            || entries.iter().any(|e| e.during.is_some() || e.dry_run_until.is_some()),
+            || entries.iter().any(|e| {
+                e.during.is_some()
+                    || e.dry_run_until.is_some()
+                    || e.step_up.as_ref().is_some_and(|s| s.max_age.is_some())
+            }),
         index: Index::new(&entries),
         entries,
         subjects,
@@ -250,6 +254,7 @@ impl Compiler<'_> {
             }),
             dry_run_until: raw.dry_run_until,
             limit: raw.limit.map(|l| Limit { requests: l.requests, every: l.every, per: l.per }),
+            step_up: raw.step_up,
         }
     }
 

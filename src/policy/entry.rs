@@ -20,6 +20,7 @@ use super::{
     path::{LetterCase, PathPattern},
     raw::List,
     roles::{ActionPattern, Role},
+    step_up::StepUp,
     who::{Fit, Membership, SubjectIx},
 };
 use crate::{
@@ -73,6 +74,7 @@ pub(super) struct Entry {
     pub unless: Option<Box<[SubjectIx]>>,
     pub dry_run_until: Option<Timestamp>,
     pub limit: Option<Limit>,
+    pub step_up: Option<StepUp>,
 }
 
 /// A key of an entry that decides whether it concerns a request.
@@ -106,6 +108,8 @@ pub enum Selector {
     Actions,
     /// `when`, of one act.
     When,
+    /// `step_up`: never a selector, always a demand.
+    StepUp,
 }
 
 impl Selector {
@@ -144,6 +148,7 @@ impl Selector {
             Self::Role => "role",
             Self::Actions => "actions",
             Self::When => "when",
+            Self::StepUp => "step_up",
         }
     }
 }
@@ -194,7 +199,7 @@ pub(super) struct Context<'a> {
     /// The caller's address; an IPv4 address that came as IPv6 is IPv4.
     pub source: IpAddr,
     /// For a question out of the record: what it lacks, and for whom that counts.
-    recalled: Option<Recalled>,
+    pub recalled: Option<Recalled>,
 }
 
 impl<'a> Context<'a> {
@@ -259,7 +264,7 @@ impl Entry {
             }),
             Selector::From if self.list != List::Require => self.is_from(context).map(Check::from),
             Selector::During if self.list != List::Require => self.is_during(question.now).map(Check::from),
-            Selector::From | Selector::During => None,
+            Selector::From | Selector::During | Selector::StepUp => None,
             Selector::Scope => {
                 self.scope.as_ref().map(|scopes| match act.and_then(|a| a.resource.as_ref()) {
                     None => Check::Unevaluable(Cause::NoResource),
@@ -337,6 +342,16 @@ impl Entry {
     /// Whether `during` holds the instant; `None` without one.
     pub(super) fn is_during(&self, now: Timestamp) -> Option<bool> {
         self.during.as_ref().map(|calendars| calendars.iter().any(|c| c.contains(now)))
+    }
+
+    /// Whether the caller's sign-in is what `step_up` demands; `None` without one. The record of a
+    /// past request does not tell how its caller signed in.
+    pub(super) fn is_signed_in(&self, context: &Context<'_>) -> Option<bool> {
+        let demand = self.step_up.as_ref()?;
+        Some(match context.recalled {
+            Some(recalled) => recalled.favours == Favours::Caller,
+            None => demand.is_met(context.question.caller, context.question.now),
+        })
     }
 
     /// The treatment of a class, if the entry names it.

@@ -15,6 +15,7 @@ use super::{
     hypothesis::Hypothesis,
     index::{Doubt, Look},
     raw::List,
+    step_up::StepUpWanted,
     words,
 };
 use crate::azureml::{Act, SecretClass};
@@ -22,6 +23,9 @@ use crate::azureml::{Act, SecretClass};
 /// Classes that every role brings, because jobs cannot be submitted without them.
 const BROUGHT_BY_ROLES: [SecretClass; 3] =
     [SecretClass::UploadSas, SecretClass::DownloadSas, SecretClass::RunToken];
+
+/// Of a past request it is not known how its caller signed in.
+const UNRECORDED_SIGN_IN: &str = "how the caller signed in is not in the record";
 
 /// How an entry's selectors came out, taken together.
 #[derive(Debug, Clone, Default)]
@@ -311,6 +315,8 @@ impl<'a> Bench<'a> {
     fn require(&mut self, reach: Reach) -> Option<Denial> {
         let now = self.context.question.now;
         let mut told = None;
+        // Who is outside a network or a time is not sent to sign in again: it would not help.
+        let mut sign_in: Option<(&Entry, StepUpWanted)> = None;
         for Matched { entry, .. } in self.matching(List::Require, reach) {
             if self.hypothesis.satisfies(&entry.reference) {
                 continue;
@@ -325,7 +331,8 @@ impl<'a> Bench<'a> {
             }
             let outside_network = entry.is_from(&self.context) == Some(false);
             let outside_hours = entry.is_during(now) == Some(false);
-            if !outside_network && !outside_hours {
+            let sign_in_unmet = entry.is_signed_in(&self.context) == Some(false);
+            if !outside_network && !outside_hours && !sign_in_unmet {
                 continue;
             }
             if entry.is_dry_run(now) {
@@ -333,13 +340,24 @@ impl<'a> Bench<'a> {
                 continue;
             }
             self.judgement.flip.insert(Change::Satisfy((&entry.reference).into()));
-            if told.is_none() {
+            if sign_in_unmet && self.context.recalled.is_some() {
+                let noted = (entry.reference.clone(), Selector::StepUp.name(), UNRECORDED_SIGN_IN.to_owned());
+                self.judgement.unevaluable.push(noted);
+            }
+            if sign_in_unmet && let Some(demand) = &entry.step_up {
+                let fresh = || (entry, StepUpWanted::of(self.context.question.caller));
+                sign_in.get_or_insert_with(fresh).1.add(demand);
+            }
+            if told.is_none() && (outside_network || outside_hours) {
                 let code =
                     if outside_network { DenialCode::OutsideNetwork } else { DenialCode::OutsideHours };
                 told = Some(words::outside(code, entry, &self.context));
             }
         }
-        told
+        told.or_else(|| {
+            let (entry, wanted) = sign_in?;
+            Some(words::stepped_up(entry, entry.step_up.as_ref()?, wanted, &self.context))
+        })
     }
 }
 

@@ -24,6 +24,7 @@ mod raw;
 pub mod replay;
 pub mod request;
 pub mod roles;
+mod step_up;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -42,6 +43,7 @@ pub use permit::{
 };
 pub use raw::List;
 pub use request::{DecisionId, RequestFacts};
+pub use step_up::StepUpWanted;
 pub use trace::{EntryTrace, SelectorTrace, Verdict};
 pub use view::EntryView;
 

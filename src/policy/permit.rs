@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Change, DecisionId, Lease, PolicySet, Question, RequestFacts, Standing, StreamLimits};
+use super::{
+    Change, DecisionId, Lease, PolicySet, Question, RequestFacts, Standing, StepUpWanted, StreamLimits,
+};
 use crate::{
     azureml::{Operation, SecretClass},
     identity::Principal,
@@ -69,6 +71,8 @@ pub enum DenialCode {
     OutsideNetwork,
     /// A demanded time has passed or not come.
     OutsideHours,
+    /// The sign-in is not what an entry demands (401).
+    StepUpRequired,
     /// Too many in the window (429).
     LimitExceeded,
     /// The request cannot be named.
@@ -85,6 +89,7 @@ impl DenialCode {
             Self::SecretsNotGranted => "SecretsNotGranted",
             Self::OutsideNetwork => "OutsideNetwork",
             Self::OutsideHours => "OutsideHours",
+            Self::StepUpRequired => "StepUpRequired",
             Self::LimitExceeded => "LimitExceeded",
             Self::UnknownOperation => "UnknownOperation",
         }
@@ -105,6 +110,8 @@ pub struct Denial {
     pub entry: Option<EntryRef>,
     /// Actions that no entry grants, with their scopes.
     pub missing: Vec<(String, String)>,
+    /// What the next sign-in must be, if that would mend it.
+    pub step_up: Option<Box<StepUpWanted>>,
 }
 
 /// The whole answer of [`PolicySet::judge`].

@@ -91,6 +91,7 @@ fn of_entry(set: &PolicySet, entry: &Entry, context: &Context<'_>) -> EntryTrace
         [
             demand(Selector::From, entry.is_from(context)),
             demand(Selector::During, entry.is_during(context.question.now)),
+            demand(Selector::StepUp, entry.is_signed_in(context)),
         ]
         .into_iter()
         .flatten()
@@ -187,6 +188,7 @@ fn detail(
             let local = calendars.first().map(|c| c.local(question.now)).unwrap_or_default();
             wanted_and_found(hours.join(", "), local)
         }),
+        Selector::StepUp => entry.step_up.as_ref().map(super::step_up::StepUp::words),
         Selector::Scope => entry.scope.as_ref().map(|scopes| {
             let resource = act.and_then(|a| a.resource.as_ref()).map(ToString::to_string);
             wanted_and_found(format!("{scopes:?}"), resource.unwrap_or_default())

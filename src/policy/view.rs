@@ -58,6 +58,7 @@ impl PolicySet {
             entry.when.as_ref().map(|when| when.reads().iter().map(|p| format!("reads {p}")).collect()),
         );
         put("unless", subjects(entry.unless.as_deref()));
+        put("step_up", entry.step_up.as_ref().map(|demand| vec![demand.words()]));
         put("limit", entry.limit.map(|l| vec![format!("{} in {:?} per {:?}", l.requests, l.every, l.per)]));
         put("dry_run_until", entry.dry_run_until.map(|until| vec![until.to_rfc3339()]));
         EntryView { list: format!("{:?}", entry.list).to_lowercase(), entry: entry.reference.clone(), keys }

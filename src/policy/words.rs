@@ -10,6 +10,7 @@ use super::{
     entry::{Check, Context, Entry, Selector},
     flip::{Change, Named},
     judge::Fit,
+    step_up::{self, StepUp, StepUpWanted},
 };
 use crate::azureml::{Act, Operation, SecretClass, UnknownOperation};
 
@@ -23,6 +24,7 @@ impl Denial {
             cure: "nobody can allow it: the gate lets through only what it understands".to_owned(),
             entry: None,
             missing: Vec::new(),
+            step_up: None,
         }
     }
 
@@ -35,6 +37,7 @@ impl Denial {
             cure: format!("send it again in {} s", again_in.as_secs().max(1)),
             entry: Some(entry.clone()),
             missing: Vec::new(),
+            step_up: None,
         }
     }
 }
@@ -99,6 +102,7 @@ pub(super) fn not_allowed(
         cure,
         entry: None,
         missing: missing.iter().map(|act| (act.action.as_str().to_owned(), scope_of(act))).collect(),
+        step_up: None,
     }
 }
 
@@ -123,6 +127,7 @@ pub(super) fn denied(entry: &Entry, fit: &Fit, context: &Context<'_>) -> Denial 
         cure: cure.to_owned(),
         entry: Some(entry.reference.clone()),
         missing: Vec::new(),
+        step_up: None,
     }
 }
 
@@ -191,6 +196,25 @@ pub(super) fn secrets_not_granted(classes: &[SecretClass], acts: &[Act]) -> Deni
         ),
         entry: None,
         missing: Vec::new(),
+        step_up: None,
+    }
+}
+
+/// The caller's sign-in is not what an entry demands; `wanted` is what all such entries demand.
+pub(super) fn stepped_up(
+    entry: &Entry,
+    demand: &StepUp,
+    wanted: StepUpWanted,
+    context: &Context<'_>,
+) -> Denial {
+    let (cause, cure) = step_up::demanded(&entry.reference, demand, context.question.caller);
+    Denial {
+        code: DenialCode::StepUpRequired,
+        cause,
+        cure,
+        entry: Some(entry.reference.clone()),
+        missing: Vec::new(),
+        step_up: Some(Box::new(wanted)),
     }
 }
 
@@ -218,5 +242,5 @@ pub(super) fn outside(code: DenialCode, entry: &Entry, context: &Context<'_>) ->
             ),
         )
     };
-    Denial { code, cause, cure, entry: Some(entry.reference.clone()), missing: Vec::new() }
+    Denial { code, cause, cure, entry: Some(entry.reference.clone()), missing: Vec::new(), step_up: None }
 }

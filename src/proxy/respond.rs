@@ -89,6 +89,9 @@ impl Refusal {
             Self::Denied { denial, .. } if denial.code == DenialCode::LimitExceeded => {
                 StatusCode::TOO_MANY_REQUESTS
             }
+            Self::Denied { denial, .. } if denial.code == DenialCode::StepUpRequired => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Denied { .. } | Self::UpstreamRefusesGate => StatusCode::FORBIDDEN,
             Self::IssuerDown
             | Self::Unrecorded
@@ -207,9 +210,6 @@ pub fn refuse(refusal: &Refusal, shape: Shape, decision: DecisionId) -> Response
     let problem = Problem { status: refusal.status(), code: refusal.code(), message: &message, info };
     let mut response = problem::answer(shape, &problem);
     let map = response.headers_mut();
-    if matches!(refusal, Refusal::Unauthenticated { .. }) {
-        map.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"amlgate\""));
-    }
     if let Some(seconds) = refusal.retry_after() {
         map.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -218,18 +218,6 @@ pub fn refuse(refusal: &Refusal, shape: Shape, decision: DecisionId) -> Response
     }
     mark(&mut response, decision);
     response
-}
-
-/// Puts Key Vault's own form of challenge in a 401. Its clients ask without a token first, and take no
-/// other challenge: they read where tokens come from and which resource they are for, and ask their
-/// credential then. The gate names itself.
-pub fn challenge(response: &mut Response<Body>, protocol: Option<Protocol>, public_url: &str) {
-    if protocol == Some(Protocol::KeyVault) && response.status() == StatusCode::UNAUTHORIZED {
-        let value = format!(
-            "Bearer realm=\"amlgate\", authorization=\"{public_url}\", resource=\"https://vault.azure.net\""
-        );
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, headers::value(&value));
-    }
 }
 
 /// Names the decision in an answer.
@@ -258,6 +246,7 @@ mod tests {
             cure: "ask the platform team".into(),
             entry: None,
             missing: vec![("M/workspaces/delete".into(), "/subscriptions/s".into())],
+            step_up: None,
         };
         let refusal = Refusal::Denied { denial: Box::new(denial), retry_after: None };
         let (status, body, headers) = told(&refusal, Shape::Arm).await;
@@ -279,33 +268,11 @@ mod tests {
             cure: String::new(),
             entry: None,
             missing: Vec::new(),
+            step_up: None,
         };
         let refusal =
             Refusal::Denied { denial: Box::new(denial), retry_after: Some(Duration::from_millis(1_200)) };
         let (status, _, headers) = told(&refusal, Shape::Arm).await;
         assert_eq!((status.as_u16(), headers["retry-after"].to_str().unwrap()), (429, "2"));
-    }
-
-    #[tokio::test]
-    async fn nobody_is_told_how_to_become_somebody() {
-        let (status, _, headers) = told(&Refusal::Unauthenticated { why: "no token" }, Shape::Arm).await;
-        assert_eq!(status, 401);
-        assert!(headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
-    }
-
-    #[test]
-    fn only_key_vaults_clients_are_challenged_in_key_vaults_way() {
-        let refused = |protocol, refusal: &Refusal| {
-            let mut response = refuse(refusal, Shape::Arm, DecisionId::fresh());
-            challenge(&mut response, protocol, "https://gate.example");
-            response.headers().get("www-authenticate").map(|v| v.to_str().unwrap().to_owned())
-        };
-        let nobody = Refusal::Unauthenticated { why: "no token" };
-        assert_eq!(
-            refused(Some(Protocol::KeyVault), &nobody).unwrap(),
-            "Bearer realm=\"amlgate\", authorization=\"https://gate.example\", resource=\"https://vault.azure.net\""
-        );
-        assert_eq!(refused(Some(Protocol::Arm), &nobody).unwrap(), "Bearer realm=\"amlgate\"");
-        assert_eq!(refused(Some(Protocol::KeyVault), &Refusal::NoRoute), None);
     }
 }

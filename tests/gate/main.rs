@@ -18,6 +18,7 @@ mod identity;
 mod operations;
 mod requests;
 mod rotation;
+mod step_up;
 mod streams;
 mod upstreams;
 mod world;

@@ -9,6 +9,7 @@ use super::{
         path::PathPattern,
     },
     LATER, List, RawEntry, RawLimit, RawSecrets,
+    step_up::step_up,
 };
 use crate::{
     azureml::{Effect, Kind, SecretClass, Secrets},
@@ -24,7 +25,7 @@ pub(in crate::policy) fn entry_keys(list: List) -> Vec<&'static str> {
     match list {
         List::Allow => known.push("role"),
         List::Deny => known.extend(["unless", "dry_run_until"]),
-        List::Require => known.extend(["unless", "dry_run_until", "limit"]),
+        List::Require => known.extend(["unless", "dry_run_until", "limit", "step_up"]),
     }
     known
 }
@@ -92,13 +93,15 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         unless: fields.take("unless").and_then(|tree| unless(reader, tree)),
         dry_run_until,
         limit,
+        step_up: fields.take("step_up").and_then(|tree| step_up(reader, tree)),
         name: name?,
     };
     // What is said of an entry as a whole holds only if all of it could be read.
     if reader.problems.len() > before {
         return Some(entry);
     }
-    let demands = entry.from.is_some() || entry.during.is_some() || entry.limit.is_some();
+    let demands =
+        entry.from.is_some() || entry.during.is_some() || entry.limit.is_some() || entry.step_up.is_some();
     let narrowed = entry.role.is_some()
         || entry.actions.is_some()
         || entry.kinds.is_some()
@@ -108,7 +111,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         || entry.path.is_some()
         || entry.when.is_some();
     if list == List::Require && !demands {
-        let hint = "add `from`, `during` or `limit`: in `require` these are what must hold";
+        let hint = "add `from`, `during`, `limit` or `step_up`: in `require` these are what must hold";
         reader.error_with(place, format!("entry `{}` demands nothing", entry.name.value), hint);
     } else if list == List::Allow && !narrowed {
         let hint =
@@ -124,7 +127,9 @@ fn misplaced(list: List, key: &str) -> Option<&'static str> {
         (List::Allow, "unless" | "dry_run_until") => {
             Some("it lifts or delays what `deny` and `require` forbid")
         }
-        (List::Allow | List::Deny, "limit") => Some("it is a demand: put it in an entry of `require`"),
+        (List::Allow | List::Deny, "limit" | "step_up") => {
+            Some("it is a demand: put it in an entry of `require`")
+        }
         (List::Deny | List::Require, "role") => Some("a role grants: here select with `actions`"),
         (List::Allow | List::Deny | List::Require, _) => None,
     }
@@ -267,7 +272,7 @@ fn limit(reader: &mut Reader<'_>, tree: Tree) -> Option<RawLimit> {
 }
 
 /// A whole number with its unit; at least a millisecond, at most a year.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
     let millis = match unit {

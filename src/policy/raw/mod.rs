@@ -5,6 +5,7 @@
 
 mod definitions;
 mod entries;
+mod step_up;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ use super::{
     calendar::Calendar,
     document::{Fields, Located, Node, Reader, Text, Tree, parse},
     path::PathPattern,
+    step_up::StepUp,
     who::Description,
 };
 use crate::{
@@ -83,6 +85,7 @@ pub(super) struct RawEntry {
     pub unless: Option<Vec<Text>>,
     pub dry_run_until: Option<Timestamp>,
     pub limit: Option<RawLimit>,
+    pub step_up: Option<StepUp>,
 }
 
 /// `secrets` of an entry.
@@ -111,7 +114,7 @@ pub(super) const DESCRIPTION_KEYS: &[&str] =
     &["issuer", "group", "claims", "subject", "client", "kind", "tenant", "agent"];
 
 /// Keys of later versions, in any list.
-const LATER: &[&str] = &["rights", "as", "step_up", "people", "approval", "review", "lists", "record"];
+const LATER: &[&str] = &["rights", "as", "people", "approval", "review", "lists", "record"];
 
 /// Reads one file. What could be read is returned beside the problems.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> RawFile {

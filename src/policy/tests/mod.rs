@@ -4,6 +4,7 @@ mod decisions;
 mod loading;
 mod properties;
 mod selectors;
+mod step_up;
 
 use std::sync::Arc;
 

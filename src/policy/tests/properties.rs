@@ -165,10 +165,10 @@ impl Lists {
             let all = if said { "" } else { ", actions: [\"*\"]" };
             format!("  - {{name: a{number}, who: {who}{keys}{secrets}{all}}}")
         });
-        let narrow = |list: &'static str, entries: &[(Option<String>, String)], more: &str| {
+        let narrow = |list: &'static str, entries: &[(Option<String>, String)], more: [&str; 2]| {
             let lines = entries.iter().enumerate().map(|(number, (who, keys))| {
                 let who = who.as_ref().map(|who| format!(", who: {who}")).unwrap_or_default();
-                format!("  - {{name: {list}{number}{who}{keys}{more}}}")
+                format!("  - {{name: {list}{number}{who}{keys}{}}}", more[number % 2])
             });
             section(list, lines.collect())
         };
@@ -177,8 +177,12 @@ impl Lists {
             "networks: {near: [10.0.0.0/8]}".to_owned(),
             section("subjects", subjects.collect()),
             section("allow", allow.collect()),
-            narrow("deny", &self.deny, ""),
-            narrow("require", &self.require, ", limit: {requests: 1, every: 1s}"),
+            narrow("deny", &self.deny, [""; 2]),
+            narrow(
+                "require",
+                &self.require,
+                [", limit: {requests: 1, every: 1s}", ", step_up: {acrs: c1, max_age: 1h}"],
+            ),
         ]
         .join("\n")
     }
@@ -230,8 +234,9 @@ fn ask() -> impl Strategy<Value = Ask> {
     let near = any::<bool>();
     let secret = prop::bool::weighted(0.3);
     let route = prop::sample::select(vec!["arm", "other", "third"]);
-    (groups, acts, effects(), effects(), kind, near, secret, route).prop_map(
-        |(groups, acts, sure, unclear, kind, near, secret, route)| {
+    let sign_in = (any::<bool>(), 0_u64..7_200);
+    (groups, acts, effects(), effects(), kind, near, secret, route, sign_in).prop_map(
+        |(groups, acts, sure, unclear, kind, near, secret, route, (stepped_up, age))| {
             let mut request = request(Method::GET, "/x");
             request.route = route.into();
             if !near {
@@ -243,7 +248,10 @@ fn ask() -> impl Strategy<Value = Ask> {
                 secrets: secret.then_some(SecretClass::EndpointKey).into_iter().collect(),
                 ..operation(kind, acts)
             };
-            Ask { caller: Caller { groups, ..caller(&[]) }, operation, request }
+            let context = if stepped_up { "c1" } else { "c2" };
+            let claims = json!({"acrs": [context], "auth_time": noon().as_secs() - age});
+            let claims = Arc::new(claims.as_object().cloned().unwrap());
+            Ask { caller: Caller { groups, claims, ..caller(&[]) }, operation, request }
         },
     )
 }
