@@ -18,22 +18,22 @@ use tokio::{
 /// Starts it on a thread of its own called `floor`.
 pub fn start(upstream: SocketAddr) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    thread::Builder::new()
-        .name("floor".into())
-        .spawn(move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            LocalSet::new().block_on(&runtime, async move {
-                let listener = TcpListener::from_std(listener).unwrap();
-                loop {
-                    let (socket, _) = listener.accept().await.unwrap();
-                    tokio::task::spawn_local(serve(socket, upstream));
-                }
-            });
-        })
-        .unwrap();
+    thread::Builder::new().name("floor".into()).spawn(move || run(listener, upstream)).unwrap();
     address
+}
+
+/// Serves on this thread, for ever.
+pub fn run(listener: std::net::TcpListener, upstream: SocketAddr) {
+    listener.set_nonblocking(true).unwrap();
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async move {
+        let listener = TcpListener::from_std(listener).unwrap();
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio::task::spawn_local(serve(socket, upstream));
+        }
+    });
 }
 
 async fn serve(socket: TcpStream, upstream: SocketAddr) {

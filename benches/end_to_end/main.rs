@@ -114,6 +114,13 @@ fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
+    // `--floor LISTEN UPSTREAM`: the pass-through alone, for `peers/meter.py`.
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some([_, listen, upstream, ..]) =
+        arguments.iter().position(|a| a == "--floor").and_then(|at| arguments.get(at..))
+    {
+        return floor::run(std::net::TcpListener::bind(listen).unwrap(), upstream.parse().unwrap());
+    }
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\nx-ms-request-id: 1\r\ncontent-length: {}\r\n\r\n{ANSWER}",
         ANSWER.len()
