@@ -5,7 +5,7 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::time::SharedClock;
@@ -62,10 +62,13 @@ pub fn start_logs(settings: &TelemetrySettings) {
 ///
 /// # Errors
 /// If another recorder was installed before.
-pub fn start_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCY_SECONDS)?
-        .install_recorder()
+pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
+    builder()?.install_recorder()
+}
+
+/// Recorders as the gate has them.
+pub(crate) fn builder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCY_SECONDS)
 }
 
 /// How often samples are folded into their histograms: some tens of bytes for each request lie until

@@ -121,3 +121,39 @@ impl<'m> Stopwatch<'m> {
         self.since = now;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        telemetry,
+        time::{ManualClock, SharedClock, Timestamp},
+    };
+
+    #[tokio::test]
+    async fn samples_do_not_pile_up_where_nobody_scrapes() {
+        let recorder = telemetry::builder().unwrap().build_recorder();
+        let scraped = recorder.handle();
+        let meters = Meters::default();
+        metrics::with_local_recorder(&recorder, || {
+            (0..1_000).for_each(|_| meters.spent(Stage::Decide, Duration::from_millis(1)));
+        });
+        // To render would fold; what the recorder holds is looked at without.
+        let folded = || format!("{scraped:?}").contains("count: 1000,");
+        assert!(!folded(), "samples lie one by one until they are folded");
+        let clock = ManualClock::starting_at(Timestamp::from_secs(1_000));
+        let shared: SharedClock = Arc::new(clock.clone());
+        let waits = async {
+            clock.advance(Duration::from_secs(60));
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = telemetry::fold(&scraped, &shared) => {}
+            () = waits => {}
+        }
+        assert!(folded(), "nobody asked for them, and they are folded: {scraped:?}");
+    }
+}
