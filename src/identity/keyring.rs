@@ -66,6 +66,8 @@ struct Progress {
     answered: u64,
     /// When somebody last asked or a fetch last ended.
     last_fetch: Option<Timestamp>,
+    /// When a fetch last ended.
+    ended: Option<Timestamp>,
 }
 
 /// What a request finds.
@@ -203,6 +205,7 @@ impl Keyring {
             p.answered = p.answered.max(ticket);
             // Whatever it was for: what was just fetched is not worth fetching again.
             p.last_fetch = Some(now);
+            p.ended = Some(now);
         });
     }
 
@@ -235,16 +238,22 @@ impl Keyring {
         self.asked.notify_one();
     }
 
-    /// Keeps the keys fresh until the issuer is retired: at once, then ahead of their age, sooner
-    /// when asked, with growing pauses while it fails.
+    /// Keeps the keys fresh until the issuer is retired: ahead of their age, sooner when asked, with
+    /// growing pauses while it fails. The first fetch is due at once, unless somebody fetched before:
+    /// a gate that starts waits for its keys, and does not fetch them a second time.
     pub async fn keep_fresh(self: Arc<Self>, source: Arc<dyn KeySource>, clock: SharedClock) {
-        while !self.retired.load(Ordering::Acquire) {
-            self.fetch(source.as_ref(), clock.as_ref()).await;
-            let wait = self.pause();
-            tokio::select! {
-                () = clock.sleep(wait) => {}
-                () = self.asked.notified() => {}
+        loop {
+            let ended = self.progress.borrow().ended;
+            if let Some(ended) = ended {
+                tokio::select! {
+                    () = clock.sleep_until(ended.plus(self.pause())) => {}
+                    () = self.asked.notified() => {}
+                }
             }
+            if self.retired.load(Ordering::Acquire) {
+                return;
+            }
+            self.fetch(source.as_ref(), clock.as_ref()).await;
         }
     }
 

@@ -9,8 +9,8 @@ use super::*;
 /// A world whose keys are kept fresh by the task, as in the gate.
 async fn running() -> World {
     let world = World::usual().await.serve();
-    // Three forms, two documents each: once by hand, once by the task.
-    settle(&world, 12).await;
+    // Three forms, two documents each: the task finds them fetched.
+    settle(&world, 6).await;
     world
 }
 
@@ -181,6 +181,31 @@ async fn the_keys_are_fetched_ahead_and_again_sooner_after_a_failure() {
         settle(&world, asked + total).await;
         assert_eq!(world.documents.asked(), asked + total, "after {pause} s");
     }
+}
+
+#[tokio::test]
+async fn a_gate_that_waited_for_its_keys_at_the_start_does_not_fetch_them_again_before_they_age() {
+    let world = running().await;
+    assert_eq!(world.documents.asked(), 6, "three forms, two documents each");
+    world.clock.advance(settings::REFRESH_EVERY - Duration::from_secs(1));
+    settle(&world, 6).await;
+    assert_eq!(world.documents.asked(), 6);
+    world.clock.advance(Duration::from_secs(1));
+    settle(&world, 12).await;
+    assert_eq!(world.documents.asked(), 12);
+}
+
+#[tokio::test]
+async fn an_issuer_that_was_down_at_the_start_is_asked_again_after_ten_seconds() {
+    let world = World::of(vec![oidc()]);
+    world.verifier.refresh_once().await;
+    let world = world.serve();
+    settle(&world, 1).await;
+    assert_eq!(world.documents.asked(), 1);
+    world.documents.publish(OIDC, &[Signer::rsa(0).jwk("k1")]);
+    world.clock.advance(Duration::from_secs(10));
+    settle(&world, 3).await;
+    assert!(world.verifier.authenticate(&Signer::rsa(0).token("k1", &claims())).await.is_ok());
 }
 
 #[tokio::test]
