@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::{FileSet, PolicySet, Surroundings};
 use crate::{
-    time::{SharedClock, Timestamp},
+    time::{SharedClock, SystemClock, Timestamp},
     yaml::Problem,
 };
 
@@ -75,6 +75,9 @@ struct Source {
     directory: PathBuf,
     around: Mutex<Surroundings>,
     clock: SharedClock,
+    /// What readings wait for each other by. Files are written in the machine's own time, whatever
+    /// time it is for decisions: a gate whose clock stands starts and reloads all the same.
+    machine: SharedClock,
 }
 
 impl LivePolicies {
@@ -93,7 +96,16 @@ impl LivePolicies {
         around: Surroundings,
         clock: SharedClock,
     ) -> Result<Self, Vec<Problem>> {
-        let source = Source { directory: directory.to_owned(), around: Mutex::new(around), clock };
+        Self::load_by(directory, around, clock, Arc::new(SystemClock)).await
+    }
+
+    async fn load_by(
+        directory: &Path,
+        around: Surroundings,
+        clock: SharedClock,
+        machine: SharedClock,
+    ) -> Result<Self, Vec<Problem>> {
+        let source = Source { directory: directory.to_owned(), around: Mutex::new(around), clock, machine };
         let files = source.settled(None).await?.unwrap_or_default();
         let around = source.around.lock().await.clone();
         let (set, warnings) = blocking(move || PolicySet::compile(&files, &around)).await?;
@@ -231,7 +243,7 @@ impl Source {
             return Ok(None);
         }
         for _ in 0..MOST_READINGS {
-            self.clock.sleep(BETWEEN_READINGS).await;
+            self.machine.sleep(BETWEEN_READINGS).await;
             let again = self.read().await;
             if again == last {
                 return match last {
@@ -309,7 +321,8 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             std::fs::write(directory.path().join("p.yaml"), GOOD).unwrap();
             let clock = ManualClock::starting_at(Timestamp::from_secs(1_000));
-            let load = LivePolicies::load(directory.path(), Surroundings::default(), Arc::new(clock.clone()));
+            let shared = || -> SharedClock { Arc::new(clock.clone()) };
+            let load = LivePolicies::load_by(directory.path(), Surroundings::default(), shared(), shared());
             let live = ticking(&clock, load, |_| {}).await.unwrap();
             Self { directory, clock, live }
         }

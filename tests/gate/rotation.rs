@@ -1,8 +1,11 @@
 //! What is exchanged under a running gate: secrets, certificates, the configuration.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
-use amlgate::sandbox::azure::names;
+use amlgate::{
+    sandbox::azure::names,
+    time::{Clock as _, ManualClock, SystemClock},
+};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -183,4 +186,18 @@ async fn what_the_old_sealing_key_signed_is_good_until_that_key_goes() {
         assert_eq!(pat.get(poll).await.status, expected, "{keys}");
     }
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_gate_whose_clock_stands_starts_serves_reloads_and_stops() {
+    let clock = ManualClock::starting_at(SystemClock.now());
+    let world = World::at(Changes::default(), Arc::new(clock)).await;
+    assert_eq!(lists_jobs(&world).await, StatusCode::OK);
+    fs::write(world.directory().join("policies/sandbox.yaml"), "version: 1\nallow: []\n").unwrap();
+    world.server.reload().await;
+    assert_eq!(lists_jobs(&world).await, StatusCode::FORBIDDEN);
+    let fetched = world.sandbox.issuer.observer().seen();
+    assert_eq!(fetched.len(), 2, "the discovery document and the keys, once: {fetched:?}");
+    let log = world.stop().await;
+    assert_eq!(log.events("policies_changed").len(), 1);
 }
