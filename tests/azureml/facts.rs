@@ -73,11 +73,13 @@ fn fits(pattern: &str, segment: &str) -> bool {
     }
 }
 
-/// What the facts say about a request: the most exact operation that it is.
+/// What the facts say about a request: the most exact operation that it is. Azure drops one `/` at a
+/// path's end before it routes.
 pub fn known(method: &Method, path: &str) -> Option<&'static Fact> {
     let exactly = |path: &str| {
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        FACTS.iter().filter(|f| f.matches(method, &segments)).max_by_key(|f| f.literals())
+        let segments = segments.strip_suffix(&[""]).unwrap_or(&segments);
+        FACTS.iter().filter(|f| f.matches(method, segments)).max_by_key(|f| f.literals())
     };
     // The data plane's door to Resource Manager leads to the same operations.
     let within = path.strip_prefix("/mferp/managementfrontend").filter(|p| p.starts_with("/subscriptions/"));

@@ -127,6 +127,14 @@ fn no_back_door_is_named_as_anything_else() {
     }
 }
 
+#[test]
+fn a_slash_at_the_end_changes_nothing() {
+    for fact in FACTS.iter() {
+        let path = fact.example();
+        assert_eq!(reading(&fact.method, &path), reading(&fact.method, &format!("{path}/")), "{path}");
+    }
+}
+
 fn any_fact() -> impl Strategy<Value = usize> {
     0..FACTS.len()
 }
