@@ -7,9 +7,11 @@ mod answer;
 mod challenge;
 mod discovery;
 mod drain;
+pub mod forward;
 mod gate;
 mod identify;
 mod meters;
+mod passthrough;
 pub mod respond;
 pub mod routes;
 mod send;
@@ -40,11 +42,30 @@ use crate::{
     upstream::polling,
 };
 
-/// Serves one request of a connection: `peer` dialled it, `memo` remembers whom it verified last.
+/// By which way a request came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Door<'t> {
+    /// To the gate's own address: a path or a host of its own selects the route.
+    Reverse,
+    /// Through a tunnel to the upstream's own name.
+    Tunnel(&'t forward::Tunnel),
+}
+
+/// Serves one request of a connection to the reverse proxy.
 pub async fn serve(
     gate: &Gate,
     connection: &Connection<ConnectionMemo>,
     request: Request<Incoming>,
+) -> Response<Body> {
+    serve_through(gate, connection, request, Door::Reverse).await
+}
+
+/// Serves one request of a connection, whichever way it came.
+pub(crate) async fn serve_through(
+    gate: &Gate,
+    connection: &Connection<ConnectionMemo>,
+    request: Request<Incoming>,
+    door: Door<'_>,
 ) -> Response<Body> {
     let decision = DecisionId::fresh();
     let start = Instant::now();
@@ -52,7 +73,7 @@ pub async fn serve(
     let mut known = Known::default();
     let reading = drain::Reading::of(&head, &body);
     let mut unread = Some(body);
-    let mut response = match pass(gate, connection, decision, head, &mut unread, &mut known).await {
+    let mut response = match pass(gate, connection, decision, head, &mut unread, &mut known, door).await {
         Ok(response) => response,
         Err(refusal) => {
             let protocol = known.route.as_ref().map(|r| r.settings.protocol);
@@ -83,6 +104,7 @@ async fn pass(
     mut head: Parts,
     unread: &mut Option<Incoming>,
     known: &mut Known,
+    door: Door<'_>,
 ) -> Result<Response<Body>, Refusal> {
     known.verdict = "refused";
     let source = gate.source(connection.peer, &head.headers);
@@ -96,7 +118,15 @@ async fn pass(
     let target = Target::parse(&host, path_and_query)
         .map_err(|why| early(Refusal::Target(why.0.into()), "bad_target"))?;
     known.mlflow = target.path().contains("/mlflow/");
-    let chosen = gate.parts().routes.choose(&target).ok_or_else(|| early(Refusal::NoRoute, "no_route"))?;
+    let chosen = match door {
+        Door::Reverse => gate.parts().routes.choose(&target),
+        // Whoever was let through to one host asks for no other (RFC 9110, 15.5.20).
+        Door::Tunnel(tunnel) if *tunnel.host != *target.host() => {
+            return Err(early(Refusal::Head(framing::BadHead::Misdirected), "misdirected"));
+        }
+        Door::Tunnel(tunnel) => gate.parts().routes.inside(tunnel.port, &target),
+    };
+    let chosen = chosen.ok_or_else(|| early(Refusal::NoRoute, "no_route"))?;
     known.route = Some(Arc::clone(&chosen.route));
     if let Some(document) = discovery::answer(gate, &head.method, &head.headers, &chosen) {
         known.verdict = "answered";
@@ -104,7 +134,7 @@ async fn pass(
     }
     let mut watch = Stopwatch::start(gate.meters());
     // Who?
-    let caller = identify::caller(gate, &connection.memory, &head.headers, &chosen)
+    let caller = identify::caller(gate, &connection.memory, &head.headers, &chosen, door)
         .await
         .map_err(|(refusal, reason)| early(refusal, reason))?;
     watch.ended(Stage::Identify);

@@ -35,9 +35,12 @@ use crate::{
     credentials::CredentialError,
     http::{Body, Connection},
     identity::ConnectionMemo,
-    listen::{self, Handler, ListenSettings, Listener, ServerTls, Sockets, TlsError},
-    net::TrustError,
-    proxy::{self, Core, GateParts, SharedParts},
+    listen::{
+        self, Handler, Inside, InterceptError, Interceptor, ListenSettings, Listener, ServerTls, Sockets,
+        TlsError,
+    },
+    net::{Connector, TrustError},
+    proxy::{self, Core, GateParts, SharedParts, forward::Forward},
     secrets::{SealError, SecretError},
     telemetry,
     time::SharedClock,
@@ -91,6 +94,9 @@ pub enum StartError {
         /// Why.
         source: TlsError,
     },
+    /// The interception authority.
+    #[error("`listen.forward.interception_ca` cannot be used")]
+    Interception(#[from] InterceptError),
     /// Roots.
     #[error("the roots of `{name}` cannot be used")]
     Trust {
@@ -122,10 +128,11 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     reverse: Option<SocketAddr>,
+    forward: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     health: Option<SocketAddr>,
     stop: CancellationToken,
-    listener: Option<Listener>,
+    listeners: Vec<Listener>,
     parts: SharedParts,
     reload: mpsc::Sender<Asked>,
     drain: Duration,
@@ -161,32 +168,38 @@ impl Server {
         let shared = Arc::new(ArcSwap::new(parts));
         let mut server = Self {
             reverse: None,
+            forward: None,
             admin: None,
             health: None,
             stop: stop.clone(),
-            listener: None,
+            listeners: Vec::new(),
             parts: Arc::clone(&shared),
             reload,
             drain: settings.timeouts.drain,
         };
         if let Some(reverse) = &settings.reverse {
             let listen = ListenSettings {
-                cores: match cores {
-                    Cores::All => ListenSettings::default().cores,
-                    Cores::Fixed(count) => count.max(1),
-                },
                 tls: built.reverse_tls.clone(),
                 trusted_proxies: reverse.trusted_proxies.clone(),
                 proxy_protocol: reverse.proxy_protocol,
-                connections: settings.limits.connections,
-                per_peer: settings.limits.connections_per_peer,
-                handshake: settings.timeouts.handshake,
-                head: settings.timeouts.head,
-                idle: settings.timeouts.idle,
-                drain: settings.timeouts.drain,
-                ..ListenSettings::default()
+                ..listen_settings(&settings, cores)
             };
-            server.listen(reverse.address, listen, &built.pools)?;
+            server.reverse = Some(server.listen_reverse(reverse.address, listen, &built.pools)?);
+        }
+        if let (Some(forward), Some(interceptor)) = (&settings.forward, &built.interceptor) {
+            let listen = ListenSettings {
+                name: "forward",
+                tls: built.forward_tls.clone(),
+                ..listen_settings(&settings, cores)
+            };
+            let address = server.listen_forward(
+                forward.address,
+                listen,
+                &built.pools,
+                Arc::clone(interceptor),
+                &clock,
+            )?;
+            server.forward = Some(address);
         }
         server.admin_listeners(&settings, built.admin_tls.clone(), &built.health).await?;
         let metrics = built.health.metrics.clone();
@@ -194,10 +207,12 @@ impl Server {
         tokio::spawn(
             stop.run_until_cancelled_owned(async move { telemetry::fold(&metrics, &ticking).await }),
         );
-        let shown = [("reverse", built.reverse_tls), ("admin", built.admin_tls)];
+        let shown =
+            [("reverse", built.reverse_tls), ("forward", built.forward_tls), ("admin", built.admin_tls)];
         let shown =
             shown.into_iter().filter_map(|(name, tls)| tls.map(|tls| Shown::new(name, tls))).collect();
-        let watch = Watch::new(shared, built.health, settings, built.secrets, shown, clock);
+        let watch =
+            Watch::new(shared, built.health, settings, built.secrets, shown, built.interceptor, clock);
         server.background(watch, asked);
         Ok(server)
     }
@@ -206,6 +221,12 @@ impl Server {
     #[must_use]
     pub const fn reverse(&self) -> Option<SocketAddr> {
         self.reverse
+    }
+
+    /// Where the forward proxy listens.
+    #[must_use]
+    pub const fn forward(&self) -> Option<SocketAddr> {
+        self.forward
     }
 
     /// Where the admin listener is.
@@ -247,40 +268,57 @@ impl Server {
     pub async fn stop(self) -> bool {
         self.stop.cancel();
         let drained = async {
-            match self.listener {
-                Some(listener) => listener.ended().await,
-                None => true,
+            let mut clean = true;
+            for listener in self.listeners {
+                clean &= listener.ended().await;
             }
+            clean
         };
         let drained = tokio::time::timeout(self.drain + Duration::from_secs(5), drained).await;
         self.parts.load_full().journal.close().await && drained.unwrap_or(false)
     }
 
     /// Starts the reverse proxy's cores, each with its own connections to upstreams.
-    fn listen(
+    fn listen_reverse(
         &mut self,
         address: SocketAddr,
         settings: ListenSettings,
-        connector: &crate::net::Connector,
-    ) -> Result<(), StartError> {
+        connector: &Connector,
+    ) -> Result<SocketAddr, StartError> {
+        let (parts, connector, stop) = (Arc::clone(&self.parts), connector.clone(), self.stop.clone());
+        self.listen(address, settings, move |_| Reverse(core(&parts, &connector, &stop)))
+    }
+
+    /// Starts the forward proxy's cores.
+    fn listen_forward(
+        &mut self,
+        address: SocketAddr,
+        settings: ListenSettings,
+        connector: &Connector,
+        interceptor: Arc<Interceptor>,
+        clock: &SharedClock,
+    ) -> Result<SocketAddr, StartError> {
+        let (parts, connector, stop) = (Arc::clone(&self.parts), connector.clone(), self.stop.clone());
+        let (within, clock) = (settings.clone(), Arc::clone(clock));
+        self.listen(address, settings, move |_| {
+            let (interceptor, clock) = (Arc::clone(&interceptor), Arc::clone(&clock));
+            let inside = Inside::new(within.clone(), interceptor, stop.clone(), clock);
+            Forward::new(core(&parts, &connector, &stop), inside, connector.clone())
+        })
+    }
+
+    fn listen<H: Handler>(
+        &mut self,
+        address: SocketAddr,
+        settings: ListenSettings,
+        factory: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> Result<SocketAddr, StartError> {
         let failed = |source| StartError::Listen { address, source };
         let sockets = Sockets::bind(address, settings.cores).map_err(failed)?;
-        let (parts, connector, stop) = (Arc::clone(&self.parts), connector.clone(), self.stop.clone());
-        let listener = listen::start(sockets, settings, &self.stop, move |_| {
-            let core = Core::new(Arc::clone(&parts), Pools::new(connector.clone()));
-            let tidying = core.clone();
-            spawn_local(stop.clone().run_until_cancelled_owned(async move {
-                loop {
-                    tokio::time::sleep(TIDY_EVERY).await;
-                    tidying.tidy();
-                }
-            }));
-            Reverse(core)
-        })
-        .map_err(StartError::Thread)?;
-        self.reverse = Some(listener.address());
-        self.listener = Some(listener);
-        Ok(())
+        let listener = listen::start(sockets, settings, &self.stop, factory).map_err(StartError::Thread)?;
+        let bound = listener.address();
+        self.listeners.push(listener);
+        Ok(bound)
     }
 
     async fn admin_listeners(
@@ -333,6 +371,35 @@ impl Server {
         );
         tokio::spawn(until.run_until_cancelled_owned(watch.run(asked)));
     }
+}
+
+fn listen_settings(settings: &Settings, cores: Cores) -> ListenSettings {
+    ListenSettings {
+        cores: match cores {
+            Cores::All => ListenSettings::default().cores,
+            Cores::Fixed(count) => count.max(1),
+        },
+        connections: settings.limits.connections,
+        per_peer: settings.limits.connections_per_peer,
+        handshake: settings.timeouts.handshake,
+        head: settings.timeouts.head,
+        idle: settings.timeouts.idle,
+        drain: settings.timeouts.drain,
+        ..ListenSettings::default()
+    }
+}
+
+/// One core's gate, its idle connections looked through at intervals.
+fn core(parts: &SharedParts, connector: &Connector, stop: &CancellationToken) -> Core {
+    let core = Core::new(Arc::clone(parts), Pools::new(connector.clone()));
+    let tidying = core.clone();
+    spawn_local(stop.clone().run_until_cancelled_owned(async move {
+        loop {
+            tokio::time::sleep(TIDY_EVERY).await;
+            tidying.tidy();
+        }
+    }));
+    core
 }
 
 /// Hands requests of a listener to one core's gate.

@@ -24,8 +24,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("audit", &["gates", "policy", "identity", "azureml"]),
     ("credentials", &["audit", "gates", "identity", "azureml", "policy"]),
     ("upstream", &["credentials", "azureml", "audit", "identity"]),
-    ("proxy", &["upstream", "credentials", "audit", "gates", "policy", "identity", "azureml"]),
     ("listen", &[]),
+    // The forward proxy hands the tunnels that it accepts back to `listen`, which ends their TLS.
+    ("proxy", &["upstream", "credentials", "audit", "gates", "policy", "identity", "azureml", "listen"]),
     ("admin", &["gates", "audit", "policy", "identity"]),
     (
         "config",

@@ -65,6 +65,19 @@ pub enum Event {
         /// Intents whose outcome is not known.
         unresolved: Vec<String>,
     },
+    /// Bytes pass untouched between a caller and a host from here on.
+    TunnelOpened(Tunnel),
+    /// They do no longer.
+    TunnelEnded {
+        /// Which.
+        tunnel: Tunnel,
+        /// Bytes from the caller.
+        sent: u64,
+        /// Bytes to the caller.
+        received: u64,
+        /// `completed`, or `cut` when the gate ended it.
+        ending: &'static str,
+    },
     /// Requests were refused before anybody was known.
     Refused {
         /// From where.
@@ -74,6 +87,21 @@ pub enum Event {
         /// How often since the last such record.
         count: u64,
     },
+}
+
+/// A tunnel through which bytes pass untouched.
+#[derive(Debug, Clone)]
+pub struct Tunnel {
+    /// Tells it from every other: the opening and the end have the same.
+    pub id: uuid::Uuid,
+    /// For whom: issuer and subject.
+    pub caller: String,
+    /// The caller's address.
+    pub peer: IpAddr,
+    /// Where to.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
 }
 
 impl Event {
@@ -87,15 +115,23 @@ impl Event {
             | Self::CredentialChanged { .. }
             | Self::SigningKeyChanged { .. } => (3_004, 3, 3),
             Self::ReloadRefused { .. } => (3_004, 99, 3),
-            Self::Refused { .. } => (6_003, 99, 6),
+            Self::Refused { .. } | Self::TunnelOpened(_) | Self::TunnelEnded { .. } => (6_003, 99, 6),
         };
+        let tunnel = self.tunnel();
         let failed =
             matches!(self, Self::ReloadRefused { .. } | Self::Refused { .. } | Self::Recovered { .. });
         Line::new(canonical::MAX_TEXT).object(|l| {
             l.number("activity_id", activity);
             if class == 6_003 {
-                l.nested("actor", |l| l.text("app_name", "unknown"));
-                l.nested("api", |l| l.text("operation", "unknown"));
+                match tunnel {
+                    Some(tunnel) => {
+                        l.nested("actor", |l| l.nested("user", |l| l.text("uid", &*tunnel.caller)))
+                    }
+                    None => l.nested("actor", |l| l.text("app_name", "unknown")),
+                }
+                l.nested("api", |l| {
+                    l.text("operation", if tunnel.is_some() { "CONNECT" } else { "unknown" })
+                });
             }
             if class == 6_002 {
                 l.nested("app", record::product_name);
@@ -114,7 +150,7 @@ impl Event {
                 l.text("version", record::ocsf());
             });
             l.number("severity_id", if failed { 3 } else { 1 });
-            if let Self::Refused { peer, .. } = self {
+            if let Some(peer) = self.peer() {
                 l.nested("src_endpoint", |l| l.text("ip", &*peer.to_canonical().to_string()));
             }
             l.number("status_id", if failed { 2 } else { 1 });
@@ -124,6 +160,26 @@ impl Event {
         })
     }
 
+    fn tunnel(&self) -> Option<&Tunnel> {
+        match self {
+            Self::TunnelOpened(tunnel) | Self::TunnelEnded { tunnel, .. } => Some(tunnel),
+            Self::Started { .. }
+            | Self::Stopped
+            | Self::PoliciesChanged { .. }
+            | Self::ReloadRefused { .. }
+            | Self::Reloaded { .. }
+            | Self::CredentialChanged { .. }
+            | Self::SigningKeyChanged { .. }
+            | Self::Recovered { .. }
+            | Self::Refused { .. } => None,
+        }
+    }
+
+    /// Who called.
+    fn peer(&self) -> Option<IpAddr> {
+        if let Self::Refused { peer, .. } = self { Some(*peer) } else { self.tunnel().map(|t| t.peer) }
+    }
+
     /// What was edited.
     fn subject(&self) -> &'static str {
         match self {
@@ -131,7 +187,12 @@ impl Event {
             Self::Reloaded { what, .. } | Self::ReloadRefused { what, .. } => what,
             Self::CredentialChanged { .. } => "credentials",
             Self::SigningKeyChanged { .. } => "audit signing key",
-            Self::Started { .. } | Self::Stopped | Self::Recovered { .. } | Self::Refused { .. } => "gate",
+            Self::Started { .. }
+            | Self::Stopped
+            | Self::Recovered { .. }
+            | Self::TunnelOpened(_)
+            | Self::TunnelEnded { .. }
+            | Self::Refused { .. } => "gate",
         }
     }
 
@@ -185,6 +246,23 @@ impl Event {
                 l.texts("unresolved", unresolved.iter().take(256).map(String::as_str));
                 l.number("unresolved_count", unresolved.len() as u64);
             }
+            Self::TunnelOpened(tunnel) => {
+                l.text("event", "tunnel_opened");
+                l.text("form", record::FORM);
+                l.text("host", &*tunnel.host);
+                l.number("port", u64::from(tunnel.port));
+                l.text("tunnel", &*tunnel.id.to_string());
+            }
+            Self::TunnelEnded { tunnel, sent, received, ending } => {
+                l.text("ending", *ending);
+                l.text("event", "tunnel_ended");
+                l.text("form", record::FORM);
+                l.text("host", &*tunnel.host);
+                l.number("port", u64::from(tunnel.port));
+                l.number("received", *received);
+                l.number("sent", *sent);
+                l.text("tunnel", &*tunnel.id.to_string());
+            }
             Self::Refused { reason, count, .. } => {
                 l.number("count", *count);
                 l.text("event", "refused");
@@ -199,10 +277,22 @@ impl Event {
 mod tests {
     use super::*;
 
+    fn tunnel() -> Tunnel {
+        Tunnel {
+            id: uuid::Uuid::nil(),
+            caller: "corp:ann".into(),
+            peer: IpAddr::from([192, 0, 2, 1]),
+            host: "login.microsoftonline.com".into(),
+            port: 443,
+        }
+    }
+
     #[test]
     fn every_event_is_canonical_json() {
         let events = [
             Event::Started { configuration: [1; 32], policies: [2; 32] },
+            Event::TunnelOpened(tunnel()),
+            Event::TunnelEnded { tunnel: tunnel(), sent: 1, received: 2, ending: "completed" },
             Event::CredentialChanged { name: "gate".into(), place: "`s` in `v`, version 1".into() },
             Event::Stopped,
             Event::PoliciesChanged { policies: [2; 32], generation: 7 },

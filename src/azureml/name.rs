@@ -218,7 +218,10 @@ fn storage(naming: &Naming, method: &Method, target: &Target) -> Option<Named> {
         _ => return None,
     };
     let action = format!("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/{verb}");
-    let mut operation = plain(naming, name, &action, kind, Audience::Storage);
+    // A signed URL is Azure's own word for this one request: a token beside it would be another's.
+    let signed = target.query().get("sig").is_some();
+    let audience = if signed { Audience::None } else { Audience::Storage };
+    let mut operation = plain(naming, name, &action, kind, audience);
     operation.effects = effect.into_iter().collect();
     operation.facts.container = Some(container.to_string());
     operation.facts.blob = blob;

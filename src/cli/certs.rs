@@ -19,15 +19,25 @@ use rcgen::{
 };
 
 use super::{exit, report};
+use crate::{
+    config,
+    listen::{self, InterceptError},
+    time::{Clock as _, SystemClock},
+};
 
 /// Makes or renews certificates and keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum Args {
-    /// Makes what is missing: server authority and certificate, audit key, sealing key.
+    /// Makes what is missing: server authority and certificate, interception authority, audit key,
+    /// sealing key.
     Init {
         /// Where to write.
         #[arg(long, default_value = "certs")]
         dir: PathBuf,
+        /// The configuration whose routes the interception authority is for; without the file, those
+        /// of Azure Machine Learning in the public cloud.
+        #[arg(long, default_value = "amlgate.yaml")]
+        config: PathBuf,
         /// Names and addresses that the server certificate is valid for; repeatable.
         #[arg(long = "host", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])]
         hosts: Vec<String>,
@@ -44,6 +54,18 @@ pub enum Args {
         #[arg(long = "host", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])]
         hosts: Vec<String>,
     },
+}
+
+/// Where Azure Machine Learning is in the public cloud.
+pub fn azure() -> Vec<String> {
+    let domains = [
+        "management.azure.com",
+        "api.azureml.ms",
+        "inference.ml.azure.com",
+        "blob.core.windows.net",
+        "vault.azure.net",
+    ];
+    domains.map(str::to_owned).to_vec()
 }
 
 /// What `rotate` renews.
@@ -71,6 +93,9 @@ pub enum CertsError {
     /// A name cannot stand in a certificate, or the authority's file is not one.
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// The interception authority.
+    #[error(transparent)]
+    Interception(#[from] InterceptError),
     /// The generator of randomness failed.
     #[error("the system gave no randomness")]
     Randomness,
@@ -80,7 +105,7 @@ pub enum CertsError {
 #[must_use]
 pub fn run(args: Args) -> ExitCode {
     let done = match args {
-        Args::Init { dir, hosts } => init(&dir, &hosts).map(|made| {
+        Args::Init { dir, config, hosts } => init(&dir, &hosts, &intercepted(&config)).map(|made| {
             for (path, what) in &made {
                 eprintln!("made {}: {what}", path.display());
             }
@@ -103,7 +128,11 @@ pub fn run(args: Args) -> ExitCode {
 ///
 /// # Errors
 /// [`CertsError`]; files already made stay, so that a second run completes the set.
-pub fn init(dir: &Path, hosts: &[String]) -> Result<Vec<(PathBuf, &'static str)>, CertsError> {
+pub fn init(
+    dir: &Path,
+    hosts: &[String],
+    domains: &[String],
+) -> Result<Vec<(PathBuf, &'static str)>, CertsError> {
     fs::create_dir_all(dir).map_err(|source| CertsError::File {
         verb: "create",
         path: dir.to_owned(),
@@ -122,6 +151,16 @@ pub fn init(dir: &Path, hosts: &[String]) -> Result<Vec<(PathBuf, &'static str)>
         server(dir, hosts)?;
         made.push((dir.join("server.pem"), "the listener's certificate, valid for a year"));
     }
+    let (interception, interception_key) = (dir.join("interception-ca.pem"), dir.join("interception-ca.key"));
+    if !interception.exists() {
+        let (certificate, key) = listen::new_authority(domains, SystemClock.now())?;
+        write(&interception_key, key.as_bytes(), Readers::Owner)?;
+        write(&interception, certificate.as_bytes(), Readers::All)?;
+        made.push((
+            interception,
+            "for `listen.forward`: give this file to clients behind HTTPS_PROXY; it can vouch for the routes' hosts alone",
+        ));
+    }
     let audit = dir.join("audit.key");
     if !audit.exists() {
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
@@ -134,6 +173,16 @@ pub fn init(dir: &Path, hosts: &[String]) -> Result<Vec<(PathBuf, &'static str)>
         made.push((seal, "seals handles and polling capabilities; the same on every replica"));
     }
     Ok(made)
+}
+
+/// The domains of a configuration's routes; without one those of Azure Machine Learning.
+fn intercepted(config: &Path) -> Vec<String> {
+    let routed = config::upstream_hosts(config);
+    if routed.is_empty() {
+        azure()
+    } else {
+        routed.into_iter().map(|host| host.trim_start_matches("*.").to_owned()).collect()
+    }
 }
 
 fn rotate_server(dir: &Path, hosts: &[String]) -> Result<(), CertsError> {

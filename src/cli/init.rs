@@ -98,7 +98,7 @@ fn write(args: &Args) -> Result<Workspace, InitError> {
     if args.host != "localhost" {
         hosts.push("localhost".to_owned());
     }
-    for (path, what) in certs::init(&certs_dir, &hosts)? {
+    for (path, what) in certs::init(&certs_dir, &hosts, &certs::azure())? {
         eprintln!("made {}: {what}", path.display());
     }
     for (name, text) in &files {
@@ -184,6 +184,11 @@ listen:
     address: "[::]:8443"
     public_url: https://{host}:8443
     tls: {{certificate: certs/server.pem, private_key: {{file: certs/server.key}}}}
+  forward:                        # HTTPS_PROXY: notebooks and SDKs, nothing in their code changed
+    address: "[::]:3128"
+    tls: {{certificate: certs/server.pem, private_key: {{file: certs/server.key}}}}
+    interception_ca: {{certificate: certs/interception-ca.pem, private_key: {{file: certs/interception-ca.key}}}}
+    # passthrough: [login.microsoftonline.com]      # tunnelled untouched; every other host that no route names is refused
   health: {{address: "127.0.0.1:8445"}}   # /healthz, /readyz, /metrics
 
 issuers:                          # who vouches for callers
@@ -205,6 +210,11 @@ routes:
     paths: [/mlflow, /history, /mferp, /artifact, /metric, /modelregistry]
     protocol: azureml
     credential: gate
+  - name: storage                 # code, models and data by signed URL; forward mode only
+    upstream: https://UNSET.blob.core.windows.net  # the workspace's account: az ml workspace show --query storage_account
+    protocol: storage
+    credential: gate
+    resource: {group}/providers/Microsoft.Storage/storageAccounts/UNSET     # its id
   # One such route for each scoring endpoint:
   # - name: churn
   #   upstream: https://churn.REGION.inference.ml.azure.com
@@ -219,6 +229,7 @@ keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,
         name = workspace.name,
         id = workspace.id,
+        group = workspace.id.as_str().split("/providers/").next().unwrap_or_default(),
         issuer = issuer.yaml,
         tenant = issuer.tenant,
     )
@@ -249,6 +260,13 @@ allow:
       - Microsoft.MachineLearningServices/workspaces/onlineEndpoints/score/action
     secrets: {{endpoint_key: substitute, endpoint_token: substitute}}
     scope: workspace
+  - name: data scientists upload and download what their signed URLs are for
+    who: [data-scientists]
+    actions:
+      - Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read
+      - Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write
+    routes: [storage]
+    when: has(request.query.sig)
   - name: the platform team reads everything
     who: [platform]
     role: Reader

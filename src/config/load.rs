@@ -2,6 +2,7 @@
 //! the files that must be there.
 
 mod credentials;
+mod forward;
 mod routes;
 mod tuning;
 
@@ -47,6 +48,15 @@ pub fn around_policies(path: &Path) -> Option<(PathBuf, BTreeSet<String>, BTreeS
     directory.is_dir().then_some((directory, issuers, routes))
 }
 
+/// The hosts of a file's routes, each once, in order; nothing if it cannot be read.
+#[must_use]
+pub fn upstream_hosts(path: &Path) -> BTreeSet<String> {
+    let Ok(parsed) = super::parse(path) else { return BTreeSet::new() };
+    let hosts =
+        parsed.raw.routes.iter().filter_map(|route| routes::upstream(&route.value.upstream.value, true).ok());
+    hosts.map(|upstream| upstream.host).collect()
+}
+
 struct Reader<'a> {
     base: &'a Path,
     /// The credentials by name, and whether each can open a vault: one that proves itself by what
@@ -87,12 +97,13 @@ impl Reader<'_> {
         }
         let cloud = raw.cloud.as_ref().and_then(|c| problems.read(c, cloud)).unwrap_or_default();
         let listen = &raw.listen.value;
-        problems.later("forward", listen.forward.as_ref());
+        let forward = listen.forward.as_ref().and_then(|f| self.forward(f, problems));
         let reverse = listen.reverse.as_ref().and_then(|r| self.reverse(r, problems));
         let admin = listen.admin.as_ref().and_then(|a| self.admin(a, problems));
         let health = listen.health.as_ref().and_then(|h| problems.read(&h.value.address, values::address));
-        if listen.reverse.is_none() {
-            problems.error_with(Place::of(&raw.listen), "`listen` opens no door", "add `reverse`");
+        if listen.reverse.is_none() && listen.forward.is_none() {
+            let hint = "add `reverse`, `forward` or both";
+            problems.error_with(Place::of(&raw.listen), "`listen` opens no door", hint);
         }
         let login = cloud.login();
         let issuers = issuers::read(&raw.issuers, self.base, &login, problems);
@@ -104,7 +115,10 @@ impl Reader<'_> {
             );
         }
         let credentials = self.credentials(&raw.credentials, &login, problems);
-        let routes = self.routes(&raw.routes, &credentials, problems);
+        let routes = self.routes(&raw.routes, &credentials, listen.forward.is_some(), problems);
+        if let Some(forward) = &forward {
+            self::forward::vouched(forward, &routes, raw, problems);
+        }
         let policies = self.file(&raw.policies.value);
         if !policies.is_dir() {
             problems.error(Place::of(&raw.policies), format!("`{}` is not a directory", policies.display()));
@@ -122,6 +136,7 @@ impl Reader<'_> {
             file: path.to_owned(),
             digest: super::digest(parsed.text.as_bytes()),
             reverse,
+            forward,
             admin,
             health,
             logins: logins(&raw.issuers, &issuers),

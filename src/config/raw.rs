@@ -69,8 +69,8 @@ pub struct File {
 pub struct Listen {
     /// The reverse proxy.
     pub reverse: Option<Spanned<Reverse>>,
-    /// Behind `HTTPS_PROXY`: not in this version.
-    pub forward: Later,
+    /// Behind `HTTPS_PROXY`.
+    pub forward: Option<Spanned<Forward>>,
     /// API, health and metrics.
     pub admin: Option<Spanned<Admin>>,
     /// `/healthz`, `/readyz`, `/metrics` only.
@@ -96,6 +96,41 @@ pub struct Reverse {
     /// Whether trusted peers speak the PROXY protocol.
     #[serde(default)]
     pub proxy_protocol: bool,
+}
+
+/// `listen.forward`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// `host:port`; `[::]` is dual stack.
+    pub address: Text,
+    /// Certificate and key of the proxy itself.
+    pub tls: Option<Spanned<Tls>>,
+    /// Needed to listen in plaintext off loopback.
+    #[serde(default)]
+    pub insecure_plaintext: bool,
+    /// Mints certificates for the hosts of routes.
+    pub interception_ca: Spanned<InterceptionCa>,
+    /// Hosts that are tunnelled untouched.
+    #[serde(default)]
+    pub passthrough: Vec<Text>,
+    /// How callers may say who they are.
+    pub identity: Option<Vec<Text>>,
+    /// What becomes of the login hosts: not in this version, but for `refuse`.
+    pub login: Option<Text>,
+}
+
+/// `interception_ca`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterceptionCa {
+    /// PEM.
+    pub certificate: Text,
+    /// Its key.
+    pub private_key: Spanned<Reference>,
+    /// Authorities that clients are told to trust besides, during a rotation.
+    #[serde(default)]
+    pub also_trust: Vec<Text>,
 }
 
 /// `listen.admin`.

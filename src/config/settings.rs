@@ -14,6 +14,7 @@ use crate::{
     identity::IssuerSettings,
     net::EgressProxy,
     policy::StreamLimits,
+    proxy::forward::TunnelSettings,
     telemetry::TelemetrySettings,
     yaml::Problem,
 };
@@ -27,6 +28,8 @@ pub struct Settings {
     pub digest: [u8; 32],
     /// The reverse proxy.
     pub reverse: Option<Reverse>,
+    /// The forward proxy.
+    pub forward: Option<Forward>,
     /// The admin listener.
     pub admin: Option<Admin>,
     /// `/healthz`, `/readyz`, `/metrics` only.
@@ -109,6 +112,23 @@ pub struct Reverse {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Whether those peers speak the PROXY protocol.
     pub proxy_protocol: bool,
+}
+
+/// The forward proxy.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Plaintext if none.
+    pub tls: Option<Tls>,
+    /// The authority that mints certificates for the hosts of routes, PEM.
+    pub authority: PathBuf,
+    /// Its key.
+    pub authority_key: Reference,
+    /// Authorities that clients are told to trust besides.
+    pub also_trust: Vec<PathBuf>,
+    /// What is tunnelled, and who may ask.
+    pub tunnels: TunnelSettings,
 }
 
 /// The admin listener.

@@ -139,3 +139,65 @@ fn a_vault_that_nobody_can_open_is_refused() {
     let said = said(folder.path(), &text);
     assert_eq!(said, ["10:32 no credential can open this vault"]);
 }
+
+/// [`GOOD`] with a forward listener whose authority vouches for Azure's own names.
+fn with_forward(folder: &Path) -> String {
+    let (certificate, key) = crate::listen::new_authority(
+        &["azure.com".to_owned()],
+        crate::time::Timestamp::from_secs(1_800_000_000),
+    )
+    .unwrap();
+    fs::write(folder.join("ca.pem"), certificate).unwrap();
+    fs::write(folder.join("ca.key"), key).unwrap();
+    GOOD.replacen(
+        "listen:\n",
+        "listen:\n  forward: {address: \"127.0.0.1:8444\", insecure_plaintext: true, interception_ca: {certificate: ca.pem, private_key: {file: ca.key}}}\n",
+        1,
+    )
+}
+
+#[test]
+fn a_forward_listener_takes_one_route_for_many_hosts() {
+    let folder = folder();
+    let many = "https://*.azure.com, protocol";
+    let one = "https://management.azure.com, paths: [/subscriptions], protocol";
+    let text = with_forward(folder.path()).replace(one, many);
+    assert_eq!(said(folder.path(), &text), [] as [String; 0]);
+    // The reverse listener could not tell where such a route leads.
+    let said = said(folder.path(), &GOOD.replace(one, many));
+    assert!(said[0].contains("need `listen.forward`"), "{said:?}");
+}
+
+#[test]
+fn each_fault_of_a_forward_listener_is_said_at_its_place() {
+    let folder = folder();
+    let good = with_forward(folder.path());
+    let mut unsaid = Vec::new();
+    for (old, new, expected) in [
+        (
+            "\"127.0.0.1:8444\", insecure_plaintext: true, ",
+            "\"0.0.0.0:8444\", ",
+            "3:22 `0.0.0.0:8444` is not loopback",
+        ),
+        ("ca.pem", "none.pem", "3:97 `"),
+        ("file: ca.key", "file: none.key", "3:125 `"),
+        ("{certificate", "{also_trust: [none.pem], certificate", "3:97 `"),
+        ("true, int", "true, identity: [], int", "3:12 `identity` is empty"),
+        ("true, int", "true, identity: [token], int", "3:77 `token` is no way to say who one is"),
+        ("true, int", "true, passthrough: [\"*.com\"], int", "3:80 `*.com`: behind `*.` stands a domain"),
+        ("true, int", "true, passthrough: [\"a b\"], int", "3:80 `a b`"),
+        (
+            "https://management.azure.com",
+            "https://westeurope.api.azureml.ms",
+            "15:27 the interception authority cannot vouch for `westeurope.api.azureml.ms`",
+        ),
+        ("https://management.azure.com", "https://*.com", "15:27 `"),
+    ] {
+        assert!(good.contains(old), "{old}");
+        let said = said(folder.path(), &good.replacen(old, new, 1));
+        if !said.iter().any(|s| s.starts_with(expected)) {
+            unsaid.push(format!("{new}: {said:?} has no `{expected}`"));
+        }
+    }
+    assert!(unsaid.is_empty(), "{unsaid:#?}");
+}

@@ -1,10 +1,12 @@
 //! One caller's connection, as whoever handles its requests sees it.
 
 use std::{
+    any::Any,
     cell::RefCell,
     fmt, io,
     net::SocketAddr,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -68,13 +70,18 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// A connection that left HTTP.
-pub struct Upgraded(Box<dyn Duplex>);
+pub struct Upgraded {
+    bytes: Box<dyn Duplex>,
+    /// What counts the connection as open, for as long as it is.
+    _held: Rc<dyn Any>,
+}
 
 impl Upgraded {
-    /// From what the listener has in hand, bytes that it read ahead included.
+    /// From what the listener has in hand, bytes that it read ahead included. `held` is let go of
+    /// with the bytes.
     #[must_use]
-    pub fn new(bytes: impl AsyncRead + AsyncWrite + Unpin + 'static) -> Self {
-        Self(Box::new(bytes))
+    pub fn new(bytes: impl AsyncRead + AsyncWrite + Unpin + 'static, held: Rc<dyn Any>) -> Self {
+        Self { bytes: Box::new(bytes), _held: held }
     }
 }
 
@@ -90,20 +97,20 @@ impl AsyncRead for Upgraded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.bytes).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Upgraded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.bytes).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.bytes).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.bytes).poll_shutdown(cx)
     }
 }

@@ -6,6 +6,7 @@
 //! with a body, because bytes that are still to come might be that body's.
 
 use std::{
+    any::Any,
     convert::Infallible,
     future::{Future, poll_fn},
     pin::{Pin, pin},
@@ -56,6 +57,8 @@ pub(super) struct Keeping<'a, H: Handler> {
     pub parked: &'a AtomicUsize,
     pub connection: Rc<Connection<H::Memory>>,
     pub handler: H,
+    /// What counts the connection as open.
+    pub held: Rc<dyn Any>,
 }
 
 impl<H: Handler> Keeping<'_, H> {
@@ -134,7 +137,7 @@ pub(super) async fn keep_http1<H: Handler>(socket: Socket, keeping: Keeping<'_, 
                     let Io { socket, prefix, .. } = parts.io.into_inner();
                     let prefix = if parts.read_buf.is_empty() { prefix } else { parts.read_buf };
                     // Nobody waits any more: the connection is closed.
-                    let _ = upgrade.send(Upgraded::new(Unread { socket, prefix }));
+                    let _ = upgrade.send(Upgraded::new(Unread { socket, prefix }, Rc::clone(&keeping.held)));
                 }
                 return;
             }

@@ -1,6 +1,7 @@
 //! One core: it accepts, takes what others hand it, and serves.
 
 use std::{
+    any::Any,
     io,
     net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
     rc::Rc,
@@ -203,7 +204,8 @@ impl Core {
         let load = Load::on(&cores, self.number);
         let connection_tasks = tasks.clone();
         tasks.spawn_local(async move {
-            let (_place, _load) = (place, load);
+            // An upgraded connection counts for as long as its bytes flow.
+            let held: Rc<dyn Any> = Rc::new((place, load));
             // Small answers must not wait for the next one; if the socket is gone, reading says so.
             let _ = stream.set_nodelay(true);
             let opened =
@@ -214,13 +216,14 @@ impl Core {
                 Err(_) => return handler.rejected(peer.ip(), "slow_handshake"),
             };
             let connection =
-                Rc::new(Connection::new(source, matches!(socket, Socket::Tls(_)), connection_tasks));
+                Rc::new(Connection::new(source, !matches!(socket, Socket::Plain(_)), connection_tasks));
             let keeping = Keeping {
                 settings: &cores.settings,
                 stop: &stop,
                 parked: &cores.parked,
                 connection,
                 handler,
+                held,
             };
             if http2 {
                 connection::keep_http2(socket, keeping).await;

@@ -10,16 +10,20 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+
+use crate::http::Upgraded;
 
 /// A socket, plain or TLS.
 #[derive(Debug)]
 pub(super) enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS inside a tunnel through a connection of ours.
+    Inner(Box<TlsStream<Upgraded>>),
 }
 
 /// A connection that left HTTP, with what was read of it already.
@@ -72,6 +76,10 @@ macro_rules! each {
                 let $stream = Pin::new($stream);
                 $call
             }
+            Socket::Inner($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
         }
     };
 }
@@ -83,17 +91,20 @@ impl Socket {
         match self {
             Self::Plain(stream) => stream.readable().await,
             // What the TCP socket has to say may be only half a record: TLS must be asked.
-            Self::Tls(stream) => {
-                let mut some = [0; 512];
-                let read = tokio::io::AsyncReadExt::read(stream, &mut some).await?;
-                if read == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                *prefix = Bytes::copy_from_slice(some.get(..read).unwrap_or_default());
-                Ok(())
-            }
+            Self::Tls(stream) => heard(stream, prefix).await,
+            Self::Inner(stream) => heard(stream, prefix).await,
         }
     }
+}
+
+async fn heard(stream: &mut (impl AsyncRead + Unpin), prefix: &mut Bytes) -> io::Result<()> {
+    let mut some = [0; 512];
+    let read = stream.read(&mut some).await?;
+    if read == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    *prefix = Bytes::copy_from_slice(some.get(..read).unwrap_or_default());
+    Ok(())
 }
 
 fn read_prefix(prefix: &mut Bytes, buf: &mut ReadBuf<'_>) -> bool {
@@ -161,6 +172,7 @@ impl AsyncWrite for Io {
         match &self.socket {
             Socket::Plain(stream) => stream.is_write_vectored(),
             Socket::Tls(stream) => stream.is_write_vectored(),
+            Socket::Inner(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -10,6 +10,8 @@
 mod admission;
 mod connection;
 mod core;
+mod inside;
+mod intercept;
 mod io;
 mod proxy_protocol;
 mod sockets;
@@ -36,8 +38,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::admission::Admission;
 pub use self::{
+    inside::Inside,
+    intercept::{InterceptError, Interceptor, domains, new_authority},
     sockets::{Sockets, bind},
-    tls::{ServerTls, TlsError},
+    tls::{Protocols, ServerTls, TlsError},
 };
 use crate::http::{Body, Connection};
 

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, Handler, ListenSettings, Listener, ServerTls, Sockets, start};
+use super::{Connection, Handler, ListenSettings, Listener, Protocols, ServerTls, Sockets, start};
 use crate::http::Body;
 
 /// Answers who asks, how often on this connection, and with what body; `/wait` waits for the gong,
@@ -375,7 +375,8 @@ async fn handshake(
 #[tokio::test]
 async fn a_replaced_certificate_serves_new_handshakes_and_old_connections_go_on() {
     let (first, second) = (pair(), pair());
-    let certificate = Arc::new(ServerTls::new(first.chain.as_bytes(), first.key.as_bytes()).unwrap());
+    let certificate =
+        Arc::new(ServerTls::new(first.chain.as_bytes(), first.key.as_bytes(), Protocols::Either).unwrap());
     let bench = Bench::start(ListenSettings { tls: Some(Arc::clone(&certificate)), ..one_core() });
     let stream = handshake(&bench, &client(&first, &["h2", "http/1.1"])).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
@@ -398,7 +399,8 @@ async fn a_replaced_certificate_serves_new_handshakes_and_old_connections_go_on(
 #[tokio::test]
 async fn a_client_that_offers_only_http_1_0_is_served() {
     let made = pair();
-    let certificate = Arc::new(ServerTls::new(made.chain.as_bytes(), made.key.as_bytes()).unwrap());
+    let certificate =
+        Arc::new(ServerTls::new(made.chain.as_bytes(), made.key.as_bytes(), Protocols::Either).unwrap());
     let bench = Bench::start(ListenSettings { tls: Some(certificate), ..one_core() });
     let mut stream = handshake(&bench, &client(&made, &["http/1.0"])).await.unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\nhost: gate.example\r\n\r\n").await.unwrap();
@@ -410,7 +412,8 @@ async fn a_client_that_offers_only_http_1_0_is_served() {
 #[tokio::test]
 async fn a_tls_connection_is_parked_and_serves_on() {
     let made = pair();
-    let certificate = Arc::new(ServerTls::new(made.chain.as_bytes(), made.key.as_bytes()).unwrap());
+    let certificate =
+        Arc::new(ServerTls::new(made.chain.as_bytes(), made.key.as_bytes(), Protocols::Either).unwrap());
     let bench = Bench::start(ListenSettings { tls: Some(certificate), ..one_core() });
     let mut stream = handshake(&bench, &client(&made, &["http/1.1"])).await.unwrap();
     for asked in 1..4 {
@@ -428,7 +431,8 @@ async fn a_tls_connection_is_parked_and_serves_on() {
 #[tokio::test]
 async fn a_handshake_that_takes_too_long_is_let_go() {
     let made = pair();
-    let certificate = Arc::new(ServerTls::new(made.chain.as_bytes(), made.key.as_bytes()).unwrap());
+    let certificate =
+        Arc::new(ServerTls::new(made.chain.as_bytes(), made.key.as_bytes(), Protocols::Either).unwrap());
     let handshake = Duration::from_millis(20);
     let bench = Bench::start(ListenSettings { tls: Some(certificate), handshake, ..one_core() });
     let mut stream = bench.connect().await;

@@ -23,9 +23,19 @@ pub enum TlsError {
     Pair(#[from] rustls::Error),
 }
 
+/// What is spoken inside TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP/2 or HTTP/1.
+    Either,
+    /// HTTP/1 alone.
+    Http1,
+}
+
 /// What new connections are shown; replaced whole.
 pub struct ServerTls {
     config: ArcSwap<ServerConfig>,
+    protocols: Protocols,
 }
 
 impl ServerTls {
@@ -33,8 +43,8 @@ impl ServerTls {
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn new(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        Ok(Self { config: ArcSwap::new(read(certificate, key)?) })
+    pub fn new(certificate: &[u8], key: &[u8], protocols: Protocols) -> Result<Self, TlsError> {
+        Ok(Self { config: ArcSwap::new(read(certificate, key, protocols)?), protocols })
     }
 
     /// Shows another certificate from now on; connections that are open stay as they are.
@@ -42,7 +52,7 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`]; then the old one stays.
     pub fn replace(&self, certificate: &[u8], key: &[u8]) -> Result<(), TlsError> {
-        self.config.store(read(certificate, key)?);
+        self.config.store(read(certificate, key, self.protocols)?);
         Ok(())
     }
 
@@ -59,7 +69,7 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-fn read(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+fn read(certificate: &[u8], key: &[u8], protocols: Protocols) -> Result<Arc<ServerConfig>, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
         .collect::<Result<_, _>>()
         .map_err(|_| TlsError::Certificate)?;
@@ -73,7 +83,8 @@ fn read(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     // `http/1.0` (RFC 7301 section 6) is what curl offers when told to speak it; HTTP/1 reads both.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    let http2 = (protocols == Protocols::Either).then(|| b"h2".to_vec());
+    config.alpn_protocols = http2.into_iter().chain([b"http/1.1".to_vec(), b"http/1.0".to_vec()]).collect();
     // Resumption without state here; the tickets' key changes by itself and with each certificate.
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
@@ -91,7 +102,7 @@ mod tests {
     #[test]
     fn a_pair_that_does_not_fit_leaves_the_one_in_force() {
         let (chain, key) = pair();
-        let tls = ServerTls::new(chain.as_bytes(), key.as_bytes()).unwrap();
+        let tls = ServerTls::new(chain.as_bytes(), key.as_bytes(), Protocols::Either).unwrap();
         let before = tls.config.load_full();
         let (_, other) = pair();
         assert!(tls.replace(chain.as_bytes(), other.as_bytes()).is_err());

@@ -73,21 +73,13 @@ impl Connector {
     /// # Errors
     /// `TimedOut`, `PermissionDenied` for a forbidden address, or what the system or TLS says.
     pub async fn dial(&self, to: &Destination, protocols: Protocols) -> io::Result<Stream> {
-        let limit = self.settings.connect_timeout;
         if to.scheme == Scheme::Http && to.address.is_none() && to.reach == Reach::Public {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 format!("`{to}` would be plaintext over the internet: use `https`"),
             ));
         }
-        let stream = match &self.settings.proxy {
-            Some(proxy) if to.address.is_none() && to.reach != Reach::Loopback && proxy.serves(&to.host) => {
-                check_literal(to)?;
-                within(limit, through(proxy, to)).await?
-            }
-            Some(_) | None => self.direct(to).await?,
-        };
-        stream.set_nodelay(true)?;
+        let stream = self.tunnel(to).await?;
         let peer = stream.peer_addr()?;
         match to.scheme {
             Scheme::Http => Ok(Stream::plain(stream, peer)),
@@ -97,9 +89,29 @@ impl Connector {
                     io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` is not a name", to.host))
                 })?;
                 let connector = TlsConnector::from(trust.config(protocols));
-                Ok(Stream::tls(within(limit, connector.connect(name, stream)).await?, peer))
+                Ok(Stream::tls(
+                    within(self.settings.connect_timeout, connector.connect(name, stream)).await?,
+                    peer,
+                ))
             }
         }
+    }
+
+    /// Connects without TLS of the gate's own, for bytes that pass untouched.
+    ///
+    /// # Errors
+    /// As [`Self::dial`].
+    pub async fn tunnel(&self, to: &Destination) -> io::Result<TcpStream> {
+        let limit = self.settings.connect_timeout;
+        let stream = match &self.settings.proxy {
+            Some(proxy) if to.address.is_none() && to.reach != Reach::Loopback && proxy.serves(&to.host) => {
+                check_literal(to)?;
+                within(limit, through(proxy, to)).await?
+            }
+            Some(_) | None => self.direct(to).await?,
+        };
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 
     async fn direct(&self, to: &Destination) -> io::Result<TcpStream> {

@@ -50,7 +50,7 @@ pub(super) async fn pass_on(
     let operation = permit.operation();
     let surgery = is_json(&head.headers)
         && head.status.is_success()
-        && (rewrite::concerns(&operation.name) || substituted(permit).next().is_some());
+        && (!chosen.tunnelled && rewrite::concerns(&operation.name) || substituted(permit).next().is_some());
     if surgery {
         let collected = match Limited::new(body, rewrite::MAX_BODY).collect().await {
             Ok(collected) => collected.to_bytes(),
@@ -65,7 +65,7 @@ pub(super) async fn pass_on(
         outcome.sent(counted.get());
         outcome.received(collected.len() as u64);
         outcome.ended(Ending::Completed);
-        let bytes = operate(gate, attempt.recorded().permit(), policies, &collected)?;
+        let bytes = operate(gate, attempt.recorded().permit(), policies, chosen, &collected)?;
         head.headers.remove(header::CONTENT_LENGTH);
         return Ok(Response::from_parts(head, Body::full(bytes)));
     }
@@ -119,13 +119,20 @@ fn substituted(permit: &Permit) -> impl Iterator<Item = SecretClass> + '_ {
 }
 
 /// Rewrites and replaces in an answer's JSON.
-fn operate(gate: &Gate, permit: &Permit, policies: &PolicySet, bytes: &Bytes) -> Result<Bytes, Refusal> {
+fn operate(
+    gate: &Gate,
+    permit: &Permit,
+    policies: &PolicySet,
+    chosen: &Chosen,
+    bytes: &Bytes,
+) -> Result<Bytes, Refusal> {
     if substituted(permit).next().is_none() && !rewrite::may_hold_urls(bytes) {
         return Ok(bytes.clone());
     }
     let refuse = || Refusal::Upstream("the answer is not the JSON that it says it is".to_owned());
     let mut value: Value = serde_json::from_slice(bytes).map_err(|_| refuse())?;
-    let mut changed = rewrite::body(&GateDoors { gate }, &permit.operation().name, &mut value);
+    let mut changed = !chosen.tunnelled
+        && rewrite::body(&GateDoors::of(gate, chosen), &permit.operation().name, &mut value);
     for class in substituted(permit) {
         replace_keys(gate, permit, policies, class, &mut value)?;
         changed = true;
@@ -187,7 +194,7 @@ fn replace_keys(
 }
 
 fn rewrite_headers(gate: &Gate, permit: &Permit, chosen: &Chosen, map: &mut HeaderMap) {
-    let doors = GateDoors { gate };
+    let doors = GateDoors::of(gate, chosen);
     let principal = permit.principal().id.to_string();
     let bound = polling::Bound { route: &chosen.route.settings.name, principal: &principal };
     let polls = is_polled(permit.operation());
@@ -204,12 +211,27 @@ fn is_polled(operation: &Operation) -> bool {
 
 /// Where a host's URLs lead at the gate.
 pub(super) struct GateDoors<'a> {
-    pub gate: &'a Gate,
+    gate: &'a Gate,
+    /// Through a tunnel the upstream has its own name: its URLs stay as they are.
+    tunnelled: bool,
+}
+
+impl<'a> GateDoors<'a> {
+    pub const fn of(gate: &'a Gate, chosen: &Chosen) -> Self {
+        Self { gate, tunnelled: chosen.tunnelled }
+    }
 }
 
 impl rewrite::Doors for GateDoors<'_> {
     fn base(&self, host: &str, port: u16) -> Option<String> {
         let parts = self.gate.parts();
+        if self.tunnelled {
+            let own = match port {
+                443 => format!("https://{host}"),
+                _ => format!("https://{host}:{port}"),
+            };
+            return parts.routes.tunnels_to(host, port).then_some(own);
+        }
         let serves = |to: &Destination| {
             let scheme = matches!(to.scheme, Scheme::Https | Scheme::Http);
             scheme && *to.host == *host && to.port == port

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 
-use super::{Routes, meters::Meters};
+use super::{Routes, forward::TunnelSettings, meters::Meters};
 use crate::{
     audit::Journal,
     credentials::{Credentials, EndpointKeys},
@@ -61,6 +61,8 @@ pub struct GateParts {
     pub clock: SharedClock,
     /// Bounds.
     pub limits: ProxyLimits,
+    /// What the forward proxy tunnels, and for whom.
+    pub tunnels: TunnelSettings,
 }
 
 /// One core's gate: what it keeps between requests.

@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
-use super::{Gate, respond::Refusal, routes::Chosen};
+use super::{Door, Gate, forward::Tunnel, respond::Refusal, routes::Chosen};
 use crate::{
     azureml::Protocol,
     credentials::KeySlot,
@@ -24,8 +24,32 @@ pub(super) async fn caller(
     memo: &RefCell<ConnectionMemo>,
     headers: &HeaderMap,
     chosen: &Chosen,
+    door: Door<'_>,
 ) -> Result<Caller, (Refusal, &'static str)> {
-    let header = bearer::sole(headers).map_err(unknown)?;
+    let Door::Tunnel(Tunnel { authorization: Some(header), .. }) = door else {
+        return bearing(gate, memo, bearer::sole(headers).map_err(unknown)?, chosen).await;
+    };
+    // Whoever asked for the tunnel is who calls: a token inside is Azure's, or nobody's, and ends here.
+    let mut caller = bearing(gate, memo, header, chosen).await?;
+    let inner = bearer::of(headers).ok().filter(|token| Handles::is_handle(token));
+    if let Some(handle) = inner {
+        let held = redeem(gate, handle, chosen)?;
+        if held.principal.id != caller.principal.id {
+            let why = "the endpoint key is another caller's";
+            return Err((Refusal::Unauthenticated { why }, "handle_of_another"));
+        }
+        caller.slot = held.slot;
+    }
+    Ok(caller)
+}
+
+/// Whose header it is.
+async fn bearing(
+    gate: &Gate,
+    memo: &RefCell<ConnectionMemo>,
+    header: &HeaderValue,
+    chosen: &Chosen,
+) -> Result<Caller, (Refusal, &'static str)> {
     let verifier = &gate.parts().verifier;
     let remembered = verifier.recall(&mut memo.borrow_mut(), header);
     if let Some(principal) = remembered {

@@ -46,7 +46,7 @@ impl Stage {
     }
 }
 
-/// Route by address, decision, status. A route that was taken out of the configuration keeps its
+/// Route by its name's address, decision, status. A route that was taken out of the configuration keeps its
 /// line until the gate is started again.
 type Answered = (usize, &'static str, StatusCode);
 
@@ -55,8 +55,8 @@ struct Kept {
     answered: HashMap<Answered, Counter>,
     took: HashMap<usize, Histogram>,
     stages: HashMap<Stage, Histogram>,
-    /// Keeps the routes alive whose addresses are keys.
-    routes: HashMap<usize, Arc<Route>>,
+    /// Keeps the names alive whose addresses are keys.
+    names: HashMap<usize, Arc<str>>,
 }
 
 /// The meters of one core.
@@ -74,11 +74,11 @@ impl Meters {
         status: StatusCode,
         took: Duration,
     ) {
-        let key = route.map_or(0, |route| Arc::as_ptr(route).addr());
+        let key = route.map_or(0, |route| Arc::as_ptr(&route.settings.name).addr());
         let name = || route.map_or("", |route| &*route.settings.name).to_owned();
         let kept = &mut *self.kept.borrow_mut();
         if let Some(route) = route {
-            kept.routes.entry(key).or_insert_with(|| Arc::clone(route));
+            kept.names.entry(key).or_insert_with(|| Arc::clone(&route.settings.name));
         }
         let counter = kept.answered.entry((key, decision, status)).or_insert_with(|| {
             let status = status.as_str().to_owned();

@@ -1,12 +1,16 @@
-//! Which route a request takes: the host name, then the longest path prefix.
+//! Which route a request takes. At the reverse proxy: the host name, then the longest path prefix.
+//! Inside a tunnel: the host that the tunnel leads to.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
     azureml::{Naming, Protocol, ResourceId},
     credentials::CredentialChoice,
     http::Target,
-    net::Destination,
+    net::{Destination, Scheme},
 };
 
 /// How a scoring endpoint authenticates the gate, where the caller brought no handle.
@@ -24,7 +28,7 @@ pub enum EndpointAuth {
 pub struct RouteSettings {
     /// Its name in policies and records.
     pub name: Arc<str>,
-    /// Where to.
+    /// Where to; `*.` and a domain in place of a host: every host directly below it, in tunnels.
     pub upstream: Destination,
     /// Path prefixes, without a slash at the end.
     pub paths: Vec<String>,
@@ -49,13 +53,51 @@ pub struct Route {
     pub naming: Naming,
 }
 
+impl Route {
+    fn new(settings: RouteSettings) -> Self {
+        let naming = Naming {
+            protocol: settings.protocol,
+            upstream_host: Arc::clone(&settings.upstream.host),
+            resource: settings.resource.clone(),
+        };
+        Self { settings, naming }
+    }
+
+    fn has_many_hosts(&self) -> bool {
+        self.settings.upstream.host.starts_with("*.")
+    }
+
+    /// Whether its upstream is, or its many are among others, this host.
+    fn leads_to(&self, host: &str, port: u16) -> bool {
+        let upstream = &self.settings.upstream;
+        upstream.scheme == Scheme::Https
+            && upstream.port == port
+            && match upstream.host.strip_prefix("*.") {
+                None => *upstream.host == *host,
+                Some(domain) => is_below(host, domain),
+            }
+    }
+}
+
+/// Whether a host lies directly below a domain.
+pub(super) fn is_below(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain)
+        .and_then(|rest| rest.strip_suffix('.'))
+        .is_some_and(|label| !label.is_empty() && !label.contains('.'))
+}
+
 /// All routes.
 #[derive(Debug, Default)]
 pub struct Routes {
     routes: Vec<Arc<Route>>,
     /// Every door, the most exact first: those with a host, then the longer prefixes.
     doors: Vec<(Option<String>, String, usize)>,
+    /// Routes to many hosts, as the route to one of them.
+    of_hosts: Mutex<HashMap<Box<str>, Arc<Route>>>,
 }
+
+/// Hosts of routes to many that are kept: callers choose them.
+const MANY: usize = 1_024;
 
 /// Where a request goes, and what is left of its target there.
 #[derive(Debug)]
@@ -66,6 +108,9 @@ pub struct Chosen {
     pub target: Target,
     /// What was removed.
     pub prefix: String,
+    /// Whether it came through a tunnel: then the caller speaks to the upstream by its own name, and
+    /// no URL is rewritten.
+    pub tunnelled: bool,
 }
 
 impl Routes {
@@ -77,6 +122,9 @@ impl Routes {
             .into_iter()
             .enumerate()
             .map(|(at, settings)| {
+                if settings.hosts.is_empty() && settings.paths.is_empty() {
+                    return Arc::new(Route::new(settings));
+                }
                 let hosts = settings.hosts.iter().cloned().map(Some);
                 let hosts: Vec<_> = if settings.hosts.is_empty() { vec![None] } else { hosts.collect() };
                 let paths =
@@ -84,16 +132,48 @@ impl Routes {
                 for host in &hosts {
                     doors.extend(paths.iter().map(|path| (host.clone(), path.clone(), at)));
                 }
-                let naming = Naming {
-                    protocol: settings.protocol,
-                    upstream_host: Arc::clone(&settings.upstream.host),
-                    resource: settings.resource.clone(),
-                };
-                Arc::new(Route { settings, naming })
+                Arc::new(Route::new(settings))
             })
             .collect();
         doors.sort_by_key(|(host, path, _)| (host.is_none(), usize::MAX - path.len()));
-        Self { routes, doors }
+        Self { routes, doors, of_hosts: Mutex::default() }
+    }
+
+    /// Whether a tunnel to this host may be asked for.
+    #[must_use]
+    pub fn tunnels_to(&self, host: &str, port: u16) -> bool {
+        self.routes.iter().any(|route| route.leads_to(host, port))
+    }
+
+    /// The route of a target inside a tunnel: that of the tunnel's host; of several, the one whose
+    /// path fits best.
+    #[must_use]
+    pub fn inside(&self, port: u16, target: &Target) -> Option<Chosen> {
+        let fit = |route: &&Arc<Route>| {
+            let fits = route.settings.paths.iter().filter(|path| begins_with(target.path(), path));
+            (!route.has_many_hosts(), fits.map(String::len).max())
+        };
+        let leading = self.routes.iter().filter(|route| route.leads_to(target.host(), port));
+        // The first of those that fit alike.
+        let route = leading.rev().max_by_key(fit)?;
+        let route =
+            if route.has_many_hosts() { self.of_host(route, target.host()) } else { Arc::clone(route) };
+        Some(Chosen { route, target: target.clone(), prefix: String::new(), tunnelled: true })
+    }
+
+    fn of_host(&self, route: &Arc<Route>, host: &str) -> Arc<Route> {
+        let mut known = self.of_hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(host) {
+            return Arc::clone(known);
+        }
+        if known.len() >= MANY {
+            known.clear();
+        }
+        let mut settings = route.settings.clone();
+        settings.upstream.host = host.into();
+        let one = Arc::new(Route::new(settings));
+        known.insert(host.into(), Arc::clone(&one));
+        one
     }
 
     /// The route of a target.
@@ -109,7 +189,7 @@ impl Routes {
             Some(rest) if !own && prefix != "/" => (rest, prefix.clone()),
             _ => (target.clone(), String::new()),
         };
-        Some(Chosen { route, target, prefix })
+        Some(Chosen { route, target, prefix, tunnelled: false })
     }
 
     /// All of them.

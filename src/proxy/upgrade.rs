@@ -151,7 +151,7 @@ async fn flow(
 }
 
 /// One side of a tunnel: counts what flows, also when the copy is cut, and knows how it ended.
-struct Watched<S> {
+pub(super) struct Watched<S> {
     inner: S,
     read: u64,
     written: u64,
@@ -162,8 +162,18 @@ struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    const fn new(inner: S) -> Self {
+    pub(super) const fn new(inner: S) -> Self {
         Self { inner, read: 0, written: 0, shut: false, failed: false }
+    }
+
+    /// Bytes that came from it.
+    pub(super) const fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Bytes that went to it.
+    pub(super) const fn written(&self) -> u64 {
+        self.written
     }
 
     fn heard<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {

@@ -18,7 +18,7 @@ use super::{
     issuer::{DevelopmentIssuer, IssuerSettings, Mint},
     jwt, texts,
 };
-use crate::time::SharedClock;
+use crate::time::{Clock as _, SharedClock};
 
 /// How long the people's tokens live: a working day, for commands to copy and paste.
 const LIFETIME: Duration = Duration::from_secs(8 * 3_600);
@@ -57,6 +57,8 @@ pub struct Layout {
     pub identity_address: SocketAddr,
     /// Where the gate's reverse listener is to be.
     pub reverse_address: SocketAddr,
+    /// Where the gate's forward listener is to be.
+    pub forward_address: SocketAddr,
     /// Where the gate's admin listener is to be.
     pub admin_address: SocketAddr,
     /// Where the gate's health listener is to be.
@@ -132,6 +134,7 @@ impl Sandbox {
             azure_address: azure.address(),
             identity_address: azure.identity_address(),
             reverse_address,
+            forward_address: free(before.as_ref().map(|l| l.forward_address))?,
             admin_address: free(before.as_ref().map(|l| l.admin_address))?,
             health_address: free(before.as_ref().map(|l| l.health_address))?,
             gate: format!("https://localhost:{}", reverse_address.port()),
@@ -299,6 +302,15 @@ impl Folder<'_> {
         let (certificate, key) = ca.server_pem(&["localhost", "*.localhost", "127.0.0.1", "::1"])?;
         self.write("certs/server.key", &key, Readers::Owner)?;
         self.write("certs/server.pem", &certificate, Readers::All)?;
+        if self.missing("certs/interception-ca.pem") || self.missing("certs/interception-ca.key") {
+            let domains = names::intercepted();
+            let made = crate::listen::new_authority(&domains, crate::time::SystemClock.now());
+            let (certificate, key) = made.map_err(|e| {
+                Self::failed("make", Path::new("interception-ca.pem"))(std::io::Error::other(e))
+            })?;
+            self.write("certs/interception-ca.key", &key, Readers::Owner)?;
+            self.write("certs/interception-ca.pem", &certificate, Readers::All)?;
+        }
         if self.missing("certs/audit.key") {
             let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
             self.write("certs/audit.key", &key.serialize_pem(), Readers::Owner)?;
@@ -355,14 +367,14 @@ mod tests {
         let sandbox = Sandbox::start(settings).await.unwrap();
         let read =
             crate::config::load(&sandbox.configuration()).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        assert_eq!((read.routes.len(), read.issuers.len(), read.warnings.len()), (3, 2, 0));
+        assert_eq!((read.routes.len(), read.issuers.len(), read.warnings.len()), (4, 2, 0));
         let around = crate::policy::Surroundings {
             issuers: Some(read.issuers.iter().map(|i| i.name.to_string()).collect()),
             routes: Some(read.routes.iter().map(|r| r.name.to_string()).collect()),
         };
         let (set, warnings) = crate::policy::PolicySet::load(&read.policies, &around)
             .unwrap_or_else(|problems| panic!("{problems:#?}"));
-        assert_eq!((set.entries().count(), warnings.len()), (5, 0), "{warnings:#?}");
+        assert_eq!((set.entries().count(), warnings.len()), (6, 0), "{warnings:#?}");
     }
 
     #[cfg(unix)]

@@ -23,6 +23,9 @@ listen:
     address: "{reverse}"
     public_url: {gate}
     tls: {{certificate: certs/server.pem, private_key: {{file: certs/server.key}}}}
+  forward:                        # HTTPS_PROXY; in plaintext because it is on loopback
+    address: "{forward}"
+    interception_ca: {{certificate: certs/interception-ca.pem, private_key: {{file: certs/interception-ca.key}}}}
   admin: {{address: "{admin}"}}
   health: {{address: "{health}"}}
 
@@ -68,6 +71,13 @@ routes:                           # Azure's own names, served by the sandbox
     resource: {workspace}/onlineEndpoints/{endpoint}
     address: "{azure}"
     trust: {{ca: certs/ca.pem}}
+  - name: storage                 # uploads and downloads by signed URL; forward mode only
+    upstream: https://{account}.blob.core.windows.net
+    protocol: storage
+    credential: gate
+    resource: {account_id}
+    address: "{azure}"
+    trust: {{ca: certs/ca.pem}}
 
 policies: policies/
 audit: {{name: amlgate-sandbox, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
@@ -75,6 +85,9 @@ keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,
         reverse = layout.reverse_address,
         gate = layout.gate,
+        forward = layout.forward_address,
+        account = names::ACCOUNT,
+        account_id = names::account_id(),
         admin = layout.admin_address,
         health = layout.health_address,
         issuer = layout.issuer,
@@ -119,6 +132,13 @@ allow:
       - Microsoft.MachineLearningServices/workspaces/onlineEndpoints/score/action
     secrets: {{endpoint_key: substitute, endpoint_token: substitute}}
     scope: vision
+  - name: data scientists upload and download what their signed URLs are for
+    who: [data-scientists]
+    actions:
+      - Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read
+      - Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write
+    when: has(request.query.sig)
+    scope: group
   - name: reviewers and auditors read
     who: [reviewers, auditors]
     role: Reader
@@ -195,6 +215,11 @@ as rita -X PUT -H 'Content-Type: application/json' "$GATE$WS/jobs/ritas?$V" -d '
 # A CI job scores the endpoint (200). It is a caller of the gate; the endpoint's key it never sees.
 as ci -X POST -H 'Content-Type: application/json' "$GATE/endpoints/{endpoint}/score" -d '{{"input_data":{{"data":[[1,2,3],[-4,0,1]]}}}}'
 
+# Behind HTTPS_PROXY: the same, and Azure's own addresses. curl believes the gate's authority there.
+via() {{ who=$1; shift; curl -sS --proxy "http://token:$(amlgate sandbox token "$who" --dir "$SANDBOX")@{forward}" --cacert "$SANDBOX/certs/interception-ca.pem" -w '\n-> %{{http_code}}\n' "$@"; }}
+via sam "https://management.azure.com$WS/jobs?$V"
+via sam -X DELETE "https://management.azure.com$WS?$V"
+
 # A forged token gets 401.
 curl -sS --cacert "$SANDBOX/certs/ca.pem" -w '\n-> %{{http_code}}\n' -H "Authorization: Bearer $(amlgate sandbox token sam --forged --dir "$SANDBOX")" "$GATE$WS/jobs?$V"
 
@@ -203,6 +228,7 @@ amlgate audit query "$SANDBOX/var/audit"
 amlgate audit verify "$SANDBOX/var/audit"
 "#,
         gate = layout.gate,
+        forward = layout.forward_address,
         endpoint = names::ENDPOINT,
     )
 }

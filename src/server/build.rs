@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{StartError, secrets::Secrets};
@@ -22,10 +23,10 @@ use crate::{
     credentials::{Cloud, CredentialChoice, Credentials, EndpointKeys},
     gates::Gates,
     identity::{Handles, HttpKeySource, RememberedSettings, Verifier},
-    listen::ServerTls,
+    listen::{Interceptor, Protocols, ServerTls},
     net::{Connector, ConnectorSettings, Destination, Reach, Trust},
     policy::{LivePolicies, Surroundings},
-    proxy::{self, GateParts, ProxyLimits, RouteSettings, Routes},
+    proxy::{self, GateParts, ProxyLimits, RouteSettings, Routes, forward::TunnelSettings},
     secrets::{Purpose, Seal},
     telemetry,
     time::SharedClock,
@@ -39,6 +40,8 @@ pub(super) struct Built {
     pub pools: Connector,
     pub reverse_tls: Option<Arc<ServerTls>>,
     pub admin_tls: Option<Arc<ServerTls>>,
+    pub forward_tls: Option<Arc<ServerTls>>,
+    pub interceptor: Option<Arc<Interceptor>>,
     pub health: Arc<Health>,
 }
 
@@ -72,6 +75,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         polling: seal.mac(Purpose::Polling),
         clock,
         limits: limits(settings),
+        tunnels: tunnels(settings),
     });
     let reverse_tls = match settings.reverse.as_ref().and_then(|r| r.tls.as_ref()) {
         Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "reverse").await?)),
@@ -81,8 +85,16 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "admin").await?)),
         None => None,
     };
+    let (mut forward_tls, mut interceptor) = (None, None);
+    if let Some(forward) = &settings.forward {
+        if let Some(tls) = &forward.tls {
+            forward_tls = Some(Arc::new(server_tls(tls, &mut secrets, "forward").await?));
+        }
+        let (certificate, key) = secrets.authority(forward).await?;
+        interceptor = Some(Arc::new(Interceptor::new(&certificate, key.expose_secret())?));
+    }
     let health = Arc::new(health(settings, &parts));
-    Ok(Built { parts, secrets, pools: connector, reverse_tls, admin_tls, health })
+    Ok(Built { forward_tls, interceptor, parts, secrets, pools: connector, reverse_tls, admin_tls, health })
 }
 
 /// The parts of a running gate under another configuration: what counts, keeps, caches and records
@@ -105,9 +117,14 @@ pub(super) async fn reshaped(
         handles: Arc::new(Handles::new(&seal, Arc::clone(&parts.verifier))),
         polling: seal.mac(Purpose::Polling),
         limits: limits(settings),
+        tunnels: tunnels(settings),
         keys,
         ..parts.clone()
     })
+}
+
+fn tunnels(settings: &Settings) -> TunnelSettings {
+    settings.forward.as_ref().map(|forward| forward.tunnels.clone()).unwrap_or_default()
 }
 
 fn public_url(settings: &Settings) -> String {
@@ -154,9 +171,10 @@ async fn server_tls(
     secrets: &mut Secrets,
     listener: &'static str,
 ) -> Result<ServerTls, StartError> {
-    use secrecy::ExposeSecret as _;
     let (certificate, key) = secrets.pair(tls).await?;
-    ServerTls::new(&certificate, key.expose_secret().as_bytes())
+    // A CONNECT is asked for over HTTP/1.
+    let protocols = if listener == "forward" { Protocols::Http1 } else { Protocols::Either };
+    ServerTls::new(&certificate, key.expose_secret().as_bytes(), protocols)
         .map_err(|source| StartError::Tls { listener, source })
 }
 

@@ -14,7 +14,7 @@ use crate::{
     audit::note::Signer,
     config::{Settings, settings},
     identity::{HttpKeySource, RememberedSettings, Verifier},
-    listen::ServerTls,
+    listen::{Protocols, ServerTls},
     net::{Connector, Destination, FetchError, FetchLimits},
     policy::PolicySet,
     secrets::Seal,
@@ -146,14 +146,14 @@ async fn listeners(settings: &Settings, secrets: &mut Secrets) -> Vec<Finding> {
     let reverse = settings.reverse.as_ref().and_then(|r| r.tls.as_ref());
     let admin = settings.admin.as_ref().and_then(|a| a.tls.as_ref());
     let mut found = Vec::new();
-    for (name, tls) in [("reverse", reverse), ("admin", admin)] {
+    let forward = settings.forward.as_ref().and_then(|f| f.tls.as_ref());
+    for (name, tls) in [("reverse", reverse), ("forward", forward), ("admin", admin)] {
         let Some(tls) = tls else { continue };
         let part = format!("certificate of the {name} listener");
         let mend = "`amlgate certs init` makes a pair; chain and key must belong together";
         let loaded = match secrets.pair(tls).await {
-            Ok((chain, key)) => {
-                ServerTls::new(&chain, key.expose_secret().as_bytes()).map_err(|e| causes(&e))
-            }
+            Ok((chain, key)) => ServerTls::new(&chain, key.expose_secret().as_bytes(), Protocols::Either)
+                .map_err(|e| causes(&e)),
             Err(error) => Err(causes(&error)),
         };
         found.push(match loaded {

@@ -17,7 +17,7 @@ use crate::{
     admin::Health,
     audit::event::Event,
     config::{self, Settings, settings},
-    listen::ServerTls,
+    listen::{Interceptor, ServerTls},
     policy::live::Reload,
     proxy::{GateParts, SharedParts},
     time::SharedClock,
@@ -37,7 +37,16 @@ pub(super) struct Watch {
     secrets: Secrets,
     rotation: Rotation,
     listeners: Vec<Shown>,
+    authority: Option<Minting>,
     clock: SharedClock,
+}
+
+/// The interception authority in use.
+struct Minting {
+    interceptor: Arc<Interceptor>,
+    /// SHA-256 of its files; `None` before the first look.
+    digest: Option<[u8; 32]>,
+    refused: Option<[u8; 32]>,
 }
 
 /// A listener that shows a certificate, and the one that it shows.
@@ -57,6 +66,7 @@ impl Shown {
     fn settings<'s>(&self, settings: &'s Settings) -> Option<&'s settings::Tls> {
         match self.name {
             "reverse" => settings.reverse.as_ref()?.tls.as_ref(),
+            "forward" => settings.forward.as_ref()?.tls.as_ref(),
             _ => settings.admin.as_ref()?.tls.as_ref(),
         }
     }
@@ -69,15 +79,18 @@ impl Watch {
         settings: Settings,
         secrets: Secrets,
         listeners: Vec<Shown>,
+        interceptor: Option<Arc<Interceptor>>,
         clock: SharedClock,
     ) -> Self {
         let rotation = Rotation::default();
-        Self { parts, health, in_force: settings, secrets, rotation, listeners, clock }
+        let authority = interceptor.map(|interceptor| Minting { interceptor, digest: None, refused: None });
+        Self { authority, parts, health, in_force: settings, secrets, rotation, listeners, clock }
     }
 
     pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Asked>) {
         let mut hangup = signal(SignalKind::hangup()).ok();
         self.certificates().await;
+        self.authority().await;
         loop {
             let signalled = async {
                 match &mut hangup {
@@ -111,6 +124,7 @@ impl Watch {
         told(&parts, reload).await;
         self.configuration().await;
         self.certificates().await;
+        self.authority().await;
         let parts = self.parts.load_full();
         self.rotation.look(&parts, &self.in_force, &mut self.secrets, self.clock.now(), asked).await;
         parts.gates.tidy();
@@ -187,6 +201,31 @@ impl Watch {
             }
         }
     }
+
+    /// Mints leaves from the interception authority as it stands now.
+    async fn authority(&mut self) {
+        let (Some(minting), Some(forward)) = (&mut self.authority, &self.in_force.forward) else { return };
+        let Ok((certificate, key)) = self.secrets.authority(forward).await else { return };
+        let key = key.expose_secret();
+        let digest = config::digest(&[certificate.as_bytes(), b"\0", key.as_bytes()].concat());
+        let before = *minting.digest.get_or_insert(digest);
+        if before == digest || minting.refused == Some(digest) {
+            return;
+        }
+        let parts = self.parts.load_full();
+        match minting.interceptor.replace(&certificate, key) {
+            Ok(()) => {
+                tracing::info!("leaves are minted from the new interception authority");
+                (minting.digest, minting.refused) = (Some(digest), None);
+                let digest = config::digest(certificate.as_bytes());
+                record(&parts, &Event::Reloaded { what: "interception authority", digest }).await;
+            }
+            Err(error) => {
+                minting.refused = Some(digest);
+                refused(&parts, "interception authority", &error.to_string(), 1).await;
+            }
+        }
+    }
 }
 
 /// The parts of a configuration that were changed and take a restart.
@@ -194,7 +233,8 @@ fn restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let address = |s: &Settings| {
         let reverse = s.reverse.as_ref().map(|r| (r.address, r.tls.is_some(), r.proxy_protocol));
         let admin = s.admin.as_ref().map(|a| (a.address, a.tls.is_some()));
-        (reverse, admin, s.health)
+        let forward = s.forward.as_ref().map(|f| (f.address, f.tls.is_some()));
+        (reverse, forward, admin, s.health)
     };
     let changed = [
         ("listen", address(old) != address(new)),

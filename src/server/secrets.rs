@@ -87,6 +87,15 @@ impl Secrets {
         Ok((file(&tls.certificate)?, key))
     }
 
+    /// The interception authority's certificate and key.
+    pub(super) async fn authority(
+        &mut self,
+        forward: &settings::Forward,
+    ) -> Result<(String, SecretString), StartError> {
+        let key = self.read(&forward.authority_key, "the interception authority's key").await?;
+        Ok((String::from_utf8_lossy(&file(&forward.authority)?).into_owned(), key))
+    }
+
     /// What a credential proves itself by, as it lies there now.
     pub(super) async fn material(&mut self, found: &Credential) -> Result<Material, StartError> {
         let secret = match found.proof.secret() {

@@ -13,6 +13,7 @@ mod doctor;
 mod endpoints;
 mod explained;
 mod failures;
+mod forward;
 mod framing;
 mod identity;
 mod operations;

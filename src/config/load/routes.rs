@@ -28,6 +28,7 @@ impl Reader<'_> {
         &self,
         found: &[Spanned<raw::Route>],
         credentials: &[Credential],
+        forward: bool,
         problems: &mut Problems,
     ) -> Vec<Route> {
         let mut names = BTreeSet::new();
@@ -39,11 +40,21 @@ impl Reader<'_> {
             if !names.insert(name.clone()) {
                 problems.error(Place::of(&raw.name), format!("the route `{name}` is there twice"));
             }
-            let Some(upstream) = problems.read(&raw.upstream, upstream) else { continue };
+            let Some(upstream) = problems.read(&raw.upstream, |text| upstream(text, forward)) else {
+                continue;
+            };
+            let many = upstream.host.starts_with("*.");
+            if many && !(raw.paths.is_empty() && raw.hosts.is_empty() && raw.address.is_none()) {
+                problems.error_with(
+                    Place::of(route),
+                    format!("the route `{name}` has many hosts, which only forward mode can tell apart"),
+                    "remove its `paths`, `hosts` and `address`, or name one host",
+                );
+            }
             let address = raw.address.as_ref().and_then(|a| problems.read(a, values::address));
             let paths: Vec<_> = raw.paths.iter().filter_map(|p| problems.read(p, prefix)).collect();
             let hosts: Vec<_> = raw.hosts.iter().filter_map(|h| problems.read(h, host)).collect();
-            if raw.paths.is_empty() && raw.hosts.is_empty() {
+            if raw.paths.is_empty() && raw.hosts.is_empty() && !forward {
                 problems.error_with(
                     Place::of(route),
                     format!("no request can reach the route `{name}`"),
@@ -52,7 +63,8 @@ impl Reader<'_> {
             }
             let any_host = vec![String::new()];
             let any_path = vec!["/".to_owned()];
-            for host in if hosts.is_empty() { &any_host } else { &hosts } {
+            let no_door: &Vec<String> = if paths.is_empty() { &Vec::new() } else { &any_host };
+            for host in if hosts.is_empty() { no_door } else { &hosts } {
                 for path in if paths.is_empty() { &any_path } else { &paths } {
                     if let Some(other) = doors.insert((host.clone(), path.to_lowercase()), name.clone()) {
                         problems.error(
@@ -134,11 +146,19 @@ fn endpoint_auth(text: &str) -> Result<EndpointAuth, String> {
 }
 
 /// Plaintext goes to loopback only: there it cannot be listened to.
-fn upstream(text: &str) -> Result<BaseUrl, String> {
+pub(super) fn upstream(text: &str, forward: bool) -> Result<BaseUrl, String> {
+    if let Some(suffix) = text.strip_prefix("https://*.") {
+        if !forward {
+            return Err(format!("`{text}`: many hosts in one route need `listen.forward`"));
+        }
+        let url = values::base_url(&format!("https://{suffix}"))?;
+        if !url.host.contains('.') || url.host.parse::<IpAddr>().is_ok() {
+            return Err(format!("`{text}`: behind `*.` stands a domain with two labels at least"));
+        }
+        return Ok(BaseUrl { host: format!("*.{}", url.host), ..url });
+    }
     if text.contains('*') {
-        return Err(format!(
-            "`{text}`: many hosts in one route need forward mode, which is not in this version"
-        ));
+        return Err(format!("`{text}`: `*` stands for the first label alone, as in `https://*.example.com`"));
     }
     let url = values::base_url(text)?;
     let loopback = url.host == "localhost" || url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -161,7 +181,7 @@ fn prefix(text: &str) -> Result<String, String> {
     Ok(if text == "/" { text.to_owned() } else { text.trim_end_matches('/').to_owned() })
 }
 
-fn host(text: &str) -> Result<String, String> {
+pub(super) fn host(text: &str) -> Result<String, String> {
     let clean =
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
     if !clean || text.starts_with('.') {

@@ -57,3 +57,21 @@ pub fn workspace_id(name: &str) -> String {
 pub fn group_id() -> String {
     format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}")
 }
+
+/// The storage account's ARM id.
+#[must_use]
+pub fn account_id() -> String {
+    format!("{}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}", group_id())
+}
+
+/// The hosts whose TLS a gate in front of this Azure ends in tunnels.
+#[must_use]
+pub fn intercepted() -> Vec<String> {
+    vec![
+        "management.azure.com".to_owned(),
+        format!("{REGION}.api.azureml.ms"),
+        format!("{REGION}.inference.ml.azure.com"),
+        format!("{ACCOUNT}.blob.core.windows.net"),
+        format!("{VAULT}.vault.azure.net"),
+    ]
+}

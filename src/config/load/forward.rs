@@ -1,0 +1,110 @@
+//! `listen.forward`: the proxy that clients find by `HTTPS_PROXY`.
+
+use super::{
+    super::{Problems, raw, values},
+    Reader, plaintext, routes,
+};
+use crate::{
+    config::settings::{Forward, Route},
+    listen,
+    proxy::forward::{Identities, TunnelSettings},
+    yaml::{Place, Spanned},
+};
+
+impl Reader<'_> {
+    pub(super) fn forward(&self, found: &Spanned<raw::Forward>, problems: &mut Problems) -> Option<Forward> {
+        let raw = &found.value;
+        let address = problems.read(&raw.address, values::address);
+        let tls = raw.tls.as_ref().map(|t| self.tls(t, problems));
+        if let (Some(address), None, false) = (address, &tls, raw.insecure_plaintext) {
+            plaintext(address, Place::of(&raw.address), problems);
+        }
+        let ca = &raw.interception_ca.value;
+        let authority = self.existing(&ca.certificate, problems);
+        let authority_key = self.reference(&ca.private_key, problems);
+        let also_trust = ca.also_trust.iter().filter_map(|path| self.existing(path, problems)).collect();
+        let passthrough = raw.passthrough.iter().filter_map(|h| problems.read(h, pattern)).collect();
+        let mut identities = Identities::default();
+        if let Some(named) = &raw.identity {
+            identities = Identities { proxy_authorization: false, inner: false };
+            for name in named {
+                match name.value.as_str() {
+                    "proxy_authorization" => identities.proxy_authorization = true,
+                    "inner" => identities.inner = true,
+                    "certificate" => {
+                        let message = "`certificate` as identity of a tunnel is not in this version";
+                        problems.error_with(Place::of(name), message, "use `proxy_authorization`");
+                    }
+                    other => problems.error_with(
+                        Place::of(name),
+                        format!("`{other}` is no way to say who one is"),
+                        "write `proxy_authorization`, `inner` or both",
+                    ),
+                }
+            }
+            if named.is_empty() {
+                problems.error(Place::of(found), "`identity` is empty, so that nobody could be known");
+            }
+        }
+        if let Some(login) = raw.login.as_ref().filter(|login| login.value != "refuse") {
+            let hint = "remove it; to let clients sign in themselves, put the login host into `passthrough`";
+            problems.error_with(
+                Place::of(login),
+                format!("`login: {}` is not in this version", login.value),
+                hint,
+            );
+        }
+        Some(Forward {
+            address: address?,
+            tls: match tls {
+                None => None,
+                Some(tls) => Some(tls?),
+            },
+            authority: authority?,
+            authority_key: authority_key?,
+            also_trust,
+            tunnels: TunnelSettings { passthrough, identities },
+        })
+    }
+}
+
+/// Each route's host must be one that the interception authority can vouch for: clients refuse the
+/// leaf otherwise, with words that say nothing of it.
+pub(super) fn vouched(forward: &Forward, routes: &[Route], raw: &raw::File, problems: &mut Problems) {
+    let text = std::fs::read_to_string(&forward.authority).unwrap_or_default();
+    let Some(domains) = listen::domains(&text) else {
+        if let Some(found) = &raw.listen.value.forward {
+            problems.warning(
+                Place::of(&found.value.interception_ca.value.certificate),
+                "this authority can vouch for every name, or cannot be read",
+                "`amlgate certs init` makes one that is confined to the hosts of routes",
+            );
+        }
+        return;
+    };
+    for (route, written) in routes.iter().zip(&raw.routes) {
+        let host = route.upstream.host.trim_start_matches("*.");
+        let within = |domain: &String| {
+            let domain = domain.trim_start_matches('.');
+            host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+        };
+        if !domains.iter().any(within) {
+            problems.error_with(
+                Place::of(&written.value.upstream),
+                format!("the interception authority cannot vouch for `{host}`"),
+                "move `interception-ca.pem` and its key away and run `amlgate certs init` again, or remove the route",
+            );
+        }
+    }
+}
+
+/// A host, or `*.` and a domain.
+fn pattern(text: &str) -> Result<Box<str>, String> {
+    match text.strip_prefix("*.") {
+        Some(domain) if domain.contains('.') => {
+            routes::host(domain).map(|domain| format!("*.{domain}").into())
+        }
+        Some(_) => Err(format!("`{text}`: behind `*.` stands a domain with two labels at least")),
+        None => routes::host(text).map(Into::into),
+    }
+}

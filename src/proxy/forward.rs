@@ -1,0 +1,237 @@
+//! The forward proxy: which tunnels are dug, for whom, and what happens inside.
+//!
+//! A tunnel to a host that a route names is accepted and its TLS ended here, so that each request in
+//! it is judged like any other and a refusal is explained in the protocol that the client speaks:
+//! clients show nothing of a refused CONNECT but its status line (DECISIONS 20). A host of
+//! `passthrough` is tunnelled untouched, and the tunnel recorded. Every other host is refused at once,
+//! and with it whatever addresses are written as numbers: instance metadata, loopback, private ones.
+
+mod reading;
+mod refusal;
+
+use std::{net::IpAddr, rc::Rc, sync::Arc};
+
+use http::{HeaderValue, Method, Request, Response, request::Parts};
+use hyper::body::Incoming;
+
+use self::{
+    reading::{authorization, is_inside, is_named, target},
+    refusal::NoTunnel,
+};
+use super::{Core, Door, Gate, passthrough, serve_through};
+use crate::{
+    audit::event::{Event, Tunnel as Passed},
+    http::{Body, Connection},
+    identity::{ConnectionMemo, Principal},
+    listen::{Handler, Inside},
+    net::{Connector, Destination, Reach, Scheme},
+};
+
+/// What is tunnelled, and who may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TunnelSettings {
+    /// Hosts, or `*.` and a domain, that are tunnelled untouched.
+    pub passthrough: Vec<Box<str>>,
+    /// How callers may say who they are.
+    pub identities: Identities,
+}
+
+/// How the caller of a tunnel may say who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identities {
+    /// By `Proxy-Authorization`: Bearer, or Basic with the token as password.
+    pub proxy_authorization: bool,
+    /// By the bearer token of each request inside.
+    pub inner: bool,
+}
+
+impl Default for Identities {
+    fn default() -> Self {
+        Self { proxy_authorization: true, inner: false }
+    }
+}
+
+/// A tunnel that was accepted.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The host that it leads to, in lower case.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// `Bearer TOKEN` of whoever asked for it, if they said so.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// One core of the forward proxy.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    core: Core,
+    inside: Rc<Inside>,
+    connector: Connector,
+}
+
+impl Forward {
+    /// A proxy whose tunnels are served by `inside`; `connector` dials what passes untouched.
+    #[must_use]
+    pub fn new(core: Core, inside: Inside, connector: Connector) -> Self {
+        Self { core, inside: Rc::new(inside), connector }
+    }
+
+    async fn asked(
+        &self,
+        connection: &Rc<Connection<ConnectionMemo>>,
+        head: &Parts,
+    ) -> Result<Response<Body>, NoTunnel> {
+        if head.method != Method::CONNECT {
+            return Err(match head.uri.host() {
+                Some(host) if is_inside(host) => NoTunnel::Inside(host.to_owned()),
+                Some(host) => NoTunnel::Plaintext(host.to_owned()),
+                None => NoTunnel::Itself,
+            });
+        }
+        let (host, port) = head.uri.authority().and_then(target).ok_or(NoTunnel::Target)?;
+        let gate = self.core.gate();
+        let tunnels = &gate.parts().tunnels;
+        if gate.parts().routes.tunnels_to(&host, port) {
+            let authorization = match authorization(&head.headers, tunnels.identities) {
+                Err("no_credentials") if tunnels.identities.inner => None,
+                Err(why) => return Err(NoTunnel::Nobody(why)),
+                Ok(header) => Some(header),
+            };
+            let tunnel = Tunnel { host: host.into(), port, authorization };
+            self.intercept(connection, tunnel);
+            return Ok(Response::new(Body::Empty));
+        }
+        if port == 443 && tunnels.passthrough.iter().any(|known| is_named(&host, known)) {
+            let header = authorization(&head.headers, tunnels.identities).map_err(NoTunnel::Nobody)?;
+            let principal = self.known(&gate, connection, &header).await?;
+            return self.pass(&gate, connection, principal, &host, port).await;
+        }
+        Err(if is_inside(&host) { NoTunnel::Inside(host) } else { NoTunnel::Host(host) })
+    }
+
+    /// Ends TLS in the tunnel, once the answer is sent, and serves what comes.
+    fn intercept(&self, connection: &Rc<Connection<ConnectionMemo>>, tunnel: Tunnel) {
+        let upgraded = connection.upgraded();
+        let (inside, core, peer) = (Rc::clone(&self.inside), self.core.clone(), connection.peer);
+        let tasks = connection.tasks().clone();
+        connection.tasks().spawn_local(async move {
+            // The client went away before the tunnel was there.
+            let Ok(upgraded) = upgraded.await else { return };
+            let host = Arc::clone(&tunnel.host);
+            let handler = Tunnelled { core: core.clone(), tunnel: Rc::new(tunnel) };
+            if let Err(why) = inside.serve(upgraded, &host, peer, tasks, handler).await {
+                core.gate().parts().journal.refused(peer.ip(), why);
+            }
+        });
+    }
+
+    /// Whose token it is. Nothing can be explained inside a tunnel that passes untouched, so that a
+    /// token that is not accepted is no token.
+    async fn known(
+        &self,
+        gate: &Gate,
+        connection: &Connection<ConnectionMemo>,
+        header: &HeaderValue,
+    ) -> Result<Principal, NoTunnel> {
+        let verifier = &gate.parts().verifier;
+        let recalled = verifier.recall(&mut connection.memory.borrow_mut(), header);
+        if let Some(principal) = recalled {
+            return Ok(principal);
+        }
+        let token = crate::identity::bearer::token(header).map_err(|why| NoTunnel::Nobody(why.name()))?;
+        verifier.authenticate(token).await.map_err(|rejection| {
+            if rejection.is_outage() {
+                NoTunnel::IssuerDown
+            } else {
+                NoTunnel::Nobody(rejection.reason().name())
+            }
+        })
+    }
+
+    /// Connects, records, and copies both ways once the answer is sent.
+    async fn pass(
+        &self,
+        gate: &Gate,
+        connection: &Rc<Connection<ConnectionMemo>>,
+        principal: Principal,
+        host: &str,
+        port: u16,
+    ) -> Result<Response<Body>, NoTunnel> {
+        let to = Destination {
+            scheme: Scheme::Https,
+            host: host.into(),
+            port,
+            address: None,
+            reach: Reach::Private,
+            trust: None,
+        };
+        let upstream = self
+            .connector
+            .tunnel(&to)
+            .await
+            .map_err(|error| NoTunnel::Unreachable(format!("`{host}` cannot be reached: {error}")))?;
+        let passed = Passed {
+            id: uuid::Uuid::now_v7(),
+            caller: principal.id.to_string(),
+            peer: connection.peer.ip(),
+            host: host.to_owned(),
+            port,
+        };
+        let opened = Event::TunnelOpened(passed.clone());
+        gate.parts().journal.happened(&opened).await.map_err(|_| NoTunnel::Unrecorded)?;
+        let (caller, gate) = (connection.upgraded(), gate.clone());
+        connection.tasks().spawn_local(passthrough::flow(gate, caller, upstream, principal, passed));
+        Ok(Response::new(Body::Empty))
+    }
+}
+
+impl Handler for Forward {
+    type Memory = ConnectionMemo;
+
+    async fn handle(
+        &self,
+        connection: &Rc<Connection<ConnectionMemo>>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let (head, _body) = request.into_parts();
+        match self.asked(connection, &head).await {
+            Ok(accepted) => {
+                metrics::counter!("amlgate_tunnels_total", "result" => "accepted").increment(1);
+                accepted
+            }
+            Err(refusal) => {
+                metrics::counter!("amlgate_tunnels_total", "result" => refusal.reason()).increment(1);
+                self.core.gate().parts().journal.refused(connection.peer.ip(), refusal.reason());
+                refusal.answer()
+            }
+        }
+    }
+
+    fn rejected(&self, peer: IpAddr, why: &'static str) {
+        self.core.gate().parts().journal.refused(peer, why);
+    }
+}
+
+/// Requests inside a tunnel whose TLS is ended here.
+#[derive(Debug, Clone)]
+struct Tunnelled {
+    core: Core,
+    tunnel: Rc<Tunnel>,
+}
+
+impl Handler for Tunnelled {
+    type Memory = ConnectionMemo;
+
+    async fn handle(
+        &self,
+        connection: &Rc<Connection<ConnectionMemo>>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        serve_through(&self.core.gate(), connection, request, Door::Tunnel(&self.tunnel)).await
+    }
+
+    fn rejected(&self, peer: IpAddr, why: &'static str) {
+        self.core.gate().parts().journal.refused(peer, why);
+    }
+}

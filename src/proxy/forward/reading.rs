@@ -1,0 +1,147 @@
+//! What a CONNECT says, read one way or not at all.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue, header, uri::Authority};
+use secrecy::zeroize::Zeroizing;
+
+use super::Identities;
+use crate::proxy::routes::is_below;
+
+/// The host, in lower case and without a dot at its end, and the port of a CONNECT's target.
+pub(super) fn target(authority: &Authority) -> Option<(String, u16)> {
+    let port = authority.port_u16()?;
+    let host = authority.host();
+    let host = host.strip_suffix('.').unwrap_or(host).trim_matches(['[', ']']).to_ascii_lowercase();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_');
+    // Neither a user nor an escape: an authority that two readers could read differently.
+    let exact = authority.as_str().bytes().all(|b| plain(b) || matches!(b, b'[' | b']'));
+    (exact && !host.is_empty() && host.bytes().all(plain)).then_some((host, port))
+}
+
+/// Whether a host is one of `passthrough`.
+pub(super) fn is_named(host: &str, known: &str) -> bool {
+    known.strip_prefix("*.").map_or(known == host, |domain| is_below(host, domain))
+}
+
+/// Whether a host is an address that is not the internet's, however it is written: dotted, as one
+/// number, in octal or hexadecimal, IPv6 with or without an IPv4 address in it. A name that leads to
+/// one is found where it is resolved.
+pub(super) fn is_inside(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    let numeric = host
+        .split('.')
+        .all(|part| !part.is_empty() && (part.bytes().all(|b| b.is_ascii_digit()) || part.starts_with("0x")));
+    numeric || host.contains(':') || host.eq_ignore_ascii_case("localhost") || host.ends_with(".localhost")
+}
+
+/// `Bearer TOKEN` of the only `Proxy-Authorization`: Bearer as it is, Basic with the token as
+/// password (RFC 7617), which is what the URL of HTTPS_PROXY can carry.
+pub(super) fn authorization(
+    headers: &HeaderMap,
+    identities: Identities,
+) -> Result<HeaderValue, &'static str> {
+    if !identities.proxy_authorization {
+        return Err("no_credentials");
+    }
+    let mut all = headers.get_all(header::PROXY_AUTHORIZATION).iter();
+    let value = all.next().ok_or("no_credentials")?;
+    if all.next().is_some() {
+        return Err("several_credentials");
+    }
+    let text = value.to_str().map_err(|_| "malformed_credentials")?;
+    let (scheme, rest) = text.split_once(' ').ok_or("malformed_credentials")?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(sensitive(value.clone()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err("other_scheme");
+    }
+    let bytes = Zeroizing::new(STANDARD.decode(rest.trim()).map_err(|_| "malformed_credentials")?);
+    let text = str::from_utf8(&bytes).map_err(|_| "malformed_credentials")?;
+    let (user, password) = text.split_once(':').ok_or("malformed_credentials")?;
+    // Some tools put the token where the user stands, and nothing behind it.
+    let token = if password.is_empty() { user } else { password };
+    let header = Zeroizing::new(format!("Bearer {token}"));
+    HeaderValue::from_str(&header).map(sensitive).map_err(|_| "malformed_credentials")
+}
+
+fn sensitive(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<(String, u16)> {
+        target(&text.parse().ok()?)
+    }
+
+    #[test]
+    fn a_tunnels_target_has_one_reading() {
+        let some = |host: &str| Some((host.to_owned(), 443));
+        assert_eq!(of("Management.Azure.com:443"), some("management.azure.com"));
+        assert_eq!(of("management.azure.com.:443"), some("management.azure.com"));
+        assert_eq!(of("[::1]:443"), some("::1"));
+        for text in ["management.azure.com", "user@management.azure.com:443", "a%2e.b:443", ":443"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_inside_however_it_is_written() {
+        for host in [
+            "169.254.169.254",
+            "2852039166",
+            "0xa9fea9fe",
+            "0251.0376.0251.0376",
+            "168.63.129.16",
+            "127.1",
+            "[::1]",
+            "::ffff:169.254.169.254",
+            "[fe80::1%25eth0]",
+            "localhost",
+            "a.localhost",
+            "10.0.0.1",
+            "0x7f.1",
+        ] {
+            assert!(is_inside(host), "{host}");
+        }
+        for host in ["management.azure.com", "1.azure.com", "0xa.azure.com"] {
+            assert!(!is_inside(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_token_comes_as_bearer_or_as_a_password() {
+        let read = |values: &[&str]| {
+            let map: HeaderMap = values
+                .iter()
+                .map(|v| (header::PROXY_AUTHORIZATION, HeaderValue::from_str(v).unwrap()))
+                .collect();
+            authorization(&map, Identities::default()).map(|v| v.to_str().unwrap().to_owned())
+        };
+        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        let token = Ok("Bearer a.b.c".to_owned());
+        assert_eq!(read(&["Bearer a.b.c"]), token);
+        assert_eq!(read(&[&basic("token:a.b.c")]), token);
+        assert_eq!(read(&[&basic("a.b.c:")]), token);
+        assert_eq!(read(&[]), Err("no_credentials"));
+        assert_eq!(read(&["Bearer a.b.c", "Bearer a.b.c"]), Err("several_credentials"));
+        assert_eq!(read(&["Digest x"]), Err("other_scheme"));
+        assert_eq!(read(&["Basic !!"]), Err("malformed_credentials"));
+        assert_eq!(read(&[&basic("nothing")]), Err("malformed_credentials"));
+        let inner = Identities { proxy_authorization: false, inner: true };
+        assert_eq!(authorization(&HeaderMap::new(), inner), Err("no_credentials"));
+    }
+
+    #[test]
+    fn passthrough_names_hosts_to_the_letter_or_one_label_below_a_domain() {
+        assert!(is_named("login.microsoftonline.com", "login.microsoftonline.com"));
+        assert!(is_named("a.pypi.org", "*.pypi.org"));
+        for host in ["pypi.org", "a.b.pypi.org", "evilpypi.org", ".pypi.org"] {
+            assert!(!is_named(host, "*.pypi.org"), "{host}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Tunnels through which bytes pass untouched: two records, and an end when the caller's token ends.
+
+use tokio::{io::copy_bidirectional_with_sizes, net::TcpStream, sync::oneshot, time::interval};
+
+use super::{Gate, upgrade::Watched};
+use crate::{
+    audit::event::{Event, Tunnel},
+    http::Upgraded,
+    identity::Principal,
+    policy::OnTokenExpiry,
+    time::Timestamp,
+};
+
+/// What each direction buffers.
+const BUFFER: usize = 16 << 10;
+/// How often a tunnel is asked whether it may go on.
+const ASK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Copies both ways until one side ends or the caller's time is over; the end is recorded.
+pub(super) async fn flow(
+    gate: Gate,
+    caller: oneshot::Receiver<Upgraded>,
+    upstream: TcpStream,
+    principal: Principal,
+    tunnel: Tunnel,
+) {
+    let limits = gate.parts().limits.streams;
+    let oldest = gate.now().plus(limits.max_age);
+    let ends: Timestamp = match limits.on_token_expiry {
+        OnTokenExpiry::End => oldest.min(principal.expires),
+        OnTokenExpiry::Keep => oldest,
+    };
+    let (mut sent, mut received, mut ending) = (0, 0, "aborted");
+    if let Ok(caller) = caller.await {
+        let mut caller = Watched::new(caller);
+        let mut upstream = Watched::new(upstream);
+        ending = {
+            let copy = copy_bidirectional_with_sizes(&mut caller, &mut upstream, BUFFER, BUFFER);
+            tokio::pin!(copy);
+            let mut ask = interval(ASK_EVERY);
+            loop {
+                tokio::select! {
+                    _ = &mut copy => break "completed",
+                    _ = ask.tick() => if gate.now() >= ends {
+                        break "cut";
+                    },
+                }
+            }
+        };
+        (sent, received) = (caller.read(), caller.written());
+    }
+    let ended = Event::TunnelEnded { tunnel, sent, received, ending };
+    if gate.parts().journal.happened(&ended).await.is_err() {
+        tracing::error!(?ended, "the end of a tunnel could not be recorded");
+    }
+}
