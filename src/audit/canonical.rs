@@ -3,17 +3,25 @@
 //! Keys are written in their canonical order by the code that calls; a debug assertion and the
 //! tests hold it to that. Numbers are integers below 2^53, where every JSON library agrees.
 
-use std::fmt::Write as _;
+use std::{cell::Cell, fmt::Write as _};
 
 /// The longest string of a record as it is written, in bytes; longer ones end with `…`.
 pub(super) const MAX_TEXT: usize = 1_024;
+/// A buffer that grew beyond this is not kept.
+const MAX_KEPT: usize = 16 << 10;
+
+thread_local! {
+    /// What lines are written into before they are as long as they get.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A JSON line being written.
 #[derive(Debug)]
 pub(super) struct Line {
-    out: String,
-    /// For each open object or array: whether it has a member already, and its last key.
-    open: Vec<(bool, &'static str)>,
+    out: Vec<u8>,
+    /// The last key of each open object or array.
+    #[cfg(debug_assertions)]
+    open: Vec<&'static str>,
     /// The longest string, in bytes.
     longest: usize,
 }
@@ -21,47 +29,62 @@ pub(super) struct Line {
 impl Line {
     /// A line whose strings take at most `longest` bytes each.
     pub fn new(longest: usize) -> Self {
-        Self { out: String::with_capacity(2_048), open: Vec::with_capacity(8), longest }
-    }
-
-    fn comma(&mut self) {
-        if let Some((used, _)) = self.open.last_mut() {
-            if *used {
-                self.out.push(',');
-            }
-            *used = true;
+        Self {
+            out: SCRATCH.take(),
+            #[cfg(debug_assertions)]
+            open: Vec::new(),
+            longest,
         }
     }
 
+    #[inline]
+    fn comma(&mut self) {
+        // No value ends like this.
+        if !matches!(self.out.last(), Some(b'{' | b'[')) {
+            self.out.push(b',');
+        }
+    }
+
+    #[inline]
     fn key(&mut self, key: &'static str) {
         self.comma();
-        if let Some((_, last)) = self.open.last_mut() {
-            debug_assert!(*last < key, "`{key}` is written behind `{last}`");
+        #[cfg(debug_assertions)]
+        if let Some(last) = self.open.last_mut() {
+            assert!(*last < key, "`{key}` is written behind `{last}`");
             *last = key;
         }
-        self.out.push('"');
-        self.out.push_str(key);
-        self.out.push_str("\":");
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
     }
 
     /// The outermost object.
     pub fn object(mut self, members: impl FnOnce(&mut Self)) -> Vec<u8> {
-        self.within('{', '}', members);
-        self.out.into_bytes()
+        self.out.clear();
+        self.within(b'{', b'}', members);
+        let line = self.out.as_slice().to_vec();
+        if self.out.capacity() <= MAX_KEPT {
+            SCRATCH.set(self.out);
+        }
+        line
     }
 
-    fn within(&mut self, from: char, to: char, members: impl FnOnce(&mut Self)) {
+    #[inline]
+    fn within(&mut self, from: u8, to: u8, members: impl FnOnce(&mut Self)) {
         self.out.push(from);
-        self.open.push((false, ""));
+        #[cfg(debug_assertions)]
+        self.open.push("");
         members(self);
+        #[cfg(debug_assertions)]
         self.open.pop();
         self.out.push(to);
     }
 
     /// A member that is an object.
+    #[inline]
     pub fn nested(&mut self, key: &'static str, members: impl FnOnce(&mut Self)) {
         self.key(key);
-        self.within('{', '}', members);
+        self.within(b'{', b'}', members);
     }
 
     /// A member that is an array of objects; nothing is written if there are none.
@@ -76,10 +99,10 @@ impl Line {
             return;
         }
         self.key(key);
-        self.within('[', ']', |line| {
+        self.within(b'[', b']', |line| {
             for one in items {
                 line.comma();
-                line.within('{', '}', |line| item(line, one));
+                line.within(b'{', b'}', |line| item(line, one));
             }
         });
     }
@@ -91,7 +114,7 @@ impl Line {
             return;
         }
         self.key(key);
-        self.within('[', ']', |line| {
+        self.within(b'[', b']', |line| {
             for text in items {
                 line.comma();
                 line.string(text);
@@ -100,6 +123,7 @@ impl Line {
     }
 
     /// A string; nothing is written for `None`.
+    #[inline]
     pub fn text<'t>(&mut self, key: &'static str, value: impl Into<Option<&'t str>>) {
         if let Some(text) = value.into() {
             self.key(key);
@@ -107,54 +131,123 @@ impl Line {
         }
     }
 
+    /// A word of the form itself: it needs no escapes.
+    #[inline]
+    pub fn word(&mut self, key: &'static str, word: &'static str) {
+        debug_assert!(is_plain(word), "`{word}` needs escapes");
+        self.key(key);
+        self.out.push(b'"');
+        self.out.extend_from_slice(word.as_bytes());
+        self.out.push(b'"');
+    }
+
+    /// One string out of several.
+    pub fn joined(&mut self, key: &'static str, parts: &[&str]) {
+        self.key(key);
+        let length: usize = parts.iter().map(|p| p.len()).sum();
+        if length <= self.longest && parts.iter().all(|p| is_plain(p)) {
+            self.out.push(b'"');
+            parts.iter().for_each(|p| self.out.extend_from_slice(p.as_bytes()));
+            self.out.push(b'"');
+        } else {
+            self.string(&parts.concat());
+        }
+    }
+
     /// A number below 2^53.
+    #[inline]
     pub fn number(&mut self, key: &'static str, value: u64) {
         self.key(key);
-        let _infallible = write!(self.out, "{}", value.min((1 << 53) - 1));
+        self.out.extend_from_slice(Digits::of(value.min((1 << 53) - 1)).as_bytes());
     }
 
     /// Bytes in hexadecimal.
     pub fn hex(&mut self, key: &'static str, bytes: &[u8]) {
         self.key(key);
-        self.out.push('"');
-        for byte in bytes {
-            let _infallible = write!(self.out, "{byte:02x}");
+        self.out.push(b'"');
+        for eight in bytes.chunks(8) {
+            let mut text = [0; 16];
+            for (pair, byte) in text.chunks_exact_mut(2).zip(eight) {
+                pair.copy_from_slice(&[nibble(byte >> 4), nibble(byte & 15)]);
+            }
+            self.out.extend_from_slice(text.get(..2 * eight.len()).unwrap_or_default());
         }
-        self.out.push('"');
+        self.out.push(b'"');
     }
 
     fn string(&mut self, text: &str) {
-        self.out.push('"');
-        if text.len() <= self.longest
-            && text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\')
-        {
-            self.out.push_str(text);
+        self.out.push(b'"');
+        if text.len() <= self.longest && is_plain(text) {
+            self.out.extend_from_slice(text.as_bytes());
         } else {
             let end = self.out.len() + self.longest;
+            let mut shown = String::new();
             for c in text.chars() {
-                let before = self.out.len();
-                self.character(c);
-                if self.out.len() > end {
-                    self.out.truncate(before);
-                    self.out.push('…');
+                shown.clear();
+                character(c, &mut shown);
+                if self.out.len() + shown.len() > end {
+                    self.out.extend_from_slice("…".as_bytes());
                     break;
                 }
+                self.out.extend_from_slice(shown.as_bytes());
             }
         }
-        self.out.push('"');
+        self.out.push(b'"');
+    }
+}
+
+/// A character as it stands in a string.
+fn character(c: char, out: &mut String) {
+    match c {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        // What a terminal or a viewer would obey instead of show is written as words: canonical
+        // JSON has no escape for it beyond the C0 controls.
+        c if is_deceptive(c) => {
+            let _infallible = write!(out, "\\\\u{{{:x}}}", u32::from(c));
+        }
+        c => out.push(c),
+    }
+}
+
+/// Whether a text is written as it stands. Looks at all of it, because that is done many bytes at a
+/// time.
+fn is_plain(text: &str) -> bool {
+    text.bytes().fold(true, |plain, b| plain & (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\'))
+}
+
+const fn nibble(four: u8) -> u8 {
+    if four < 10 { b'0' + four } else { b'a' + four - 10 }
+}
+
+/// A number in decimal digits, without an allocation.
+#[derive(Debug)]
+pub(super) struct Digits {
+    text: [u8; 20],
+    from: usize,
+}
+
+impl Digits {
+    pub fn of(mut value: u64) -> Self {
+        let mut text = [b'0'; 20];
+        let mut from = text.len();
+        for place in text.iter_mut().rev() {
+            *place = b'0' + (value % 10) as u8;
+            value /= 10;
+            from -= 1;
+            if value == 0 {
+                break;
+            }
+        }
+        Self { text, from }
     }
 
-    fn character(&mut self, c: char) {
-        match c {
-            '"' => self.out.push_str("\\\""),
-            '\\' => self.out.push_str("\\\\"),
-            // What a terminal or a viewer would obey instead of show is written as words: canonical
-            // JSON has no escape for it beyond the C0 controls.
-            c if is_deceptive(c) => {
-                let _infallible = write!(self.out, "\\\\u{{{:x}}}", u32::from(c));
-            }
-            c => self.out.push(c),
-        }
+    fn as_bytes(&self) -> &[u8] {
+        self.text.get(self.from..).unwrap_or_default()
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -182,9 +275,16 @@ mod tests {
                 l.text("b", text.as_str());
                 l.nested("c", |l| l.number("n", number));
                 l.texts("d", ["é", "\u{202e}"]);
+                l.hex("e", &number.to_be_bytes()[1..]);
+                l.joined("f", &[text.as_str(), ":", Digits::of(number).as_str()]);
+                l.word("g", "word");
             });
             let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
             prop_assert_eq!(serde_json::to_vec(&value).unwrap(), line);
+            prop_assert_eq!(&value["c"]["n"], number);
+            prop_assert_eq!(value["e"].as_str().unwrap(), &format!("{number:014x}"));
+            let end = format!(":{number}");
+            prop_assert!(value["f"].as_str().unwrap().ends_with(&end) || text.len() > 100);
         }
 
         #[test]

@@ -3,9 +3,9 @@
 //! Only typed values come in, and each is either ours or escaped and bounded; no header, no body,
 //! no token, and of the query only the keys and the values that are known to be harmless.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
-use super::canonical::{Line, MAX_TEXT};
+use super::canonical::{Digits, Line, MAX_TEXT};
 use crate::{
     azureml::{Allocation, Kind, Operation, Protocol},
     identity::{Caller, Groups, PrincipalKind},
@@ -161,7 +161,7 @@ fn write(parts: &Parts<'_>, listed: usize, line: Line) -> Vec<u8> {
             if subscription.is_some() {
                 l.nested("account", |l| l.text("uid", subscription));
             }
-            l.text("provider", "Azure");
+            l.word("provider", "Azure");
         });
         l.number(
             "disposition_id",
@@ -194,8 +194,8 @@ fn write(parts: &Parts<'_>, listed: usize, line: Line) -> Vec<u8> {
             );
             product(l);
             l.texts("profiles", ["cloud", "security_control"]);
-            l.text("uid", &*request.decision.to_string());
-            l.text("version", OCSF);
+            l.text("uid", request.decision.written(&mut [0; 36]));
+            l.word("version", OCSF);
         });
         l.list("resources", acts.iter().take(listed.max(1)), |l, act| {
             let id = act.resource.as_ref();
@@ -204,7 +204,7 @@ fn write(parts: &Parts<'_>, listed: usize, line: Line) -> Vec<u8> {
         });
         l.number("severity_id", 1);
         l.nested("src_endpoint", |l| {
-            l.text("ip", &*request.source.ip().to_canonical().to_string());
+            address(l, request.source.ip());
             l.number("port", u64::from(request.source.port()));
         });
         l.text(
@@ -237,19 +237,20 @@ fn write(parts: &Parts<'_>, listed: usize, line: Line) -> Vec<u8> {
 
 fn actor(l: &mut Line, caller: &Caller, judgement: Option<&Judgement>, parts: &Parts<'_>, listed: usize) {
     l.text("app_uid", caller.client.as_deref());
-    let digest = parts.policy_digest.map(short);
     let applied: &[EntryRef] = judgement.map_or(&[], |j| &j.allowed_by);
     l.list("authorizations", applied.iter().take(listed), |l, entry| {
-        l.text("decision", "allow");
+        l.word("decision", "allow");
         l.nested("policy", |l| {
             l.text("name", &*entry.name);
-            l.text("uid", &*format!("{}:{}", entry.file, entry.line));
-            l.text("version", digest.as_deref());
+            l.joined("uid", &[&entry.file, ":", Digits::of(u64::from(entry.line)).as_str()]);
+            if let Some(digest) = parts.policy_digest {
+                l.hex("version", short(digest));
+            }
         });
     });
     l.nested("idp", |l| l.text("name", &*caller.id.issuer));
     l.nested("session", |l| {
-        l.text("credential_uid", &*short(&parts.thumbprint.tag(&caller.token_digest)));
+        l.hex("credential_uid", short(&parts.thumbprint.tag(&caller.token_digest)));
         l.number("expiration_time", caller.expires.as_millis());
     });
     l.nested("user", |l| {
@@ -267,7 +268,7 @@ fn actor(l: &mut Line, caller: &Caller, judgement: Option<&Judgement>, parts: &P
                 PrincipalKind::Machine => 4,
             },
         );
-        l.text("uid", &*caller.id.to_string());
+        l.joined("uid", &[&caller.id.issuer, ":", &caller.id.subject]);
     });
 }
 
@@ -321,11 +322,11 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
         l.text("because", outcome.because.as_deref());
     }
     l.text("credential", parts.credential);
-    l.text("decision", &*parts.request.decision.to_string());
+    l.text("decision", parts.request.decision.written(&mut [0; 36]));
     if let Phase::Denial(denial) = phase {
         l.nested("denial", |l| {
             l.text("cause", &*denial.cause);
-            l.text("code", denial.code.name());
+            l.word("code", denial.code.name());
             if let Some(entry) = &denial.entry {
                 l.nested("entry", |l| entry_ref(l, entry));
             }
@@ -337,9 +338,9 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     }
     l.texts("effects", operation.iter().flat_map(|o| o.effects.iter()).map(|e| e.name()));
     if let Phase::Outcome(outcome) = phase {
-        l.text("ending", outcome.ending.name());
+        l.word("ending", outcome.ending.name());
     }
-    l.text("form", FORM);
+    l.word("form", FORM);
     match &parts.caller.groups {
         Groups::Known(groups) => {
             let written = if listed == 0 { 0 } else { MAX_GROUPS };
@@ -347,10 +348,10 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
                 l.number("groups_count", groups.len() as u64);
             }
         }
-        Groups::Overage => l.text("groups_unknown", "overage"),
+        Groups::Overage => l.word("groups_unknown", "overage"),
     }
     l.text("kind", operation.map(|o| kind(o.kind)));
-    l.text("mode", "reverse");
+    l.word("mode", "reverse");
     let demanded = judgement.iter().flat_map(|j| &j.obligations).map(|o| match o {
         Obligation::Limit { entry, .. } => entry,
     });
@@ -376,7 +377,7 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     l.texts("roles", parts.caller.roles.iter().take(if listed == 0 { 0 } else { MAX_GROUPS }).map(|r| &**r));
     l.list("secrets", operation.iter().flat_map(|o| o.secrets.iter()), |l, class| {
         let treatment = judgement.iter().flat_map(|j| &j.secrets).find(|(c, _)| *c == class);
-        l.text("class", class.name());
+        l.word("class", class.name());
         l.text(
             "treatment",
             treatment.map(|(_, how)| match how {
@@ -386,7 +387,7 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
         );
     });
     if listed == 0 {
-        l.text("shortened", "the record would exceed 32 KiB");
+        l.word("shortened", "the record would exceed 32 KiB");
     }
     l.text(
         "standing",
@@ -439,9 +440,9 @@ pub(super) fn product(l: &mut Line) {
 }
 
 pub(super) fn product_name(l: &mut Line) {
-    l.text("name", "amlgate");
-    l.text("vendor_name", "amlgate");
-    l.text("version", env!("CARGO_PKG_VERSION"));
+    l.word("name", "amlgate");
+    l.word("vendor_name", "amlgate");
+    l.word("version", env!("CARGO_PKG_VERSION"));
 }
 
 pub(super) const fn ocsf() -> &'static str {
@@ -473,7 +474,17 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The first 16 bytes in hexadecimal: enough to tell apart, short enough to read.
-fn short(bytes: &[u8; 32]) -> String {
-    bytes.iter().take(16).map(|b| format!("{b:02x}")).collect()
+/// The first 16 bytes: enough to tell apart, short enough to read.
+fn short(bytes: &[u8; 32]) -> &[u8] {
+    bytes.get(..16).unwrap_or_default()
+}
+
+fn address(l: &mut Line, ip: IpAddr) {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets().map(|part| Digits::of(u64::from(part)));
+            l.joined("ip", &[a.as_str(), ".", b.as_str(), ".", c.as_str(), ".", d.as_str()]);
+        }
+        IpAddr::V6(ip) => l.text("ip", &*ip.to_string()),
+    }
 }
