@@ -93,7 +93,8 @@ impl EndpointKeys {
             }
         };
         let over = |cached: &Cached| cached.is_over(now, None);
-        self.cache.entry(which).or_insert_with_if(fetch, over).await.into_value().answer()
+        // Boxed: every request's future would have room for it, and it is rare.
+        Box::pin(self.cache.entry(which).or_insert_with_if(fetch, over)).await.into_value().answer()
     }
 
     /// The endpoint refused the key of an attempt: it is forgotten, unless it was fetched only just

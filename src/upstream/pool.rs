@@ -165,10 +165,11 @@ impl Pools {
 
     /// A fresh connection.
     pub(super) async fn fresh(&self, to: &Destination, protocols: Protocols) -> io::Result<Taken> {
-        let stream = self.connector.dial(to, protocols).await?;
+        // Boxed, as whatever happens rarely: every request's future would have room for it.
+        let stream = Box::pin(self.connector.dial(to, protocols)).await?;
         metrics::counter!("amlgate_upstream_connections_total").increment(1);
         let sender = if stream.is_http2() {
-            let (sender, connection) = http2::Builder::new(Local)
+            let handshake = http2::Builder::new(Local)
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
@@ -176,9 +177,8 @@ impl Pools {
                 .max_send_buf_size(BUFFER)
                 .keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_WAIT)
-                .handshake(TokioIo::new(stream))
-                .await
-                .map_err(io::Error::other)?;
+                .handshake(TokioIo::new(stream));
+            let (sender, connection) = Box::pin(handshake).await.map_err(io::Error::other)?;
             spawn_local(async move {
                 // An error here is told to the requests that it concerns.
                 drop(connection.await);
