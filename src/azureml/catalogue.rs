@@ -41,7 +41,7 @@ pub(super) struct Row {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Sorted without case.
+    /// Sorted by length, then without case.
     literals: Vec<(&'static str, Node)>,
     /// `{}`.
     any: Option<Box<Node>>,
@@ -174,9 +174,11 @@ impl Node {
     }
 }
 
-/// Compares without ASCII case, without making anything.
+/// Compares by length, which mostly decides it, and then without ASCII case.
 fn folded(a: &str, b: &str) -> Ordering {
-    a.bytes().map(|b| b.to_ascii_lowercase()).cmp(b.bytes().map(|b| b.to_ascii_lowercase()))
+    a.len().cmp(&b.len()).then_with(|| {
+        a.bytes().map(|b| b.to_ascii_lowercase()).cmp(b.bytes().map(|b| b.to_ascii_lowercase()))
+    })
 }
 
 fn read(line: &'static str) -> Option<(Vec<&'static str>, Row)> {

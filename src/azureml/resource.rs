@@ -20,14 +20,10 @@ impl ResourceId {
             return Some(Self { text: "/".into(), folded: "/".into() });
         }
         let text = text.strip_suffix('/').unwrap_or(text);
-        let mut segments = text.strip_prefix('/')?.split('/');
-        let clean = segments.all(|s| {
-            !s.is_empty()
-                && s != "."
-                && s != ".."
-                && s.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
-                && !s.contains(['%', '\\', ';', '?', '#'])
-        });
+        let segments = text.strip_prefix('/')?.as_bytes().split(|b| *b == b'/');
+        // All of it is looked at, because that is done many bytes at a time.
+        let clean = text.bytes().fold(true, |clean, b| clean & is_of_id(b))
+            && !segments.into_iter().any(|s| matches!(s, b"" | b"." | b".."));
         clean.then(|| Self { text: text.into(), folded: text.to_ascii_lowercase().into() })
     }
 
@@ -63,6 +59,15 @@ impl ResourceId {
         }
         None
     }
+}
+
+const fn is_of_id(b: u8) -> bool {
+    (b.is_ascii_graphic() | (b == b' '))
+        & (b != b'%')
+        & (b != b'\\')
+        & (b != b';')
+        & (b != b'?')
+        & (b != b'#')
 }
 
 impl PartialEq for ResourceId {
