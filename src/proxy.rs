@@ -20,7 +20,7 @@ mod upgrade;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, header, request::Parts};
+use http::{HeaderMap, Request, Response, header, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 
@@ -101,7 +101,7 @@ async fn pass(
     gate: &Gate,
     connection: &Connection<ConnectionMemo>,
     decision: DecisionId,
-    mut head: Parts,
+    head: Parts,
     unread: &mut Option<Incoming>,
     known: &mut Known,
     door: Door<'_>,
@@ -140,10 +140,11 @@ async fn pass(
     watch.ended(Stage::Identify);
     // From here on everything is recorded with the caller's name.
     known.verdict = "denied";
-    let (facts, standing) = facts(gate, decision, &chosen, &caller, &head, source);
     let upgrade = upgrade::wanted(&head, &chosen.route);
+    let onward = send::Onward::of(&head, &chosen.route);
+    let (facts, standing) = facts(gate, decision, &chosen, &caller, head, source);
     let body = unread.take().ok_or(Refusal::Internal)?;
-    let (operation, facts, body) = meaning(gate, &chosen, &caller, facts, &head, body).await?;
+    let (operation, facts, body) = meaning(gate, &chosen, &caller, facts, &onward.headers, body).await?;
     // A refusal below finds a body that nobody has read.
     let body = match body {
         Outgoing::Streaming(body) => {
@@ -155,7 +156,6 @@ async fn pass(
     watch.ended(Stage::Name);
     // May they?
     let policies = gate.parts().policies.current();
-    let ml_token = head.headers.remove("x-azureml-token").is_some();
     let Caller { principal, slot } = caller;
     let permit = match policy::decide(&policies, principal, operation, facts, standing, gate.now()) {
         Ok(permit) => permit,
@@ -179,17 +179,8 @@ async fn pass(
     let exchange = Exchange { credential: send::credential(&bearer), upgrade: upgrade.is_some() };
     let recorded = gate.parts().journal.intend(cleared, exchange).await.map_err(|_| Refusal::Unrecorded)?;
     watch.ended(Stage::Record);
-    let told = send::told(&chosen.route);
     let body = unread.take().map_or(body, Outgoing::Streaming);
-    let sending = send::Sent {
-        method: head.method.clone(),
-        headers: headers::upstream(&head.headers, told),
-        body,
-        upgrade,
-        ml_token,
-        chosen,
-        policies,
-    };
+    let sending = send::Sent { onward, body, upgrade, chosen, policies };
     if let Some(protocol) = sending.upgrade.clone() {
         return Box::pin(upgrade::tunnel(gate, connection, recorded, bearer, sending, protocol)).await;
     }
@@ -202,7 +193,7 @@ fn facts(
     decision: DecisionId,
     chosen: &Chosen,
     caller: &Caller,
-    head: &Parts,
+    head: Parts,
     source: SocketAddr,
 ) -> (RequestFacts, Standing) {
     let now = gate.now();
@@ -213,17 +204,17 @@ fn facts(
     } else {
         (chosen.target.clone(), false)
     };
+    let polls = polls && head.method == http::Method::GET;
     let facts = RequestFacts {
         decision,
         route: Arc::clone(&chosen.route.settings.name),
-        method: head.method.clone(),
+        method: head.method,
         target,
-        headers: headers::without_credentials(&head.headers),
+        headers: headers::without_credentials(head.headers),
         body: None,
         source,
         received: now,
     };
-    let polls = polls && head.method == http::Method::GET;
     (facts, if polls { Standing::PollingCapability } else { Standing::Entries })
 }
 
@@ -243,10 +234,10 @@ async fn meaning(
     chosen: &Chosen,
     caller: &Caller,
     mut facts: RequestFacts,
-    head: &Parts,
+    onward: &HeaderMap,
     body: Incoming,
 ) -> Result<(Operation, RequestFacts, Outgoing), Refusal> {
-    let named = match azureml::name(&chosen.route.naming, &head.method, &facts.target) {
+    let named = match azureml::name(&chosen.route.naming, &facts.method, &facts.target) {
         Ok(named) => named,
         Err(unknown) => {
             let denial = Denial::unknown_operation(&unknown);
@@ -262,7 +253,7 @@ async fn meaning(
     let judged = named.body_need() == BodyNeed::Inspect
         || gate.parts().policies.peek().reads_body(&caller.principal, named.so_far(), &facts);
     let outgoing = if judged && !empty {
-        match inspect(gate, head, body).await {
+        match inspect(gate, onward, body).await {
             Ok(inspected) => {
                 let bytes = inspected.bytes().clone();
                 facts.body = Some(Arc::new(inspected));
@@ -292,14 +283,14 @@ async fn unreadable(gate: &Gate, caller: &Caller, facts: &RequestFacts, refusal:
     }
 }
 
-/// Reads a body whole, up to the limit.
-async fn inspect(gate: &Gate, head: &Parts, body: Incoming) -> Result<Inspected, BodyRefusal> {
+/// Reads a body whole, up to the limit, as the upstream will be told to read it.
+async fn inspect(gate: &Gate, onward: &HeaderMap, body: Incoming) -> Result<Inspected, BodyRefusal> {
     let limit = gate.parts().limits.inspected_body;
-    let text = |name| head.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
+    let text = |name| onward.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
     if text(header::CONTENT_ENCODING).is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
         return Err(BodyRefusal::Unreadable("a judged body may not be compressed".to_owned()));
     }
-    let mut types = head.headers.get_all(header::CONTENT_TYPE).iter();
+    let mut types = onward.get_all(header::CONTENT_TYPE).iter();
     let media = types.next().and_then(|v| v.to_str().ok()).unwrap_or_default();
     if types.next().is_some() || !is_json(media) {
         return Err(BodyRefusal::Unreadable(format!("a judged body is `application/json`, not `{media}`")));

@@ -1,13 +1,16 @@
 //! The request target: parsed once, judged and forwarded from the same value.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// A request target that admits one reading only: host, decoded path segments, decoded query.
 ///
 /// What is authorised is what is forwarded: policy reads the decoded segments, the upstream gets
-/// [`Target::path_and_query`], and both come from this value.
+/// [`Target::path_and_query`], and both come from this value. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct Target(Arc<Parsed>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Parsed {
     host: Box<str>,
     path: Box<str>,
     segments: Vec<Box<str>>,
@@ -45,10 +48,8 @@ impl Target {
         if path_and_query.len() > MAX_TARGET {
             return refuse("the target is longer than 16 KiB");
         }
-        if path_and_query
-            .bytes()
-            .any(|b| !b.is_ascii_graphic() || matches!(b, b'\\' | b'#' | b'"' | b'<' | b'>' | b'`'))
-        {
+        // All of it is looked at, because that is done many bytes at a time.
+        if path_and_query.bytes().fold(false, |bad, b| bad | !is_of_target(b)) {
             return refuse("the target holds a character that must be percent-encoded");
         }
         let (raw_path, raw_query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
@@ -62,68 +63,77 @@ impl Target {
         if rest.is_empty() {
             path.push('/');
         } else {
-            for raw in rest.split('/') {
-                let segment = segment(raw)?;
+            for raw in pieces(rest, b'/') {
                 path.push('/');
-                encode(&segment, &mut path);
-                segments.push(segment);
+                if is_literal(raw) {
+                    path.push_str(raw);
+                    segments.push(raw.into());
+                } else {
+                    let segment = segment(raw)?;
+                    encode(&segment, &mut path);
+                    segments.push(segment);
+                }
             }
         }
         let query = Query::parse(raw_query)?;
-        Ok(Self {
-            host: host.trim_end_matches('.').to_ascii_lowercase().into(),
-            path: path.into(),
-            segments,
-            query,
-        })
+        let host = host.trim_end_matches('.').to_ascii_lowercase().into();
+        Ok(Self(Arc::new(Parsed { host, path: path.into(), segments, query })))
     }
 
     /// The host in lower case, without port or trailing dot.
     #[must_use]
     pub fn host(&self) -> &str {
-        &self.host
+        &self.0.host
     }
 
     /// The path as it is forwarded (percent-encoded, canonical).
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        &self.0.path
     }
 
     /// The decoded path segments, in order, none empty.
     #[must_use]
     pub fn segments(&self) -> &[Box<str>] {
-        &self.segments
+        &self.0.segments
     }
 
     /// The decoded query.
     #[must_use]
     pub fn query(&self) -> &Query {
-        &self.query
+        &self.0.query
     }
 
     /// What the upstream's request line carries: path, and `?` with the query's exact bytes if any.
     #[must_use]
     pub fn path_and_query(&self) -> String {
-        if self.query.raw.is_empty() {
-            self.path.to_string()
-        } else {
-            format!("{}?{}", self.path, self.query.raw)
-        }
+        let Parsed { path, query, .. } = &*self.0;
+        if query.raw.is_empty() { path.to_string() } else { [path, "?", &query.raw].concat() }
+    }
+
+    /// Whether `text` is [`Self::path_and_query`], byte for byte.
+    #[must_use]
+    pub fn is_written(&self, text: &str) -> bool {
+        let Parsed { path, query, .. } = &*self.0;
+        text.strip_prefix(&**path).is_some_and(|rest| match rest.strip_prefix('?') {
+            Some(raw) => !raw.is_empty() && *raw == *query.raw,
+            None => rest.is_empty() && query.raw.is_empty(),
+        })
     }
 
     /// The same target without the route's path prefix (whole segments, compared exactly);
     /// `None` if the path does not start with it.
     #[must_use]
     pub fn without_prefix(&self, prefix: &str) -> Option<Self> {
-        let rest = self.path.strip_prefix(prefix.trim_end_matches('/'))?;
+        let Parsed { host, path, segments, query } = &*self.0;
+        let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
         if !rest.is_empty() && !rest.starts_with('/') {
             return None;
         }
         let path: Box<str> = if rest.is_empty() { "/".into() } else { rest.into() };
         let skip = prefix.split('/').filter(|s| !s.is_empty()).count();
-        let segments = self.segments.get(skip..).unwrap_or_default().to_vec();
-        Some(Self { host: self.host.clone(), path, segments, query: self.query.clone() })
+        let segments = segments.get(skip..).unwrap_or_default().to_vec();
+        Some(Self(Arc::new(Parsed { host: host.clone(), path, segments, query: query.clone() })))
     }
 
     /// The same target without one query parameter, all other query bytes kept exactly
@@ -131,7 +141,7 @@ impl Target {
     #[must_use]
     pub fn without_query(&self, key: &str) -> Self {
         let raw = self
-            .query
+            .query()
             .raw
             .split('&')
             .filter(|pair| {
@@ -140,9 +150,35 @@ impl Target {
             })
             .collect::<Vec<_>>()
             .join("&");
-        let pairs = self.query.pairs.iter().filter(|(k, _)| !k.eq_ignore_ascii_case(key)).cloned().collect();
-        Self { query: Query { raw: raw.into(), pairs }, ..self.clone() }
+        let kept = self.query().pairs.iter().filter(|(k, _)| !k.eq_ignore_ascii_case(key));
+        let query = Query { raw: raw.into(), pairs: kept.cloned().collect() };
+        Self(Arc::new(Parsed { query, ..Parsed::clone(&self.0) }))
     }
+}
+
+/// What may stand in a target at all.
+const fn is_of_target(b: u8) -> bool {
+    b.is_ascii_graphic() & (b != b'\\') & (b != b'#') & (b != b'"') & (b != b'<') & (b != b'>') & (b != b'`')
+}
+
+/// Whether a segment is written as it is read, so that there is nothing to decode or to judge in
+/// it: most are names and ids.
+fn is_literal(raw: &str) -> bool {
+    let plain = raw.bytes().fold(true, |plain, b| {
+        plain & (b.is_ascii_alphanumeric() | (b == b'-') | (b == b'.') | (b == b'_') | (b == b':'))
+    });
+    plain && !raw.is_empty() && !raw.ends_with('.')
+}
+
+/// The pieces between separators; one more than there are separators.
+fn pieces(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let whole = rest.take()?;
+        let Some(at) = whole.bytes().position(|b| b == separator) else { return Some(whole) };
+        rest = whole.get(at + 1..);
+        whole.get(..at)
+    })
 }
 
 /// One decoded path segment.
@@ -176,6 +212,9 @@ fn segment(raw: &str) -> Result<Box<str>, TargetError> {
 
 /// Decodes percent-escapes once.
 fn decode(raw: &str, plus_is_space: bool) -> Result<String, TargetError> {
+    if !raw.bytes().any(|b| b == b'%' || (plus_is_space && b == b'+')) {
+        return Ok(raw.to_owned());
+    }
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw.bytes();
     while let Some(byte) = rest.next() {
@@ -227,17 +266,17 @@ fn encode(segment: &str, path: &mut String) {
 impl fmt::Debug for Target {
     /// The query's values stay out: they may hold signatures.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.host, self.path)
+        write!(f, "{}{}", self.0.host, self.0.path)
     }
 }
 
 impl Query {
     fn parse(raw: &str) -> Result<Self, TargetError> {
         let mut pairs: Vec<(Box<str>, Box<str>)> = Vec::new();
-        for pair in raw.split('&').filter(|p| !p.is_empty()) {
+        for pair in pieces(raw, b'&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (key, value) = (decode(key, true)?, decode(value, true)?);
-            if key.chars().chain(value.chars()).any(char::is_control) {
+            if pair.contains('%') && key.chars().chain(value.chars()).any(char::is_control) {
                 return Err(TargetError("the query has a control character".into()));
             }
             pairs.push((key.into(), value.into()));
@@ -286,6 +325,25 @@ mod tests {
 
     fn parse(text: &str) -> Result<Target, TargetError> {
         Target::parse("Management.Azure.com.", text)
+    }
+
+    #[test]
+    fn a_target_knows_its_own_text() {
+        for (text, written) in [
+            ("/a/b?c=d", "/a/b?c=d"),
+            ("/a/b", "/a/b"),
+            ("/a/%62", "/a/b"),
+            ("/a/", "/a"),
+            ("/a?", "/a"),
+            ("/?a", "/?a"),
+        ] {
+            let target = parse(text).unwrap();
+            assert_eq!(target.path_and_query(), written, "{text}");
+            assert!(target.is_written(&target.path_and_query()), "{text}");
+            for other in ["/a/b?c=d", "/a/b", "/a", "/a?", "/a/b?", "/?a", "/", "/a/b?c=d&e"] {
+                assert_eq!(target.is_written(other), target.path_and_query() == other, "{text} {other}");
+            }
+        }
     }
 
     #[test]

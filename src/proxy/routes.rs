@@ -185,9 +185,10 @@ impl Routes {
         let route = Arc::clone(self.routes.get(*at)?);
         // ARM and the data plane are served at the root: their prefixes are parts of their paths.
         let own = matches!(route.settings.protocol, Protocol::Arm | Protocol::Azureml);
-        let (target, prefix) = match target.without_prefix(prefix) {
-            Some(rest) if !own && prefix != "/" => (rest, prefix.clone()),
-            _ => (target.clone(), String::new()),
+        let rest = if own || prefix == "/" { None } else { target.without_prefix(prefix) };
+        let (target, prefix) = match rest {
+            Some(rest) => (rest, prefix.clone()),
+            None => (target.clone(), String::new()),
         };
         Some(Chosen { route, target, prefix, tunnelled: false })
     }

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts, uri::PathAndQuery};
 use tokio::sync::oneshot;
 
 use super::{
@@ -26,17 +26,38 @@ use crate::{
 
 /// Everything that is sent but the token.
 pub(super) struct Sent {
-    pub method: Method,
-    pub headers: HeaderMap,
+    pub onward: Onward,
     pub body: Outgoing,
     pub upgrade: Option<HeaderValue>,
-    pub ml_token: bool,
     pub chosen: Chosen,
     pub policies: Arc<PolicySet>,
 }
 
+/// What goes on of the caller's head, before policies' facts take the rest of it.
+pub(super) struct Onward {
+    method: Method,
+    /// The target as the caller wrote it.
+    written: Option<PathAndQuery>,
+    /// The headers that the upstream is told.
+    pub headers: HeaderMap,
+    /// Whether there is a second bearer to be replaced.
+    pub ml_token: bool,
+}
+
+impl Onward {
+    /// Of a request on a route.
+    pub fn of(head: &Parts, route: &Route) -> Self {
+        Self {
+            method: head.method.clone(),
+            written: head.uri.path_and_query().cloned(),
+            headers: headers::upstream(&head.headers, told(route)),
+            ml_token: head.headers.contains_key("x-azureml-token"),
+        }
+    }
+}
+
 /// How much of the caller's headers a route's upstream is told.
-pub(super) const fn told(route: &Route) -> Told {
+const fn told(route: &Route) -> Told {
     match route.settings.protocol {
         Protocol::Arm => headers::ARM,
         Protocol::Azureml => headers::AZUREML,
@@ -103,15 +124,18 @@ async fn exchange(
 ) -> Result<Response<Body>, Refusal> {
     let parts = gate.parts();
     let mut watch = Stopwatch::start(gate.meters());
-    let mut attempt =
-        parts.credentials.open(recorded, bearer, &parts.keys, sent.ml_token).await.map_err(unminted)?;
+    let mut attempt = parts
+        .credentials
+        .open(recorded, bearer, &parts.keys, sent.onward.ml_token)
+        .await
+        .map_err(unminted)?;
     watch.ended(Stage::Token);
     let counted = Rc::new(Cell::new(0));
     let mut again = Again::of(&sent.body);
-    let Sent { method, headers, body, ml_token, chosen, policies, upgrade: _ } = sent;
+    let Sent { onward, body, chosen, policies, upgrade: _ } = sent;
     let mut body = body_of(body, &counted);
     loop {
-        let sending = sending(&attempt, &method, &headers, body, &counted, ml_token, &chosen);
+        let sending = sending(&attempt, &onward, body, &counted, &chosen);
         match upstream::forward(gate.pools(), &attempt, sending, parts.limits.upstream).await {
             Ok(answer) => {
                 watch.ended(Stage::Upstream);
@@ -191,28 +215,27 @@ pub(super) fn body_of(body: Outgoing, counted: &Rc<Cell<u64>>) -> Body {
 
 pub(super) fn sending(
     attempt: &Attempt,
-    method: &Method,
-    headers: &HeaderMap,
+    onward: &Onward,
     body: Body,
     counted: &Rc<Cell<u64>>,
-    ml_token: bool,
     chosen: &Chosen,
 ) -> Sending {
     let permit = attempt.recorded().permit();
-    let mut headers = headers.clone();
+    let mut headers = onward.headers.clone();
     let operation = permit.operation();
     if rewrite::concerns(&operation.name) || !operation.secrets.is_empty() {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     Sending {
         to: chosen.route.settings.upstream.clone(),
-        method: method.clone(),
-        path_and_query: permit.request().target.path_and_query(),
+        method: onward.method.clone(),
+        target: permit.request().target.clone(),
+        written: onward.written.clone(),
         headers,
         body,
         sent: Rc::clone(counted),
         upgrade: None,
-        ml_token,
+        ml_token: onward.ml_token,
     }
 }
 

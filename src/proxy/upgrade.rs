@@ -71,12 +71,14 @@ pub(super) async fn tunnel(
     protocol: HeaderValue,
 ) -> Result<Response<Body>, Refusal> {
     let parts = gate.parts();
-    let attempt =
-        parts.credentials.open(recorded, bearer, &parts.keys, sent.ml_token).await.map_err(send::unminted)?;
+    let attempt = parts
+        .credentials
+        .open(recorded, bearer, &parts.keys, sent.onward.ml_token)
+        .await
+        .map_err(send::unminted)?;
     let counted = std::rc::Rc::default();
     let body = send::body_of(sent.body, &counted);
-    let mut sending =
-        send::sending(&attempt, &sent.method, &sent.headers, body, &counted, sent.ml_token, &sent.chosen);
+    let mut sending = send::sending(&attempt, &sent.onward, body, &counted, &sent.chosen);
     sending.upgrade = Some(protocol.clone());
     let mut answer = match upstream::forward(gate.pools(), &attempt, sending, parts.limits.upstream).await {
         Ok(answer) => answer,

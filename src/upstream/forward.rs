@@ -2,7 +2,9 @@
 
 use std::{cell::Cell, fmt, rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, uri::PathAndQuery,
+};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     credentials::Attempt,
-    http::{Body, headers},
+    http::{Body, Target, headers},
     net::{Destination, Protocols},
 };
 
@@ -23,7 +25,9 @@ pub struct Sending {
     /// The method.
     pub method: Method,
     /// Path and query, as judged.
-    pub path_and_query: String,
+    pub target: Target,
+    /// What the caller wrote: where it is the same, it is not written and parsed anew.
+    pub written: Option<PathAndQuery>,
     /// The headers that go on.
     pub headers: HeaderMap,
     /// The body.
@@ -38,7 +42,7 @@ pub struct Sending {
 
 impl fmt::Debug for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} to {}", self.method, self.path_and_query, self.to)
+        write!(f, "{} {} to {}", self.method, self.target.path(), self.to)
     }
 }
 
@@ -152,7 +156,11 @@ pub async fn forward(
 
 /// The request as it goes out: re-framed, with the gate's own host and token.
 fn write(attempt: &Attempt, sending: Sending) -> Result<Request<Body>, http::Error> {
-    let mut request: request::Builder = Request::builder().method(sending.method).uri(sending.path_and_query);
+    let uri = match sending.written.filter(|written| sending.target.is_written(written.as_str())) {
+        Some(written) => Uri::from(written),
+        None => Uri::try_from(sending.target.path_and_query())?,
+    };
+    let mut request: request::Builder = Request::builder().method(sending.method).uri(uri);
     if let Some(map) = request.headers_mut() {
         *map = sending.headers;
         map.insert(header::HOST, headers::value(&sending.to.authority()));
