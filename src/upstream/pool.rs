@@ -27,8 +27,9 @@ use crate::{
 const KEEP: Duration = Duration::from_secs(60);
 /// At most so many idle ones to each destination.
 const MAX_IDLE: usize = 256;
-/// What hyper buffers of one connection, in each direction.
-const BUFFER: usize = 128 << 10;
+/// What hyper buffers of one connection, in each direction. A little less than the 64 KiB that one
+/// packet may have: exactly as much would be sent as a packet and a crumb, and each wakes its reader.
+const BUFFER: usize = 63 << 10;
 /// HTTP/2: streams at once on one connection; then another is dialled.
 const MAX_STREAMS: usize = 100;
 /// HTTP/2: what may be under way towards us of one answer, and of all (DECISIONS 19).
