@@ -1,8 +1,10 @@
 //! What it costs to know who is calling, on each rung: the connection's memo, the process's memory
-//! (one identity, ten thousand, `AMLGATE_BENCH_IDENTITIES`, by default a hundred thousand), the
-//! signature.
+//! (one identity, ten thousand, a million), the signature. And what a million remembered identities
+//! hold of memory, with room for them all and within the bounds that the gate has unless it is told
+//! otherwise.
 //!
-//! `cargo bench --bench verify`; figures that were seen stand in `benches/README.md`.
+//! `cargo bench --bench verify`; `AMLGATE_BENCH_IDENTITIES` says how many a million are. Figures that
+//! were seen stand in `benches/README.md`.
 
 #![allow(
     clippy::expect_used,
@@ -13,7 +15,7 @@
     reason = "a bench that cannot go on should say so and stop"
 )]
 
-use std::{hint::black_box, sync::Arc};
+use std::{fs, hint::black_box, sync::Arc, thread};
 
 use amlgate::{
     identity::{
@@ -34,6 +36,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderValue, Uri};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ISSUER: &str = "https://issuer.example";
 
@@ -122,9 +128,57 @@ fn verifier(runtime: &Runtime, signers: &Signers, remembered: RememberedSettings
     verifier
 }
 
+/// Tokens of so many people, each verified once. Ten thousand of them are given back, to ask for.
+fn remember(verifier: &Verifier, signers: &Signers, identities: u64) -> Vec<String> {
+    let threads = thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let every = (identities / 10_000).max(1);
+    let one = |first: u64| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let mut kept = Vec::new();
+        for identity in (first..identities).step_by(usize::try_from(threads).expect("few")) {
+            let token = signers.token("EdDSA", &claims(identity, 8));
+            runtime.block_on(verifier.authenticate(&token)).expect("accepted");
+            if identity % every == 0 {
+                kept.push(token);
+            }
+        }
+        kept
+    };
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|first| scope.spawn(move || one(first))).collect();
+        all.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+    })
+}
+
+/// What this process holds of memory, in bytes.
+fn held() -> u64 {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux");
+    let line = text.lines().find(|line| line.starts_with("Pss:")).expect("a line");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    kib * 1_024
+}
+
 fn verify(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let signers = Signers::generate();
+
+    // `cargo test --benches` only asks whether it works.
+    let million = if std::env::args().any(|a| a == "--bench") { 1_000_000 } else { 2_000 };
+    let many = std::env::var("AMLGATE_BENCH_IDENTITIES").ok().and_then(|n| n.parse().ok()).unwrap_or(million);
+
+    // First, because the allocator keeps what was freed.
+    let bounds = RememberedSettings::default();
+    let bounded = verifier(&runtime, &signers, bounds);
+    let before = held();
+    let tokens = remember(&bounded, &signers, many);
+    println!(
+        "{many} identities, room for {} tokens and {} MiB: {} remembered, {} MiB more",
+        bounds.tokens,
+        bounds.bytes >> 20,
+        bounded.remembered_count(),
+        held().saturating_sub(before) >> 20
+    );
+    drop((bounded, tokens));
 
     let mut group = criterion.benchmark_group("verify");
     let forgetful = verifier(&runtime, &signers, RememberedSettings { tokens: 0, bytes: 0 });
@@ -140,13 +194,15 @@ fn verify(criterion: &mut Criterion) {
         });
     }
 
-    let many = std::env::var("AMLGATE_BENCH_IDENTITIES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
-    for identities in [1, 10_000, many] {
+    for identities in [1, 10_000.min(many), many] {
         let room = RememberedSettings { tokens: identities * 2, bytes: identities * 16_384 + (1 << 20) };
         let verifier = verifier(&runtime, &signers, room);
-        let tokens: Vec<String> = (0..identities).map(|i| signers.token("EdDSA", &claims(i, 8))).collect();
-        for token in &tokens {
-            runtime.block_on(verifier.authenticate(token)).expect("accepted");
+        let before = held();
+        let tokens = remember(&verifier, &signers, identities);
+        if identities == many {
+            let sample: u64 = tokens.iter().map(|token| token.capacity() as u64).sum();
+            let each = held().saturating_sub(before + sample) / many;
+            println!("{many} identities, {} remembered: {each} bytes each", verifier.remembered_count());
         }
         // A stride that visits all and never neighbours, so that the processor's caches are cold.
         let mut at = 0;
@@ -157,7 +213,6 @@ fn verify(criterion: &mut Criterion) {
             });
         });
     }
-
     let verifier = verifier(&runtime, &signers, RememberedSettings::default());
     for (name, groups) in [("connection/1.3KB", 8), ("process/32KiB", 620)] {
         let header = format!("Bearer {}", signers.token("RS256", &claims(0, groups)));
