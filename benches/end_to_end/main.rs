@@ -60,12 +60,16 @@ async fn world(upstream: SocketAddr) -> World {
     let sandbox = Sandbox::start(settings).await.unwrap();
     let file = sandbox.configuration();
     let text = fs::read_to_string(&file).unwrap();
-    // Plain HTTP on both sides: the listener's certificate goes, and the upstream is a stub.
-    let text: String =
-        text.lines().filter(|l| !l.trim_start().starts_with("tls: ")).fold(String::new(), |mut all, line| {
+    // Plain HTTP on both sides: the listener's certificate goes, the forward listener too, whose
+    // authority vouches for names alone, and the upstream is a stub.
+    let mut within = false;
+    let text = text.lines().fold(String::new(), |mut all, line| {
+        within = line.starts_with("  forward:") || (within && line.starts_with("    "));
+        if !within && !line.trim_start().starts_with("tls: ") {
             let _ = writeln!(all, "{line}");
-            all
-        });
+        }
+        all
+    });
     let azure = sandbox.layout.azure_address;
     let before = format!(
         "upstream: https://management.azure.com\n    paths: [/subscriptions, /providers, /tenants]\n    protocol: arm\n    credential: gate\n    address: \"{azure}\"\n    trust: {{ca: certs/ca.pem}}"
