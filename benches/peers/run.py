@@ -277,7 +277,7 @@ def envoy(folder, keys, up, tls):
                                     "--disable-hot-restart"], port, tls)
 
 
-def amlgate(folder, keys, up, documents, binary, tls):
+def amlgate(folder, keys, up, documents, binary, tls, more=""):
     port = free_port()
     crypt = f"tls: {{certificate: {tls.leaf}, private_key: {{file: {tls.key}}}}}" if tls else "insecure_plaintext: true"
     scheme, onward = ("https", f", trust: {{ca: {tls.ca}}}") if tls else ("http", "")
@@ -293,6 +293,7 @@ routes: [{{name: arm, upstream: "{scheme}://127.0.0.1:{up}", address: "127.0.0.1
 policies: policies/
 audit: {{name: bench, directory: audit, signing_key: {{file: certs/audit.key}}}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
+{more}
 """)
     entries = "\n".join(
         f"  - {{name: entry {i}, who: [team-{i}], role: AzureML Data Scientist, scope: ws-{i}}}" for i in range(99))
