@@ -1,10 +1,11 @@
 """What an idle connection keeps of memory, and what a large body does.
 
-    python3 benches/peers/idle.py [--amlgate target/dist/amlgate] [--connections 2000] [--gib 2]
+    python3 benches/peers/idle.py [--amlgate target/dist/amlgate] [--connections 2000] [--pace 0] [--gib 2]
 
 Starts `amlgate sandbox --without-gate` and `amlgate serve` on its configuration (TLS, and once more in
 plaintext), sends one request with a token on each connection, waits until they are parked, and prints
-the growth of the gate's PSS for each. Then streams a body through the echo endpoint and prints by how
+the growth of the gate's PSS for each. Connections come as fast as they can, which is a burst whose peak
+the allocator keeps, or `--pace` seconds apart. Then streams a body through the echo endpoint and prints by how
 much the gate's peak of memory grew, and the rate.
 """
 
@@ -42,7 +43,7 @@ def ready(address):
     sys.exit("the gate does not get ready")
 
 
-def idle(pid, address, context, head, count):
+def idle(pid, address, context, head, count, pace):
     connections = []
 
     def connect():
@@ -68,6 +69,7 @@ def idle(pid, address, context, head, count):
     before = pss_kib(pid)
     for _ in range(count):
         connect()
+        time.sleep(pace)
     time.sleep(4)
     after = pss_kib(pid)
     for stream in connections:
@@ -79,6 +81,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--amlgate", default="target/dist/amlgate")
     parser.add_argument("--connections", type=int, default=2000)
+    parser.add_argument("--pace", type=float, default=0)
     parser.add_argument("--gib", type=int, default=2)
     options = parser.parse_args()
     binary = str(pathlib.Path(options.amlgate).resolve())
@@ -106,7 +109,7 @@ def main():
             ready(layout["health_address"])
             head = (f"GET /endpoints/churn/ HTTP/1.1\r\nHost: localhost:{port}\r\nAuthorization: Bearer {token}\r\n\r\n").encode()
             context = ssl.create_default_context(cafile=home / "certs/ca.pem") if name == "TLS" else None
-            each = idle(gate.pid, address, context, head, options.connections)
+            each = idle(gate.pid, address, context, head, options.connections, options.pace)
             print(f"{name}: {each:.1f} KiB for each of {options.connections} idle connections; base {pss_kib(gate.pid) / 1024:.1f} MiB PSS after")
             if name == "TLS":
                 before, start = peak_kib(gate.pid), time.monotonic()
