@@ -313,3 +313,23 @@ fn is_json(media: &str) -> bool {
     let charset = parameters.trim().to_ascii_lowercase();
     kind.trim().eq_ignore_ascii_case("application/json") && (charset.is_empty() || charset == "charset=utf-8")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How large the future is that such a function makes.
+    fn future<'a, F: Future>(
+        _: impl FnOnce(&'a Gate, &'a Connection<ConnectionMemo>, Request<Incoming>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each request is this large in memory as long as it lasts, and is copied to its place.
+    /// Whatever waits for the network rarely (a key's fetch, a dialling) belongs in a box.
+    #[test]
+    fn a_request_under_way_takes_less_than_9_kib() {
+        let size = future(serve);
+        assert!(size < 9 << 10, "{size} bytes");
+    }
+}
