@@ -53,9 +53,21 @@ impl World {
     }
 
     pub async fn at(changes: Changes<'_>, clock: SharedClock) -> Self {
+        let mut others = 0;
+        loop {
+            match Self::attempt(&changes, Arc::clone(&clock)).await {
+                Ok(world) => return world,
+                // Ports are found free and taken a little later: another test may come between.
+                Err(error) if error.contains("AddrInUse") && others < 5 => others += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    async fn attempt(changes: &Changes<'_>, clock: SharedClock) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let settings = SandboxSettings::new(dir.path().to_owned(), Arc::clone(&clock));
-        let sandbox = Sandbox::start(settings).await.unwrap();
+        let sandbox = Sandbox::start(settings).await.map_err(|error| format!("{error:?}"))?;
         let file = sandbox.configuration();
         let mut text = fs::read_to_string(&file).unwrap();
         for (old, new) in changes.configuration {
@@ -70,9 +82,10 @@ impl World {
             fs::write(dir.path().join("policies/sandbox.yaml"), policies).unwrap();
         }
         let settings = config::load(&file).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let server = Server::start(settings, clock, Cores::Fixed(1)).await.unwrap();
+        let server = Server::start(settings, clock, Cores::Fixed(1)).await;
+        let server = server.map_err(|error| format!("{error:?}"))?;
         let tls = trusting(&fs::read(sandbox.ca()).unwrap(), &[b"http/1.1"]);
-        Self { sandbox, server, dir, tls }
+        Ok(Self { sandbox, server, dir, tls })
     }
 
     /// A caller with the token of one of the sandbox's people.
