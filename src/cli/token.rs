@@ -413,6 +413,8 @@ const fn hint(reason: Reason) -> Option<&'static str> {
         Reason::Unscoped => "expose a scope or an application role of the gate's application, and grant it",
         Reason::NotAccepted => "the issuer serves everybody; `accept` says whose tokens are taken",
         Reason::Bound => "ask for a bearer token: proof of possession is not in this version",
+        Reason::LimitedUser => "send the user's own Backstage token: a limited one is no bearer",
+        Reason::GroupsUnavailable => "`found` says why the issuer does not tell the groups",
         Reason::KeysUnavailable => "`found` says why the keys could not be fetched",
     })
 }

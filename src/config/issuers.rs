@@ -24,7 +24,6 @@ pub(super) fn read(
     let mut read = Vec::new();
     let mut places = Vec::new();
     for issuer in found {
-        problems.later("backstage", issuer.value.backstage.as_ref());
         if let Some(settings) = one(issuer, base, login, problems) {
             read.push(settings);
             places.push(Place::of(issuer));
@@ -45,21 +44,24 @@ fn one(
 ) -> Option<IssuerSettings> {
     let raw = &issuer.value;
     let name = problems.read(&raw.name, values::name)?;
-    let mut settings = match (&raw.entra, &raw.oidc) {
-        (Some(entra), None) => entra_settings(&name, entra, login, problems)?,
-        (None, Some(oidc)) => oidc_settings(&name, oidc, problems)?,
-        (Some(_), Some(second)) => {
-            problems.error(Place::of(second), "an issuer is `entra` or `oidc`, not both");
+    let mut settings = match (&raw.entra, &raw.oidc, &raw.backstage) {
+        (Some(entra), None, None) => entra_settings(&name, entra, login, problems)?,
+        (None, Some(oidc), None) => oidc_settings(&name, oidc, problems)?,
+        (None, None, Some(portal)) => problems.read(&portal.value.url, |url| {
+            IssuerSettings::backstage(&name, url).map_err(|e| format!("`{url}`: {e}"))
+        })?,
+        (None, None, None) => {
+            problems.error_with(
+                Place::of(issuer),
+                format!("the issuer `{name}` says not what it is"),
+                "add an `entra`, `oidc` or `backstage` block",
+            );
             return None;
         }
-        (None, None) => {
-            if raw.backstage.is_none() {
-                problems.error_with(
-                    Place::of(issuer),
-                    format!("the issuer `{name}` says not what it is"),
-                    "add an `entra` or `oidc` block",
-                );
-            }
+        (Some(_), _, _) | (_, Some(_), _) => {
+            let place = raw.backstage.as_ref().map(Place::of).or(raw.oidc.as_ref().map(Place::of));
+            let message = "an issuer is one of `entra`, `oidc` and `backstage`, not several";
+            problems.error(place.unwrap_or_default(), message);
             return None;
         }
     };

@@ -213,8 +213,8 @@ pub struct Issuer {
     pub entra: Option<Spanned<Entra>>,
     /// Any OpenID provider.
     pub oidc: Option<Spanned<Oidc>>,
-    /// Backstage: not in this version.
-    pub backstage: Later,
+    /// A Backstage portal.
+    pub backstage: Option<Spanned<Backstage>>,
     /// What a token must hold to be accepted at all.
     pub accept: Option<Spanned<Accept>>,
     /// Signature algorithms.
@@ -265,6 +265,14 @@ pub struct Oidc {
     pub jwks_uri: Option<Text>,
     /// The claim that lists groups; `groups` by default.
     pub groups_claim: Option<Text>,
+}
+
+/// `backstage`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backstage {
+    /// The portal's `backend.baseUrl`.
+    pub url: Text,
 }
 
 /// `accept`.

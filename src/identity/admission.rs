@@ -104,7 +104,7 @@ fn open(settings: &IssuerSettings) -> Option<&'static Open> {
             let host = host_of(issuer)?;
             OPEN.iter().find(|open| open.host == host)
         }
-        IssuerKind::Entra { .. } => None,
+        IssuerKind::Entra { .. } | IssuerKind::Backstage { .. } => None,
     }
 }
 
@@ -124,6 +124,7 @@ pub fn problems(issuers: &[IssuerSettings]) -> Vec<SettingsProblem> {
         name(settings, &mut say);
         match &settings.kind {
             IssuerKind::Entra { tenant, authority, .. } => entra(tenant, authority, settings, &mut say),
+            IssuerKind::Backstage { url } => backstage(url, &mut say),
             IssuerKind::Oidc { issuer, keys } => oidc(issuer, keys, settings, &mut say),
         }
         bounds(settings, &mut say);
@@ -196,6 +197,21 @@ fn entra(tenant: &str, authority: &Uri, settings: &IssuerSettings, say: Say<'_>)
                 "register an application for the gate, and write its application id or its `api://` URI",
             );
         }
+    }
+}
+
+fn backstage(url: &Uri, say: Say<'_>) {
+    if url.scheme().is_none() || url.host().is_none() {
+        say(
+            "backstage.url",
+            format!("`{url}` is not a URL"),
+            "write the portal's `backend.baseUrl`, as in `https://backstage.example.com`",
+        );
+        return;
+    }
+    base(url, "backstage.url", say);
+    if url.query().is_some() {
+        say("backstage.url", format!("`{url}` has a query"), "write the portal's `backend.baseUrl`");
     }
 }
 

@@ -52,11 +52,15 @@ pub fn described(claims: Map<String, Value>, issuer: &IssuerSettings) -> Result<
 }
 
 fn holder(
-    claims: Map<String, Value>,
+    mut claims: Map<String, Value>,
     token_digest: [u8; 32],
     issuer: &IssuerSettings,
     expires: Timestamp,
 ) -> Result<Caller, Rejection> {
+    if matches!(issuer.kind, IssuerKind::Backstage { .. }) {
+        // With the other claims it makes a limited user token: a secret, which nobody shall read.
+        claims.remove("uip");
+    }
     let subject = text(&claims, "sub")?.ok_or_else(|| missing("sub"))?;
     plain(subject, "sub")?;
     let client = text(&claims, "azp")?.or(text(&claims, "appid")?).or(text(&claims, "client_id")?);
@@ -66,6 +70,7 @@ fn holder(
             let kind = entra_kind(&claims, *unscoped)?;
             (person.into(), Some(tenant.as_ref().into()), kind)
         }
+        IssuerKind::Backstage { .. } => (backstage(subject)?.into(), None, PrincipalKind::Person),
         IssuerKind::Oidc { .. } => (subject.into(), None, oidc_kind(&claims, subject, client)),
     };
     if let Some((name, wanted)) = issuer.accept.as_ref().and_then(|accept| accept.unmet(&claims)) {
@@ -74,7 +79,7 @@ fn holder(
             .found(format_args!("`{name}`: {held}"))
             .expected(format_args!("`{name}`: {wanted}")));
     }
-    let groups = groups(&claims, &issuer.groups_claim)?;
+    let groups = groups(&claims, issuer)?;
     let roles = roles(&claims, &issuer.kind)?;
     let (client, display) = (client.map(Into::into), display(&claims));
     let id = PrincipalId { issuer: Arc::clone(&issuer.name), subject };
@@ -228,6 +233,20 @@ fn entra(claims: &Map<String, Value>, tenant: &str) -> Result<String, Rejection>
     }
 }
 
+/// The entity of a user, `user:namespace/name`: no group, component or service signs in.
+fn backstage(subject: &str) -> Result<&str, Rejection> {
+    let whole = subject
+        .strip_prefix("user:")
+        .and_then(|rest| rest.split_once('/'))
+        .is_some_and(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/'));
+    if whole {
+        return Ok(subject);
+    }
+    Err(Rejection::new(Reason::Claim)
+        .found(format_args!("`sub`: {subject:?}"))
+        .expected("`sub`: user:NAMESPACE/NAME"))
+}
+
 fn entra_kind(claims: &Map<String, Value>, unscoped: Unscoped) -> Result<PrincipalKind, Rejection> {
     let scope = text(claims, "scp")?.is_some_and(|scp| !scp.trim().is_empty());
     let roles =
@@ -264,7 +283,12 @@ fn oidc_kind(claims: &Map<String, Value>, subject: &str, client: Option<&str>) -
 /// Groups are an array of strings or absent. A token that says that it carries only some of them
 /// (`_claim_names`, `hasgroups`) proves nothing by what it lacks; the endpoint that it names is
 /// never asked.
-fn groups(claims: &Map<String, Value>, name: &str) -> Result<Groups, Rejection> {
+fn groups(claims: &Map<String, Value>, issuer: &IssuerSettings) -> Result<Groups, Rejection> {
+    let name = issuer.groups_claim.as_ref();
+    // A Backstage token without them is the usual one: userinfo has them.
+    if matches!(issuer.kind, IssuerKind::Backstage { .. }) && !claims.contains_key(name) {
+        return Ok(Groups::Overage);
+    }
     let elsewhere = match claims.get("_claim_names") {
         None => false,
         Some(Value::Object(names)) => names.contains_key(name),
@@ -282,7 +306,9 @@ fn roles(claims: &Map<String, Value>, kind: &IssuerKind) -> Result<Arc<[Box<str>
     match kind {
         IssuerKind::Entra { .. } => Ok(strings(claims, "roles")?.unwrap_or_default()),
         // Elsewhere the name is nobody's in particular: another shape is another meaning.
-        IssuerKind::Oidc { .. } => Ok(strings(claims, "roles").ok().flatten().unwrap_or_default()),
+        IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } => {
+            Ok(strings(claims, "roles").ok().flatten().unwrap_or_default())
+        }
     }
 }
 

@@ -32,6 +32,15 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Bytes, SourceError>> 
 pub trait KeySource: fmt::Debug + Send + Sync {
     /// Gets one document of `issuer`.
     fn get<'a>(&'a self, uri: &'a Uri, issuer: &'a IssuerSettings) -> Fetching<'a>;
+
+    /// Gets what `issuer` says to the bearer of `token` at `uri`, which is a place that the
+    /// settings name. The error holds nothing of the token. A source of keys alone says that it
+    /// cannot be had.
+    fn get_as<'a>(&'a self, uri: &'a Uri, issuer: &'a IssuerSettings, token: &'a str) -> Fetching<'a> {
+        let (_, _) = (issuer, token);
+        let why = "this source holds keys only".to_owned();
+        Box::pin(std::future::ready(Err(SourceError { uri: uri.to_string(), why })))
+    }
 }
 
 /// A document could not be fetched.

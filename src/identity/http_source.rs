@@ -31,10 +31,16 @@ impl HttpKeySource {
         Self { connector }
     }
 
-    async fn fetch(&self, uri: &Uri, issuer: &IssuerSettings) -> Result<Bytes, String> {
+    async fn fetch(&self, uri: &Uri, issuer: &IssuerSettings, bearer: Option<&str>) -> Result<Bytes, String> {
         let to = destination(uri, issuer)?;
         let mut request = Request::get(uri.clone()).body(Bytes::new()).map_err(|e| e.to_string())?;
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(token) = bearer {
+            let value = HeaderValue::try_from(format!("Bearer {token}"));
+            let mut value = value.map_err(|_| "the token does not fit into a header")?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
         let limits = FetchLimits { body: MAX_DOCUMENT, time: TIME };
         let answer = self.connector.send(&to, request, limits).await.map_err(|e| e.to_string())?;
         match answer.status() {
@@ -69,7 +75,15 @@ fn destination(uri: &Uri, issuer: &IssuerSettings) -> Result<Destination, String
 impl KeySource for HttpKeySource {
     fn get<'a>(&'a self, uri: &'a Uri, issuer: &'a IssuerSettings) -> Fetching<'a> {
         Box::pin(async move {
-            self.fetch(uri, issuer).await.map_err(|why| SourceError { uri: uri.to_string(), why })
+            self.fetch(uri, issuer, None).await.map_err(|why| SourceError { uri: uri.to_string(), why })
+        })
+    }
+
+    fn get_as<'a>(&'a self, uri: &'a Uri, issuer: &'a IssuerSettings, token: &'a str) -> Fetching<'a> {
+        Box::pin(async move {
+            self.fetch(uri, issuer, Some(token))
+                .await
+                .map_err(|why| SourceError { uri: uri.to_string(), why })
         })
     }
 }

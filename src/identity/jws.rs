@@ -21,12 +21,23 @@ const MAX_KEY_ID: usize = 256;
 /// How deep header and payload may nest.
 const MAX_DEPTH: u8 = 16;
 
+/// What `typ` says that the token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TokenKind {
+    /// An access token of the usual kind, or nothing is said.
+    Access,
+    /// A Backstage user's.
+    BackstageUser,
+}
+
 /// A well-formed token: nothing in it is verified.
 pub(super) struct Jws<'a> {
     /// From the header: one of ours, so never `none` or an HMAC.
     pub algorithm: SignatureAlgorithm,
     /// From the header.
     pub key_id: Box<str>,
+    /// From the header.
+    pub kind: TokenKind,
     /// All claims.
     pub claims: Map<String, Value>,
     /// What is signed: header and payload as sent.
@@ -48,12 +59,12 @@ impl<'a> Jws<'a> {
             return Err(segments(token));
         }
         let header = part(header, "header")?;
-        let (algorithm, key_id) = head(&header)?;
+        let (algorithm, key_id, kind) = head(&header)?;
         let claims = part(payload, "payload")?;
         if signature.is_empty() || URL_SAFE_NO_PAD.decode(signature).is_err() {
             return Err(malformed("a signature that is no canonical base64url"));
         }
-        Ok(Self { algorithm, key_id, claims, signed, signature })
+        Ok(Self { algorithm, key_id, kind, claims, signed, signature })
     }
 }
 
@@ -76,7 +87,7 @@ fn part(text: &str, name: &str) -> Result<Map<String, Value>, Rejection> {
     })
 }
 
-fn head(header: &Map<String, Value>) -> Result<(SignatureAlgorithm, Box<str>), Rejection> {
+fn head(header: &Map<String, Value>) -> Result<(SignatureAlgorithm, Box<str>, TokenKind), Rejection> {
     for name in ["crit", "b64", "zip", "enc"] {
         if header.contains_key(name) {
             return Err(Rejection::new(Reason::Header).found(format_args!("the header `{name}`")));
@@ -88,24 +99,35 @@ fn head(header: &Map<String, Value>) -> Result<(SignatureAlgorithm, Box<str>), R
         })?,
         other => return Err(absent_or_odd(Reason::Algorithm, "alg", other)),
     };
-    match header.get("typ") {
-        None => {}
+    let kind = match header.get("typ") {
+        None => TokenKind::Access,
+        // Backstage's own types are compared to the letter, as Backstage does.
+        Some(Value::String(name)) if name == "vnd.backstage.user" => TokenKind::BackstageUser,
+        // It proves who the user is to whoever already trusts the sender: no right goes with it.
+        Some(Value::String(name)) if name == "vnd.backstage.limited-user" => {
+            return Err(Rejection::new(Reason::LimitedUser)
+                .found(format_args!("`typ` {name}"))
+                .expected("`vnd.backstage.user`, the user's own token"));
+        }
         // Media types are compared without case, `application/` may be left out (RFC 7515, 4.1.9).
         Some(Value::String(name))
             if ["jwt", "at+jwt", "application/jwt", "application/at+jwt"]
                 .iter()
-                .any(|known| name.eq_ignore_ascii_case(known)) => {}
+                .any(|known| name.eq_ignore_ascii_case(known)) =>
+        {
+            TokenKind::Access
+        }
         Some(other) => {
             return Err(Rejection::new(Reason::Type)
                 .found(format_args!("`typ` {other}"))
                 .expected("`JWT`, `at+jwt` or none"));
         }
-    }
+    };
     let key_id = match header.get("kid") {
         Some(Value::String(kid)) if !kid.is_empty() && kid.len() <= MAX_KEY_ID => kid.as_str().into(),
         other => return Err(absent_or_odd(Reason::KeyId, "kid", other)),
     };
-    Ok((algorithm, key_id))
+    Ok((algorithm, key_id, kind))
 }
 
 fn absent_or_odd(reason: Reason, name: &str, value: Option<&Value>) -> Rejection {

@@ -21,6 +21,7 @@ mod remembered;
 pub mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
+mod userinfo;
 mod verifier;
 
 pub use admission::{SettingsProblem, open_to_anybody, problems};

@@ -1,6 +1,7 @@
 //! Why a token is not accepted.
 //!
-//! Callers learn nothing of it: every rejection but [`Reason::KeysUnavailable`] is the same 401.
+//! Callers learn nothing of it: every rejection but an outage ([`Rejection::is_outage`]) and
+//! [`Reason::LimitedUser`] (read off the header, before any key) is the same 401.
 //! The reason's name goes to the record and the metrics; the two values, found and expected, are
 //! for `token verify` alone, and hold claims of the token, never the token or its signature.
 
@@ -17,6 +18,8 @@ pub enum Reason {
     Algorithm,
     /// `typ` is another kind of token: a logout token, a proof, a security event.
     Type,
+    /// A limited user token of Backstage, which is no bearer: it only travels inside another.
+    LimitedUser,
     /// A header that changes the meaning of the token: `crit`, `b64`, `zip`, `enc`.
     Header,
     /// `kid` is absent, no string, or too long.
@@ -45,6 +48,8 @@ pub enum Reason {
     NotAccepted,
     /// It is bound to a key (`cnf`), and a bearer alone proves nothing.
     Bound,
+    /// The groups, which the token lacks, could not be had from the issuer: 503, not 401.
+    GroupsUnavailable,
     /// The issuer's keys could not be fetched, or not for too long: 503, not 401.
     KeysUnavailable,
 }
@@ -58,6 +63,7 @@ impl Reason {
             Self::Issuer => "issuer",
             Self::Algorithm => "algorithm",
             Self::Type => "type",
+            Self::LimitedUser => "limited_user",
             Self::Header => "header",
             Self::KeyId => "key_id",
             Self::Key => "key",
@@ -72,6 +78,7 @@ impl Reason {
             Self::Unscoped => "unscoped",
             Self::NotAccepted => "not_accepted",
             Self::Bound => "bound",
+            Self::GroupsUnavailable => "groups_unavailable",
             Self::KeysUnavailable => "keys_unavailable",
         }
     }
@@ -83,6 +90,7 @@ impl Reason {
             Self::Issuer => "no issuer of this name is configured",
             Self::Algorithm => "the signature algorithm is not accepted",
             Self::Type => "this kind of token is not accepted",
+            Self::LimitedUser => "a limited user token of Backstage is not accepted as a bearer",
             Self::Header => "the header asks for what is not supported",
             Self::KeyId => "the header does not name its key",
             Self::Key => "the issuer publishes no usable key of this id",
@@ -97,6 +105,7 @@ impl Reason {
             Self::Unscoped => "the token carries neither a scope nor an application role",
             Self::NotAccepted => "the issuer's `accept` demands a claim that the token lacks",
             Self::Bound => "the token is bound to a key and cannot be used as a bearer",
+            Self::GroupsUnavailable => "the caller's groups cannot be had from the issuer",
             Self::KeysUnavailable => "the issuer's keys are not available",
         }
     }
@@ -159,7 +168,7 @@ impl Rejection {
     /// `Retry-After`, so that clients do not throw good tokens away.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        self.reason == Reason::KeysUnavailable
+        matches!(self.reason, Reason::KeysUnavailable | Reason::GroupsUnavailable)
     }
 }
 

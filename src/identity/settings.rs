@@ -161,6 +161,12 @@ pub enum IssuerKind {
         /// Where its keys are.
         keys: KeysAt,
     },
+    /// A Backstage portal: the tokens of its users. Their groups come from its userinfo endpoint,
+    /// because by default the tokens carry none.
+    Backstage {
+        /// `backend.baseUrl` of the portal.
+        url: Uri,
+    },
 }
 
 /// What happens to an Entra token with neither `scp` nor `roles`: any application of the tenant
@@ -235,6 +241,27 @@ impl IssuerSettings {
         Ok(Self::with_defaults(name, kind, audiences, algorithms))
     }
 
+    /// A Backstage portal at `url` (its `backend.baseUrl`) with the defaults: ES256, the audience
+    /// `backstage` that all its user tokens have, groups in `ent`.
+    ///
+    /// # Errors
+    /// If `url` is not a URL.
+    pub fn backstage(name: &str, url: &str) -> Result<Self, http::uri::InvalidUri> {
+        let kind = IssuerKind::Backstage { url: url.trim_end_matches('/').parse()? };
+        let settings = Self::with_defaults(name, kind, &["backstage"], vec![SignatureAlgorithm::Es256]);
+        Ok(Self { groups_claim: "ent".into(), ..settings })
+    }
+
+    /// Where the groups of a verified token are asked for if it lacks them; for Backstage alone.
+    /// Below the configured URL, never out of a token.
+    #[must_use]
+    pub fn userinfo(&self) -> Option<Uri> {
+        match &self.kind {
+            IssuerKind::Backstage { url } => format!("{}/v1/userinfo", backstage_iss(url)).parse().ok(),
+            IssuerKind::Entra { .. } | IssuerKind::Oidc { .. } => None,
+        }
+    }
+
     fn with_defaults(
         name: &str,
         kind: IssuerKind,
@@ -262,6 +289,14 @@ impl IssuerSettings {
     pub fn forms(&self) -> Vec<Form> {
         match &self.kind {
             IssuerKind::Oidc { issuer, keys } => vec![Form { iss: issuer.clone(), keys: keys.clone() }],
+            IssuerKind::Backstage { url } => {
+                let iss = backstage_iss(url);
+                format!("{iss}/.well-known/jwks.json")
+                    .parse()
+                    .map(|at| Form { iss: iss.into(), keys: KeysAt::Jwks(at) })
+                    .into_iter()
+                    .collect()
+            }
             IssuerKind::Entra { tenant, authority, .. } => {
                 let login = authority.to_string();
                 let login = login.trim_end_matches('/');
@@ -279,6 +314,11 @@ impl IssuerSettings {
             }
         }
     }
+}
+
+/// What `iss` says in the tokens of the portal at `url`.
+fn backstage_iss(url: &Uri) -> String {
+    format!("{}/api/auth", url.to_string().trim_end_matches('/'))
 }
 
 /// One value of `iss`, and where the keys are that sign for it.

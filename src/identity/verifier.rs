@@ -8,16 +8,20 @@ use std::{
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use http::HeaderValue;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
 
 use super::{
-    Principal, bearer, claims,
+    Groups, Principal, bearer, claims,
     discovery::KeySource,
-    jws::Jws,
+    jws::{Jws, TokenKind},
     keyring::{IssuerStatus, Keyring, Keys},
     rejection::{Reason, Rejection},
     remembered::{ConnectionMemo, Digest, Remembered, RememberedSettings, Verified},
     settings::{IssuerKind, IssuerSettings, SignatureAlgorithm},
+    userinfo,
 };
 use crate::time::{SharedClock, Timestamp};
 
@@ -31,6 +35,8 @@ pub struct Verifier {
     source: Arc<dyn KeySource>,
     clock: SharedClock,
     changed: Notify,
+    // At most so many tokens at a time wait for their groups.
+    asking: Semaphore,
     // Serialises `reconfigure`, which runs on the control runtime, never on a request's path.
     changing: Mutex<()>,
 }
@@ -61,6 +67,7 @@ impl Verifier {
             source,
             clock,
             changed: Notify::new(),
+            asking: Semaphore::new(userinfo::AT_A_TIME),
             changing: Mutex::new(()),
         }
     }
@@ -101,7 +108,7 @@ impl Verifier {
             IssuerKind::Entra { tenant, authority, .. } => {
                 Some(format!("{}/{tenant}", authority.to_string().trim_end_matches('/')))
             }
-            IssuerKind::Oidc { .. } => None,
+            IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } => None,
         }
     }
 
@@ -168,10 +175,19 @@ impl Verifier {
         let jws = Jws::parse(token)?;
         let keyring = self.keyring(&jws)?;
         accepted(&keyring.issuer, jws.algorithm)?;
-        let Jws { algorithm, key_id, claims, signed, signature } = jws;
-        let described = claims::describe(claims, digest, &keyring.issuer, now)?;
+        fits(&keyring.issuer, jws.kind)?;
+        let Jws { algorithm, key_id, claims, signed, signature, kind: _ } = jws;
+        let mut described = claims::describe(claims, digest, &keyring.issuer, now)?;
 
         let epoch = self.signed(&keyring, algorithm, &key_id, signed, signature).await?;
+        if described.caller.groups == Groups::Overage
+            && let Some(at) = keyring.issuer.userinfo()
+        {
+            let caller = &mut described.caller;
+            let source = self.source.as_ref();
+            let ask = userinfo::groups(source, &at, &keyring.issuer, token, &caller.id.subject);
+            caller.groups = Box::pin(userinfo::bounded(&self.asking, ask)).await?;
+        }
         let verified = Arc::new(Verified {
             principal: Principal::verified(described.caller),
             not_before: described.not_before,
@@ -308,6 +324,22 @@ fn accepted(issuer: &IssuerSettings, algorithm: SignatureAlgorithm) -> Result<()
     Err(Rejection::new(Reason::Algorithm)
         .found(format_args!("`alg` {algorithm}"))
         .expected(names.join(" or ")))
+}
+
+/// A Backstage user token is of a Backstage issuer, and that issuer has no other.
+fn fits(issuer: &IssuerSettings, kind: TokenKind) -> Result<(), Rejection> {
+    let wanted = match &issuer.kind {
+        IssuerKind::Backstage { .. } => TokenKind::BackstageUser,
+        IssuerKind::Entra { .. } | IssuerKind::Oidc { .. } => TokenKind::Access,
+    };
+    if kind == wanted {
+        return Ok(());
+    }
+    let expected = match wanted {
+        TokenKind::BackstageUser => "`typ` vnd.backstage.user",
+        TokenKind::Access => "`typ` JWT, at+jwt or none",
+    };
+    Err(Rejection::new(Reason::Type).found("another kind of token").expected(expected))
 }
 
 pub(super) fn digest_of(token: &str) -> Digest {

@@ -41,6 +41,7 @@ fn of(
         | Refusal::Target(_)
         | Refusal::NoRoute
         | Refusal::IssuerDown
+        | Refusal::GroupsUnknown
         | Refusal::Body(_)
         | Refusal::Unrecorded
         | Refusal::NoToken { .. }

@@ -22,7 +22,7 @@ use super::{Core, Door, Gate, passthrough, serve_through};
 use crate::{
     audit::event::{Event, Tunnel as Passed},
     http::{Body, Connection},
-    identity::{ConnectionMemo, Principal},
+    identity::{ConnectionMemo, Principal, Reason},
     listen::{Handler, Inside},
     net::{Connector, Destination, Reach, Scheme},
 };
@@ -141,7 +141,9 @@ impl Forward {
         }
         let token = crate::identity::bearer::token(header).map_err(|why| NoTunnel::Nobody(why.name()))?;
         verifier.authenticate(token).await.map_err(|rejection| {
-            if rejection.is_outage() {
+            if rejection.reason() == Reason::GroupsUnavailable {
+                NoTunnel::GroupsUnknown
+            } else if rejection.is_outage() {
                 NoTunnel::IssuerDown
             } else {
                 NoTunnel::Nobody(rejection.reason().name())

@@ -8,7 +8,7 @@ use super::{Door, Gate, forward::Tunnel, respond::Refusal, routes::Chosen};
 use crate::{
     azureml::Protocol,
     credentials::KeySlot,
-    identity::{ConnectionMemo, Handles, NoBearer, Principal, Slot, bearer},
+    identity::{ConnectionMemo, Handles, NoBearer, Principal, Reason, Slot, bearer},
 };
 
 /// Who is calling, and with what of an endpoint's.
@@ -61,7 +61,14 @@ async fn bearing(
     }
     match verifier.authenticate(token).await {
         Ok(principal) => Ok(Caller { principal, slot: None }),
+        Err(rejection) if rejection.reason() == Reason::GroupsUnavailable => {
+            Err((Refusal::GroupsUnknown, rejection.reason().name()))
+        }
         Err(rejection) if rejection.is_outage() => Err((Refusal::IssuerDown, "issuer_down")),
+        Err(rejection) if rejection.reason() == Reason::LimitedUser => {
+            let why = "a limited Backstage user token is no bearer: it counts only inside a plugin's token";
+            Err((Refusal::Unauthenticated { why }, rejection.reason().name()))
+        }
         Err(rejection) => {
             let why = "the token is not accepted";
             Err((Refusal::Unauthenticated { why }, rejection.reason().name()))

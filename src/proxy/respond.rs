@@ -35,6 +35,8 @@ pub enum Refusal {
     },
     /// The issuer's keys are not there: 503.
     IssuerDown,
+    /// The caller's groups cannot be had from the issuer: 503.
+    GroupsUnknown,
     /// The body is refused.
     Body(BodyRefusal),
     /// The decision is against it: 403, or 429 for a limit.
@@ -94,6 +96,7 @@ impl Refusal {
             }
             Self::Denied { .. } | Self::UpstreamRefusesGate => StatusCode::FORBIDDEN,
             Self::IssuerDown
+            | Self::GroupsUnknown
             | Self::Unrecorded
             | Self::Stale { .. }
             | Self::NoToken { passing: true, .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -108,7 +111,7 @@ impl Refusal {
             Self::Head(_) | Self::Target(_) => "BadRequest",
             Self::NoRoute => "NotFound",
             Self::Unauthenticated { .. } => "AuthenticationFailed",
-            Self::IssuerDown => "IssuerUnavailable",
+            Self::IssuerDown | Self::GroupsUnknown => "IssuerUnavailable",
             Self::Body(_) => "InvalidRequestContent",
             Self::Denied { denial, .. } => denial.code.name(),
             Self::Unrecorded => "RecordUnavailable",
@@ -133,6 +136,9 @@ impl Refusal {
             Self::Unauthenticated { why } => {
                 format!("{why}; send `Authorization: Bearer TOKEN` with a token of one of the gate's issuers; `amlgate token verify` says what is wrong with one")
             }
+            Self::GroupsUnknown => {
+                "the issuer does not say which groups the caller is in, so that nothing can be decided; try again".to_owned()
+            }
             Self::IssuerDown => {
                 "the issuer's keys are not to be had, so that no token can be checked; try again".to_owned()
             }
@@ -154,7 +160,7 @@ impl Refusal {
             Self::Denied { retry_after, .. } => {
                 retry_after.map(|d| d.as_millis().div_ceil(1_000).try_into().unwrap_or(1))
             }
-            Self::IssuerDown | Self::Unrecorded => Some(1),
+            Self::IssuerDown | Self::GroupsUnknown | Self::Unrecorded => Some(1),
             Self::NoToken { passing: true, .. } => Some(5),
             Self::Stale { retry_after, .. } => Some(*retry_after),
             Self::Head(_)

@@ -18,6 +18,7 @@ mod keys;
 mod members;
 mod observe;
 mod people;
+pub mod portal;
 mod serve;
 #[cfg(test)]
 mod tests;

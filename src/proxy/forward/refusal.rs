@@ -26,6 +26,8 @@ pub(super) enum NoTunnel {
     Unrecorded,
     /// 503: the issuer's keys are not there.
     IssuerDown,
+    /// The caller's groups cannot be had from the issuer.
+    GroupsUnknown,
 }
 
 impl NoTunnel {
@@ -35,7 +37,7 @@ impl NoTunnel {
             Self::Host(_) | Self::Inside(_) | Self::Plaintext(_) => StatusCode::FORBIDDEN,
             Self::Nobody(_) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
             Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
-            Self::Unrecorded | Self::IssuerDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unrecorded | Self::IssuerDown | Self::GroupsUnknown => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -51,6 +53,7 @@ impl NoTunnel {
             Self::Unreachable(_) => "unreachable",
             Self::Unrecorded => "unrecorded",
             Self::IssuerDown => "issuer_down",
+            Self::GroupsUnknown => "groups_unavailable",
         }
     }
 
@@ -68,6 +71,7 @@ impl NoTunnel {
             Self::Itself => "this is a forward proxy: set HTTPS_PROXY to its address".to_owned(),
             Self::Unreachable(why) => why.clone(),
             Self::Unrecorded => "the tunnel cannot be recorded now, and what is not recorded is not dug; try again".to_owned(),
+            Self::GroupsUnknown => "the issuer does not say which groups the caller is in, so that nothing can be decided; try again".to_owned(),
             Self::IssuerDown => "the issuer's keys are not to be had, so that no token can be checked; try again".to_owned(),
         }
     }
