@@ -104,6 +104,7 @@ fn decide(criterion: &mut Criterion) {
         claims: Arc::default(),
         expires: Timestamp::from_secs(2_000_000_000),
         subjects_at_issue: None,
+        human: None,
         token_digest: [7; 32],
     };
     let operation = Operation {

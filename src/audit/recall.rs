@@ -159,6 +159,14 @@ impl<'r> Record<'r> {
         let Some(subject) = id.strip_prefix(issuer).and_then(|rest| rest.strip_prefix(':')) else {
             return not_recorded("the caller's subject");
         };
+        let human: Option<Arc<str>> = self.some("/actor/user/uid_alt", "the human")?;
+        let human = match human.as_deref().map(|id| id.split_once(':')) {
+            None => None,
+            Some(Some((issuer, subject))) => {
+                Some(PrincipalId { issuer: issuer.into(), subject: subject.into() })
+            }
+            Some(None) => return not_recorded("the human"),
+        };
         let texts = |all: Option<&'r Value>, key: Option<&str>, what: &str| {
             let all = all.and_then(Value::as_array).into_iter().flatten();
             let one = |item: &'r Value| match key {
@@ -197,6 +205,7 @@ impl<'r> Record<'r> {
                 .pointer("/actor/session/expiration_time")
                 .and_then(Value::as_u64)
                 .map_or(at, Timestamp::from_millis),
+            human,
             subjects_at_issue: (!subjects.is_empty()).then(|| subjects.into()),
             token_digest: [0; 32],
         })

@@ -269,6 +269,9 @@ fn actor(l: &mut Line, caller: &Caller, judgement: Option<&Judgement>, parts: &P
             },
         );
         l.joined("uid", &[&caller.id.issuer, ":", &caller.id.subject]);
+        if let Some(human) = &caller.human {
+            l.joined("uid_alt", &[&human.issuer, ":", &human.subject]);
+        }
     });
 }
 

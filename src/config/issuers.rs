@@ -7,7 +7,7 @@ use super::{
     values::{self, BaseUrl},
 };
 use crate::{
-    identity::{self, Accept, IssuerKind, IssuerSettings, KeysAt, SignatureAlgorithm},
+    identity::{self, Accept, IssuerKind, IssuerSettings, KeysAt, Link, SignatureAlgorithm},
     yaml::{Place, Spanned},
 };
 
@@ -34,6 +34,64 @@ pub(super) fn read(
         problems.error_with(place, format!("`{}`: {}", problem.key, problem.message), problem.hint);
     }
     read
+}
+
+/// Reads `people`: which claim of an issuer's tokens says who somebody is in Entra.
+pub(super) fn link(people: &raw::People, issuers: &mut [IssuerSettings], problems: &mut Problems) {
+    let canonical = &people.canonical;
+    let named = issuers.iter().find(|issuer| *issuer.name == *canonical.value);
+    let entra = named.and_then(|issuer| match &issuer.kind {
+        IssuerKind::Entra { tenant, .. } => Some((Arc::clone(&issuer.name), tenant.clone())),
+        IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } => None,
+    });
+    let Some((name, tenant)) = entra else {
+        problems.error_with(
+            Place::of(canonical),
+            format!("`{}` is no Entra issuer of this file", canonical.value),
+            "write the name of an issuer with an `entra` block: people are told apart by its object ids",
+        );
+        return;
+    };
+    for found in &people.links {
+        let link = &found.value;
+        problems.later("annotation", link.annotation.as_ref());
+        problems.later("gerrit", link.gerrit.as_ref());
+        problems.later("external_id", link.external_id.as_ref());
+        let (Some(issuer), Some(claim)) = (&link.issuer, &link.claim) else {
+            if link.annotation.is_none() && link.gerrit.is_none() {
+                let hint = "write `{issuer: NAME, claim: CLAIM}`: the claim that holds the Entra object id";
+                problems.error_with(Place::of(found), "a link needs `issuer` and `claim`", hint);
+            }
+            continue;
+        };
+        // Whoever may change the value could become somebody else.
+        if ["email", "upn", "preferred_username", "unique_name", "name", "sub"]
+            .contains(&claim.value.as_str())
+        {
+            problems.error_with(
+                Place::of(claim),
+                format!("`{}` does not say who somebody is in Entra", claim.value),
+                "have the issuer put the Entra object id into a claim of its own, as in `entra_oid`",
+            );
+            continue;
+        }
+        let other = issuers.iter_mut().find(|other| *other.name == *issuer.value && other.name != name);
+        match other {
+            Some(other) if other.link.is_none() => {
+                other.link = Some(Link {
+                    canonical: Arc::clone(&name),
+                    tenant: tenant.clone(),
+                    claim: claim.value.as_str().into(),
+                });
+            }
+            Some(_) => problems.error(Place::of(issuer), format!("`{}` is linked twice", issuer.value)),
+            None => problems.error_with(
+                Place::of(issuer),
+                format!("`{}` is no other issuer of this file", issuer.value),
+                "write the name of one of `issuers` that is not the canonical one",
+            ),
+        }
+    }
 }
 
 fn one(

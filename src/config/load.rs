@@ -86,7 +86,6 @@ impl Reader<'_> {
             problems.error(Place::of(&raw.version), message);
         }
         for (key, value) in [
-            ("people", &raw.people),
             ("store", &raw.store),
             ("gerrit", &raw.gerrit),
             ("notify", &raw.notify),
@@ -106,7 +105,10 @@ impl Reader<'_> {
             problems.error_with(Place::of(&raw.listen), "`listen` opens no door", hint);
         }
         let login = cloud.login();
-        let issuers = issuers::read(&raw.issuers, self.base, &login, problems);
+        let mut issuers = issuers::read(&raw.issuers, self.base, &login, problems);
+        if let Some(people) = &raw.people {
+            issuers::link(&people.value, &mut issuers, problems);
+        }
         if raw.issuers.is_empty() {
             problems.error_with(
                 Place::of(&raw.version),

@@ -49,8 +49,8 @@ pub struct File {
     pub streams: Option<Spanned<Streams>>,
     /// Logs.
     pub telemetry: Option<Spanned<Telemetry>>,
-    #[allow(missing_docs, reason = "not in this version")]
-    pub people: Later,
+    /// The same human under several issuers.
+    pub people: Option<Spanned<People>>,
     #[allow(missing_docs, reason = "not in this version")]
     pub store: Later,
     #[allow(missing_docs, reason = "not in this version")]
@@ -265,6 +265,32 @@ pub struct Oidc {
     pub jwks_uri: Option<Text>,
     /// The claim that lists groups; `groups` by default.
     pub groups_claim: Option<Text>,
+}
+
+/// `people`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct People {
+    /// The Entra issuer whose object ids say who is who.
+    pub canonical: Text,
+    /// Where the same people come from besides.
+    pub links: Vec<Spanned<Link>>,
+}
+
+/// One of `people.links`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The other issuer.
+    pub issuer: Option<Text>,
+    /// The claim of its tokens that holds the Entra object id.
+    pub claim: Option<Text>,
+    /// An annotation in Backstage's catalogue: not in this version.
+    pub annotation: Later,
+    /// A Gerrit: not in this version.
+    pub gerrit: Later,
+    /// The scheme of Gerrit's external ids: not in this version.
+    pub external_id: Later,
 }
 
 /// `backstage`.

@@ -65,6 +65,33 @@ fn a_good_configuration_is_taken_and_its_vault_is_opened_by_a_credential_that_ne
 }
 
 #[test]
+fn people_are_linked_by_a_claim_of_another_issuer_to_an_entra_issuer_and_by_no_e_mail() {
+    let folder = folder();
+    let with = |people: &str| {
+        let entra = "issuers:\n  - {name: aad, entra: {tenant: 00000000-0000-4000-8000-000000000001, audiences: [api://x]}}";
+        said(
+            folder.path(),
+            &GOOD.replace("issuers:", entra).replace("policies: ", &format!("people: {people}\npolicies: ")),
+        )
+    };
+    let link = |link: &str| with(&format!("{{canonical: aad, links: [{link}]}}"));
+    assert_eq!(link("{issuer: corp, claim: entra_oid}"), Vec::<String>::new());
+    for (said, expected) in [
+        (with("{canonical: corp, links: []}"), "`corp` is no Entra issuer of this file"),
+        (link("{issuer: corp, claim: email}"), "`email` does not say who somebody is in Entra"),
+        (link("{issuer: corp, claim: upn}"), "`upn` does not say who somebody is in Entra"),
+        (link("{issuer: aad, claim: x}"), "`aad` is no other issuer of this file"),
+        (link("{issuer: nobody, claim: x}"), "`nobody` is no other issuer of this file"),
+        (link("{issuer: corp, claim: x}, {issuer: corp, claim: y}"), "`corp` is linked twice"),
+        (link("{issuer: corp}"), "a link needs `issuer` and `claim`"),
+        (link("{gerrit: main, external_id: x}"), "`gerrit` is not in this version"),
+        (link("{issuer: corp, annotation: x}"), "`annotation` is not in this version"),
+    ] {
+        assert!(said.iter().any(|s| s.ends_with(expected)), "{expected}: {said:?}");
+    }
+}
+
+#[test]
 fn each_fault_is_said_at_its_place() {
     let folder = folder();
     let mut unsaid = Vec::new();

@@ -90,7 +90,7 @@ impl Limits {
         let Obligation::Limit { entry, requests, every, per } = obligation;
         let rule = Rule { entry: Arc::clone(&entry.name), requests: *requests, every: *every };
         let counted = match per {
-            LimitPer::Person => Some(principal.id.clone()),
+            LimitPer::Person => Some(principal.person().clone()),
             LimitPer::Entry => None,
         };
         let Some(limiter) = self.limiter(rule) else { return Ok(()) };

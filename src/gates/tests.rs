@@ -39,6 +39,7 @@ impl Scene {
             claims: Arc::default(),
             expires: Timestamp::from_secs(2_000_000_000),
             subjects_at_issue: None,
+            human: None,
             token_digest: [0; 32],
         };
         let operation = Operation {

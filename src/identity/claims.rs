@@ -79,6 +79,10 @@ fn holder(
             .found(format_args!("`{name}`: {held}"))
             .expected(format_args!("`{name}`: {wanted}")));
     }
+    let human = match kind {
+        PrincipalKind::Person => human(&claims, issuer)?,
+        PrincipalKind::Machine => None,
+    };
     let groups = groups(&claims, issuer)?;
     let roles = roles(&claims, &issuer.kind)?;
     let (client, display) = (client.map(Into::into), display(&claims));
@@ -95,6 +99,7 @@ fn holder(
         claims,
         expires,
         subjects_at_issue: None,
+        human,
         token_digest,
     })
 }
@@ -230,6 +235,22 @@ fn entra(claims: &Map<String, Value>, tenant: &str) -> Result<String, Rejection>
         Ok(_) | Err(_) => Err(Rejection::new(Reason::Claim)
             .found(format_args!("`oid`: {oid:?}"))
             .expected("`oid`: a GUID in lower case")),
+    }
+}
+
+/// Who the holder is at the canonical issuer, by the object id in the claim of the link. A token
+/// without the claim is nobody else's; one with anything but an object id is refused.
+fn human(claims: &Map<String, Value>, issuer: &IssuerSettings) -> Result<Option<PrincipalId>, Rejection> {
+    let Some(link) = &issuer.link else { return Ok(None) };
+    let Some(oid) = text(claims, &link.claim)? else { return Ok(None) };
+    match uuid::Uuid::try_parse(oid) {
+        Ok(parsed) if parsed.hyphenated().to_string() == oid => Ok(Some(PrincipalId {
+            issuer: Arc::clone(&link.canonical),
+            subject: format!("{}/{oid}", link.tenant).into(),
+        })),
+        Ok(_) | Err(_) => Err(Rejection::new(Reason::Claim)
+            .found(format_args!("`{}`: {oid:?}", link.claim))
+            .expected(format_args!("`{}`: a GUID in lower case", link.claim))),
     }
 }
 

@@ -193,6 +193,7 @@ impl Handles {
             claims: Arc::default(),
             expires,
             subjects_at_issue: Some(content.subjects),
+            human: None,
             token_digest: digest_of(handle),
         });
         let issued = Timestamp::from_millis(content.issued);

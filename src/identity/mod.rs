@@ -36,5 +36,5 @@ pub use keyring::{ASK_EVERY, IssuerStatus};
 pub use principal::{Caller, Groups, Principal, PrincipalId, PrincipalKind};
 pub use rejection::{Reason, Rejection};
 pub use remembered::{ConnectionMemo, RememberedSettings};
-pub use settings::{Accept, IssuerKind, IssuerSettings, KeysAt, SignatureAlgorithm};
+pub use settings::{Accept, IssuerKind, IssuerSettings, KeysAt, Link, SignatureAlgorithm};
 pub use verifier::Verifier;

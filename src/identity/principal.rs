@@ -37,6 +37,15 @@ pub enum PrincipalKind {
     Machine,
 }
 
+impl Caller {
+    /// The human behind the caller, or the caller itself: whoever is counted or compared as one
+    /// person is so by this.
+    #[must_use]
+    pub fn person(&self) -> &PrincipalId {
+        self.human.as_ref().unwrap_or(&self.id)
+    }
+}
+
 /// The groups of a caller, scoped by issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Groups {
@@ -51,6 +60,9 @@ pub enum Groups {
 pub struct Caller {
     /// Issuer and subject.
     pub id: PrincipalId,
+    /// Who the caller is at the issuer that `people.canonical` names, for whom `people.links` takes
+    /// to be the same human.
+    pub human: Option<PrincipalId>,
     /// Person or machine.
     pub kind: PrincipalKind,
     /// The Entra tenant, if any.

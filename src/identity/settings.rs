@@ -120,6 +120,8 @@ pub struct IssuerSettings {
     pub accept: Option<Accept>,
     /// The claim that lists groups.
     pub groups_claim: Box<str>,
+    /// How its people are found at the issuer where they have their object ids.
+    pub link: Option<Link>,
     /// Connect here instead of resolving the host of the documents' URLs.
     pub address: Option<SocketAddr>,
     /// Roots besides the system's, PEM.
@@ -139,6 +141,17 @@ pub const KEEP_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// By default a token lives at most this long: Entra's longest, with continuous access evaluation,
 /// live 28 hours.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(36 * 3_600);
+
+/// The same human under two issuers (`people`): by object id, never by an e-mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The name of the Entra issuer where the object id is.
+    pub canonical: Arc<str>,
+    /// Its tenant.
+    pub tenant: Box<str>,
+    /// The claim of this issuer's tokens that holds the object id.
+    pub claim: Box<str>,
+}
 
 /// What an issuer is.
 #[derive(Debug, Clone, PartialEq)]
@@ -277,6 +290,7 @@ impl IssuerSettings {
             max_lifetime: MAX_LIFETIME,
             accept: None,
             groups_claim: "groups".into(),
+            link: None,
             address: None,
             trust: None,
             refresh_every: REFRESH_EVERY,

@@ -69,6 +69,7 @@ impl DescribedCaller {
             claims: Arc::new(self.claims.clone()),
             expires: Timestamp::from_secs(u64::MAX / 2_000),
             subjects_at_issue: None,
+            human: None,
             token_digest: [0; 32],
         }
     }

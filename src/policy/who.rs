@@ -208,6 +208,7 @@ impl Subjects {
             return self.of(caller);
         }
         let mut found = Membership::default();
+        self.named_as_human(caller, &mut found);
         let descriptions = self.issuers.get(&*caller.id.issuer).map(IssuerIndex::all);
         for (number, description) in descriptions.into_iter().flatten() {
             let without = Description { claims: Box::default(), ..description.clone() };
@@ -222,9 +223,33 @@ impl Subjects {
         Arc::new(found)
     }
 
+    /// Where a description names the human whom the caller is at another issuer: what it demands
+    /// besides is of that issuer's tokens, and cannot be known from this one.
+    fn named_as_human(&self, caller: &Caller, found: &mut Membership) {
+        let Some(human) = &caller.human else { return };
+        let Some(issuer) = self.issuers.get(&*human.issuer) else { return };
+        let tenant = human.subject.split_once('/').map(|(tenant, _)| tenant);
+        for (number, description) in issuer.all() {
+            let named = description.subject.as_deref() == Some(&*human.subject)
+                && description.kind.is_none_or(|kind| kind == caller.kind)
+                && description.tenant.as_deref().is_none_or(|wanted| Some(wanted) == tenant);
+            let more =
+                description.group.is_some() || description.client.is_some() || !description.claims.is_empty();
+            match (named, more) {
+                (false, _) => {}
+                (true, false) => found.sure.push(*number),
+                (true, true) => found.unknown.push(*number),
+            }
+        }
+    }
+
     fn find(&self, caller: &Caller) -> Membership {
         let mut found = Membership::default();
-        let Some(issuer) = self.issuers.get(&*caller.id.issuer) else { return found };
+        self.named_as_human(caller, &mut found);
+        let Some(issuer) = self.issuers.get(&*caller.id.issuer) else {
+            found.settle();
+            return found;
+        };
         issuer.candidates(caller, |(number, description)| match description.fit(caller) {
             Fit::Yes => found.sure.push(*number),
             Fit::Unknown => found.unknown.push(*number),
@@ -344,6 +369,7 @@ mod tests {
             claims: Arc::new(claims),
             expires: Timestamp::from_secs(1),
             subjects_at_issue: None,
+            human: None,
             token_digest: [0; 32],
         }
     }
@@ -432,6 +458,31 @@ mod tests {
         let with = |namespace: &str| caller(known(&[]), json!({"kubernetes.io": {"namespace": namespace}}));
         assert_eq!(names(&all, &with("ml")), ["pods"]);
         assert!(names(&all, &with("default")).is_empty());
+    }
+
+    #[test]
+    fn a_description_that_names_the_human_takes_them_in_under_another_issuer() {
+        let human = PrincipalId { issuer: "corp".into(), subject: "t/ann".into() };
+        let linked = Caller {
+            id: PrincipalId { issuer: "portal".into(), subject: "user:default/ann".into() },
+            tenant: None,
+            human: Some(human),
+            ..caller(known(&["g"]), json!({"c": "x"}))
+        };
+        let alone = Caller { human: None, ..linked.clone() };
+        let named = Description { subject: Some("t/ann".into()), ..described("corp") };
+        let all = subjects(&[
+            ("a", named.clone()),
+            ("b", Description { subject: Some("t/bob".into()), ..described("corp") }),
+            ("c", Description { group: Some("g".into()), ..named.clone() }),
+            ("d", Description { kind: Some(PrincipalKind::Machine), ..named.clone() }),
+            ("e", Description { tenant: Some("other".into()), ..named }),
+            ("f", described("corp")),
+            ("g", described("portal")),
+        ]);
+        let found = all.of(&linked);
+        assert_eq!((&found.sure[..], &found.unknown[..]), (&[0, 6][..], &[2][..]));
+        assert_eq!(all.of(&alone).sure, [6]);
     }
 
     #[test]

@@ -84,7 +84,24 @@ impl Portal {
     /// # Errors
     /// [`SandboxError`] if the key does not sign.
     pub fn token(&self, entity: &str, groups: &[&str]) -> Result<String, SandboxError> {
-        let claims = json!({"iss": format!("{}/api/auth", self.url()), "aud": "backstage"});
+        self.token_of(entity, groups, None)
+    }
+
+    /// As [`Self::token`]; the sign-in resolver put the person's Entra object id into the custom
+    /// claim `entra_oid`.
+    ///
+    /// # Errors
+    /// [`SandboxError`] if the key does not sign.
+    pub fn token_of(
+        &self,
+        entity: &str,
+        groups: &[&str],
+        object_id: Option<&str>,
+    ) -> Result<String, SandboxError> {
+        let mut claims = json!({"iss": format!("{}/api/auth", self.url()), "aud": "backstage"});
+        if let (Some(id), Value::Object(all)) = (object_id, &mut claims) {
+            all.insert("entra_oid".to_owned(), json!(id));
+        }
         let token = self.sign("vnd.backstage.user", entity, claims)?;
         let held = (entity.to_owned(), groups.iter().map(|&g| g.to_owned()).collect());
         self.inside.known.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), held);

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use amlgate::{
-    sandbox::{Fault, portal::Portal},
+    sandbox::{
+        Fault, Person,
+        azure::{UserToken, names},
+        portal::Portal,
+    },
     time::SystemClock,
 };
 use http::StatusCode;
@@ -24,6 +28,40 @@ async fn world() -> (Portal, World) {
     let configuration = [("issuers:\n", issuers.as_str())];
     let changes = Changes { configuration: &configuration, policies: Some(POLICIES) };
     (portal, World::changed(changes).await)
+}
+
+#[tokio::test]
+async fn whom_people_links_to_an_object_id_is_that_human_and_the_record_shows_both() {
+    let rita = Person::named("rita").unwrap();
+    let person = format!("{}/{}", names::TENANT, rita.object_id);
+    let portal = Portal::start(Arc::new(SystemClock)).await.unwrap();
+    let issuers = format!(
+        "people: {{canonical: entra, links: [{{issuer: portal, claim: entra_oid}}]}}\nissuers:\n  - name: portal\n    backstage: {{url: \"{}\"}}\n",
+        portal.url()
+    );
+    let policies = format!(
+        "version: 1\nsubjects:\n  rita: [{{issuer: entra, subject: {person}}}]\nallow:\n  - {{name: rita reads, who: [rita], kinds: [read]}}\n"
+    );
+    let configuration = [("issuers:\n", issuers.as_str())];
+    let world = World::changed(Changes { configuration: &configuration, policies: Some(&policies) }).await;
+    for (object, status) in [
+        (Some(rita.object_id), 200),
+        (Some("bbbbbbbb-0000-4000-8000-000000000003"), 403),
+        (None, 403),
+        (Some("ana@example.com"), 401),
+        (Some("BBBBBBBB-0000-4000-8000-000000000003"), 401),
+    ] {
+        let token = portal.token_of("user:default/rita", &[], object).unwrap();
+        let answer = world.bearing(&token).get(&here()).await;
+        assert_eq!(answer.status, status, "{object:?} {answer:?}");
+    }
+    let direct = world.sandbox.azure.user_token(rita, &UserToken::default()).unwrap();
+    assert_eq!(world.bearing(&direct).get(&here()).await.status, 200);
+    let log = world.stop().await;
+    let requests = log.requests();
+    let user = &requests.first().unwrap()["actor"]["user"];
+    assert_eq!(user["uid"], "portal:user:default/rita");
+    assert_eq!(user["uid_alt"], format!("entra:{person}"));
 }
 
 fn here() -> String {

@@ -47,6 +47,7 @@ fn caller(issuer: &str, groups: Groups, claims: Value) -> Caller {
         claims: Arc::new(claims.as_object().cloned().unwrap_or_default()),
         expires: LATER,
         subjects_at_issue: None,
+        human: None,
         token_digest: [0; 32],
     }
 }

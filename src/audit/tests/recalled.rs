@@ -93,6 +93,15 @@ async fn a_denial_comes_back_with_its_code_and_is_denied_again() {
 }
 
 #[tokio::test]
+async fn the_human_behind_a_caller_comes_back() {
+    let mut who = caller();
+    let human = crate::identity::PrincipalId { issuer: "corp".into(), subject: "tenant/a:b".into() };
+    who.human = Some(human.clone());
+    let record = recorded(operation(Kind::Read, "jobs/read"), request(Method::GET, "/x"), who).await;
+    assert_eq!(recalled(&record).caller.human, Some(human));
+}
+
+#[tokio::test]
 async fn the_subjects_of_a_handle_come_back() {
     let mut who = caller();
     who.groups = Groups::Overage;

@@ -34,6 +34,7 @@ pub(super) fn caller() -> Caller {
         claims: Arc::default(),
         expires: now().plus(Duration::from_secs(3_600)),
         subjects_at_issue: None,
+        human: None,
         token_digest: [9; 32],
     }
 }

@@ -51,6 +51,7 @@ async fn recorded(world: &World, folder: &tempfile::TempDir) -> Recorded {
         claims: Arc::default(),
         expires: now.plus(Duration::from_secs(3_600)),
         subjects_at_issue: None,
+        human: None,
         token_digest: [9; 32],
     };
     let request = RequestFacts {

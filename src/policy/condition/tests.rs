@@ -48,6 +48,7 @@ fn scene() -> Scene {
             claims: Arc::new(claims),
             expires: Timestamp::from_secs(2_000_000_000),
             subjects_at_issue: None,
+            human: None,
             token_digest: [0; 32],
         },
         operation: Operation {
