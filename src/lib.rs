@@ -17,6 +17,7 @@ pub mod admin;
 pub mod audit;
 pub mod azureml;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod credentials;
 pub mod gates;

@@ -115,6 +115,10 @@ async fn pass(
     // Where to?
     let host = framing::check(&head).map_err(|why| early(Refusal::Head(why), why.name()))?;
     let path_and_query = head.uri.path_and_query().map_or("/", |p| p.as_str());
+    if let (Door::Reverse, Some(document)) = (door, discovery::own(gate, &head.method, path_and_query)) {
+        known.verdict = "answered";
+        return Ok(document);
+    }
     let target = Target::parse(&host, path_and_query)
         .map_err(|why| early(Refusal::Target(why.0.into()), "bad_target"))?;
     known.mlflow = target.path().contains("/mlflow/");

@@ -17,6 +17,7 @@ const GROUND: &[&str] = &["time", "secrets", "telemetry", "http", "net", "yaml"]
 
 /// Each room and what it may import besides the ground.
 const ROOMS: &[(&str, &[&str])] = &[
+    ("client", &[]),
     ("azureml", &[]),
     ("identity", &[]),
     ("policy", &["identity", "azureml"]),

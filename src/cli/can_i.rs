@@ -10,7 +10,7 @@ use std::{
 use super::{
     Output, exit, policy, report,
     serve::refused,
-    token::{TokenError, read_token},
+    token::verify::{TokenError, read_token},
 };
 use crate::{
     azureml::Protocol,

@@ -9,7 +9,10 @@ pub mod can_i;
 pub mod certs;
 pub mod doctor;
 pub mod init;
+pub mod login;
 pub mod policy;
+pub mod relay;
+pub mod run;
 pub mod sandbox;
 pub mod serve;
 pub mod token;
@@ -62,9 +65,20 @@ enum Verb {
     /// Tests and explains policies.
     #[command(subcommand)]
     Policy(policy::Args),
-    /// Says what a gate would make of a token.
-    #[command(subcommand)]
+    /// Prints the variables that lead a shell through the relay.
+    Env(run::Env),
+    /// Signs in to a gate.
+    Login(login::Login),
+    /// Forgets the tokens of a gate.
+    Logout(login::Logout),
+    /// Adds the signed-in person's token to every tunnel, on this machine's loopback.
+    Relay(relay::Args),
+    /// Runs a command whose requests go through the gate.
+    Run(run::Args),
+    /// Prints the signed-in person's token, or says what a gate would make of one.
     Token(token::Args),
+    /// Says who is signed in.
+    Whoami(login::Whoami),
     /// Runs the gate with a development issuer and a simulated Azure on this machine's loopback.
     Sandbox(sandbox::Args),
     /// Runs the gate.
@@ -90,7 +104,13 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Init(args) => init::run(&args),
         Verb::Policy(args) => policy::run(&args),
-        Verb::Token(args) => token::run(args),
+        Verb::Env(args) => run::env(&args),
+        Verb::Login(args) => login::login(&args),
+        Verb::Logout(args) => login::logout(&args),
+        Verb::Relay(args) => relay::run(&args),
+        Verb::Run(args) => run::run(&args),
+        Verb::Token(args) => token::run(&args),
+        Verb::Whoami(args) => login::whoami(&args),
         Verb::Sandbox(args) => sandbox::run(&args),
         Verb::Serve(args) => serve::run(&args),
         Verb::Validate(args) => validate::run(&args),
@@ -107,10 +127,16 @@ pub fn main() -> ExitCode {
 
 /// Prints an error with its causes, one a line, and gives back the exit code.
 pub fn report(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
-    eprintln!("amlgate: {error}");
+    let mut said = error.to_string();
+    eprintln!("amlgate: {said}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprintln!("  because: {error}");
+        let text = error.to_string();
+        // Some errors end with their cause's own words.
+        if !said.ends_with(&text) {
+            eprintln!("  because: {text}");
+            said = text;
+        }
         cause = error.source();
     }
     code

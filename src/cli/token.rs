@@ -1,423 +1,163 @@
-//! `amlgate token`: what a gate would make of a token.
-//!
-//! `verify` runs the gate's own verifier, so that its answer is the gate's. The token comes from
-//! standard input, because arguments are visible to other users; neither it nor its signature is
-//! ever printed.
+//! `amlgate token`: the signed-in person's token, for tools that take one; `token verify` says what a
+//! gate would make of any.
 
-use std::{
-    io::{IsTerminal, Read},
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::process::ExitCode;
 
-use bytes::Bytes;
-use http::Uri;
-use serde::Serialize;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
-use super::{exit, report};
+pub mod verify;
+
+use super::{
+    exit,
+    login::{ClientError, connector, runtime},
+    put, report,
+};
 use crate::{
-    config,
-    identity::{
-        Fetching, Groups, Handles, HttpKeySource, IssuerKind, IssuerSettings, KeySet, KeySource, KeysAt,
-        MAX_TOKEN, Principal, PrincipalKind, Reason, Rejection, RememberedSettings, Verifier,
-    },
-    net::{Connector, ConnectorSettings},
-    time::SystemClock,
+    client::{Sessions, SignIn, Tokens},
+    time::{Clock as _, SystemClock, Timestamp},
 };
 
-/// Tokens.
-#[derive(Debug, clap::Subcommand)]
-pub enum Args {
-    /// Reads a token from standard input: would it be accepted, as whom, else which check fails.
-    Verify(Verify),
-}
-
-/// `token verify`.
+/// Prints the signed-in person's token, renewed if it has to be.
 #[derive(Debug, clap::Args)]
-pub struct Verify {
-    /// The configuration whose issuers are asked.
-    #[arg(long, default_value = "amlgate.yaml", conflicts_with_all = ["jwks", "iss", "aud"])]
-    config: PathBuf,
-    /// Only this issuer of the configuration.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["jwks", "iss", "aud"])]
-    issuer: Option<String>,
-    /// A file with a JSON Web Key Set, instead of a configuration.
-    #[arg(long, value_name = "FILE", requires = "iss", requires = "aud")]
-    jwks: Option<PathBuf>,
-    /// The issuer, exactly as `iss` says; an Entra issuer is checked as Entra.
-    #[arg(long, value_name = "ISSUER", requires = "jwks")]
-    iss: Option<String>,
-    /// The audience, exactly as `aud` says; repeatable.
-    #[arg(long, value_name = "AUDIENCE", requires = "jwks")]
-    aud: Vec<String>,
-    /// How the answer is printed.
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// The gate's URL; the one that was signed in to last, if it is not given.
+    #[arg(long, env = "AMLGATE_GATE", value_name = "URL")]
+    gate: Option<String>,
+    /// In whose words.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Shape,
 }
 
-/// The shape of the answer.
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Reads a token from standard input: would it be accepted, as whom, else which check fails.
+    Verify(verify::Verify),
+}
+
+/// How a token is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Output {
-    /// For people.
+enum Shape {
+    /// The token and nothing else.
     #[default]
-    Table,
-    /// One JSON object.
+    Raw,
+    /// The token, when it ends, and the gate.
     Json,
-    /// One YAML document.
-    Yaml,
+    /// What kubectl reads from an exec plugin.
+    ExecCredential,
+    /// What `az account get-access-token` prints.
+    Az,
 }
 
-/// Why the question cannot be asked.
+/// Why a token cannot be printed as it was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// Standard input gave no token.
-    #[error(
-        "standard input holds no token: pipe one in, as in `... | amlgate token verify` or `... | amlgate can-i ACTION --scope ID`"
-    )]
-    NoToken,
-    /// Standard input broke off, or is no text.
-    #[error("cannot read a token from standard input")]
-    Input(#[source] std::io::Error),
-    /// The key set cannot be read.
-    #[error("cannot read the key set `{path}`")]
-    KeySetFile {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The key set is none.
-    #[error("`{path}` is no key set")]
-    KeySet {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: crate::identity::KeySetError,
-    },
-    /// `--iss` is not a URL.
-    #[error("`{0}` is not an issuer: write exactly what `iss` says in its tokens")]
-    Issuer(String),
-    /// The configuration has no issuer of this name.
-    #[error("the configuration has no issuer `{name}`; it has {known}")]
-    UnknownIssuer {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// Outgoing TLS cannot be set up.
-    #[error("cannot set up outgoing connections")]
-    Connector(#[from] crate::net::TrustError),
-    /// The system gave no runtime.
-    #[error("cannot start")]
-    Runtime(#[source] std::io::Error),
+enum ShapeError {
+    #[error("KUBERNETES_EXEC_INFO is not what kubectl sets")]
+    ExecInfo(#[source] serde_json::Error),
+    #[error("kubectl asks for `{0}`: put `apiVersion: client.authentication.k8s.io/v1` into the kubeconfig")]
+    ExecVersion(String),
 }
 
 /// Runs the verb.
 #[must_use]
-pub fn run(args: Args) -> ExitCode {
-    let Args::Verify(verify) = args;
-    let asked = match question(&verify) {
-        Ok(asked) => asked,
-        Err(Refused::Problems(problems)) => {
-            for problem in problems {
-                eprintln!("{problem}");
-            }
-            return exit::FINDING;
-        }
-        Err(Refused::Error(error)) => return report(&error, exit::usage()),
+pub fn run(args: &Args) -> ExitCode {
+    if let Some(Verb::Verify(args)) = &args.verb {
+        return verify::run(args);
+    }
+    let (gate, tokens) = match fresh(args.gate.as_deref()) {
+        Ok(fresh) => fresh,
+        Err(error) => return report(&error, error.code()),
     };
-    match read_token().and_then(|token| answer(&asked, &token)) {
-        Ok(answer) => {
-            print!("{}", answer.print(verify.output));
-            answer.code()
-        }
-        Err(error) => report(&error, exit::usage()),
-    }
-}
-
-enum Refused {
-    Problems(Vec<crate::yaml::Problem>),
-    Error(TokenError),
-}
-
-/// Who is trusted, and where the keys come from.
-struct Asked {
-    issuers: Vec<IssuerSettings>,
-    source: Arc<dyn KeySource>,
-}
-
-fn question(verify: &Verify) -> Result<Asked, Refused> {
-    let error = Refused::Error;
-    if let (Some(path), Some(iss)) = (&verify.jwks, &verify.iss) {
-        let document = std::fs::read(path)
-            .map_err(|source| error(TokenError::KeySetFile { path: path.clone(), source }))?;
-        KeySet::parse(&document)
-            .map_err(|source| error(TokenError::KeySet { path: path.clone(), source }))?;
-        let audiences: Vec<&str> = verify.aud.iter().map(String::as_str).collect();
-        let issuer = described(iss, &audiences).ok_or_else(|| error(TokenError::Issuer(iss.clone())))?;
-        return Ok(Asked { issuers: vec![issuer], source: Arc::new(FileKeys(document.into())) });
-    }
-    let settings = config::load(&verify.config).map_err(Refused::Problems)?;
-    let known: Vec<_> = settings.issuers.iter().map(|i| format!("`{}`", i.name)).collect();
-    let mut issuers = settings.issuers;
-    if let Some(name) = &verify.issuer {
-        issuers.retain(|issuer| issuer.name.as_ref() == name);
-        if issuers.is_empty() {
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(error(TokenError::UnknownIssuer { name: name.clone(), known }));
-        }
-    }
-    let proxy = settings.outgoing.egress();
-    let connector = Connector::new(ConnectorSettings { proxy, ..ConnectorSettings::default() });
-    let connector = connector.map_err(|e| error(e.into()))?;
-    Ok(Asked { issuers, source: Arc::new(HttpKeySource::new(connector)) })
-}
-
-/// The settings that `--iss` and `--aud` describe; an Entra issuer is recognised by its form.
-fn described(iss: &str, audiences: &[&str]) -> Option<IssuerSettings> {
-    let tenant = iss.split('/').find(|part| uuid::Uuid::try_parse(part).is_ok());
-    if let Some(tenant) = tenant {
-        let entra = IssuerSettings::entra("given", tenant, audiences);
-        if entra.forms().iter().any(|form| form.iss.as_ref() == iss) {
-            return Some(entra);
-        }
-    }
-    let mut settings = IssuerSettings::oidc("given", iss, audiences).ok()?;
-    if let IssuerKind::Oidc { keys, .. } = &mut settings.kind {
-        *keys = KeysAt::Jwks(keys.uri().clone());
-    }
-    Some(settings)
-}
-
-/// One key set for whatever is asked.
-#[derive(Debug)]
-struct FileKeys(Bytes);
-
-impl KeySource for FileKeys {
-    fn get<'a>(&'a self, uri: &'a Uri, issuer: &'a IssuerSettings) -> Fetching<'a> {
-        // An Entra tenant's keys are found through discovery: it names the same file.
-        let form = issuer.forms().into_iter().find(|form| form.keys == KeysAt::Discovery(uri.clone()));
-        let document = match form {
-            Some(form) => {
-                json!({"issuer": form.iss, "jwks_uri": "https://given.invalid/jwks"}).to_string().into()
+    let expires = Timestamp::from_secs(tokens.expires);
+    let token = tokens.access.expose_secret();
+    match args.output {
+        Shape::Raw => put(format_args!("{token}")),
+        Shape::Json => put(format_args!("{:#}", plain(&gate, token, expires))),
+        Shape::Az => put(format_args!("{:#}", az(token, &tokens, expires))),
+        Shape::ExecCredential => {
+            let info = std::env::var("KUBERNETES_EXEC_INFO").ok();
+            match exec_credential(info.as_deref(), token, expires) {
+                Ok(credential) => put(format_args!("{credential}")),
+                Err(error) => return report(&error, exit::usage()),
             }
-            None => self.0.clone(),
-        };
-        Box::pin(async move { Ok(document) })
+        }
     }
+    exit::DONE
 }
 
-/// The token on standard input. Bounded; a pasted `Bearer ` and white space around are no part of it.
-///
-/// # Errors
-/// [`TokenError::NoToken`] or [`TokenError::Input`].
-pub(super) fn read_token() -> Result<Zeroizing<String>, TokenError> {
-    let mut input = std::io::stdin();
-    if input.is_terminal() {
-        eprintln!("amlgate: paste a token, then end the input");
-    }
-    let mut text = Zeroizing::new(String::new());
-    let bound = u64::try_from(MAX_TOKEN).unwrap_or(u64::MAX).saturating_add(1_024);
-    input.by_ref().take(bound).read_to_string(&mut text).map_err(TokenError::Input)?;
-    let trimmed = text.trim();
-    let bare = match trimmed.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
-        Some(_) | None => trimmed,
-    };
-    if bare.is_empty() { Err(TokenError::NoToken) } else { Ok(Zeroizing::new(bare.to_owned())) }
+fn fresh(gate: Option<&str>) -> Result<(String, Tokens), ClientError> {
+    let sessions = Sessions::of_user()?;
+    let sign_in = SignIn::new(connector()?);
+    let (gate, session) = runtime()?.block_on(sessions.fresh(gate, &sign_in, SystemClock.now()))?;
+    Ok((gate, session.tokens))
 }
 
-fn answer(asked: &Asked, token: &str) -> Result<Answer, TokenError> {
-    if Handles::is_handle(token) {
-        return Ok(Answer::handle());
-    }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TokenError::Runtime)?;
-    runtime.block_on(async {
-        let verifier = Verifier::new(
-            asked.issuers.clone(),
-            RememberedSettings::default(),
-            Arc::clone(&asked.source),
-            Arc::new(SystemClock),
-        );
-        verifier.refresh_once().await;
-        let outcome = verifier.authenticate(token).await;
-        let notes = verifier
-            .status()
-            .into_iter()
-            .flat_map(|status| status.notes)
-            .map(|note| format!("the published key `{}` is not used: {}", note.key, note.why))
-            .collect();
-        Ok(match outcome {
-            Ok(principal) => Answer::accepted(&principal),
-            Err(rejection) => Answer::refused(&rejection, notes),
-        })
+fn plain(gate: &str, token: &str, expires: Timestamp) -> Value {
+    json!({"token": token, "expires_on": expires.as_secs(), "expires_at": expires.to_rfc3339(), "gate": gate})
+}
+
+/// `expiresOn` is local time without a zone, as `az` writes it, and as older readers take it.
+fn az(token: &str, tokens: &Tokens, expires: Timestamp) -> Value {
+    let local = expires.to_utc().with_timezone(&chrono::Local);
+    json!({
+        "accessToken": token,
+        "expiresOn": local.format("%Y-%m-%d %H:%M:%S%.6f").to_string(),
+        "expires_on": expires.as_secs(),
+        "tenant": tokens.claims().get("tid"),
+        "tokenType": "Bearer",
     })
 }
 
-/// The verb's answer, as it is printed.
-#[derive(Debug, Serialize)]
-struct Answer {
-    accepted: bool,
-    #[serde(flatten)]
-    what: What,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum What {
-    Caller {
-        issuer: String,
-        subject: String,
-        kind: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        tenant: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        client: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        name: Option<String>,
-        groups: Value,
-        roles: Vec<String>,
-        expires: String,
-    },
-    Refusal {
-        check: &'static str,
-        message: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        found: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        expected: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        hint: Option<&'static str>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        notes: Vec<String>,
-        #[serde(skip)]
-        outage: bool,
-    },
-}
-
-impl Answer {
-    fn accepted(principal: &Principal) -> Self {
-        let text = |value: &Option<Arc<str>>| value.as_deref().map(str::to_owned);
-        let what = What::Caller {
-            issuer: principal.id.issuer.to_string(),
-            subject: principal.id.subject.to_string(),
-            kind: match principal.kind {
-                PrincipalKind::Person => "person",
-                PrincipalKind::Machine => "machine",
-            },
-            tenant: text(&principal.tenant),
-            client: text(&principal.client),
-            name: text(&principal.display),
-            groups: match &principal.groups {
-                Groups::Known(all) => all.iter().map(|group| Value::from(group.as_ref())).collect(),
-                Groups::Overage => Value::from("more than the token carries"),
-            },
-            roles: principal.roles.iter().map(ToString::to_string).collect(),
-            expires: principal.expires.to_rfc3339(),
-        };
-        Self { accepted: true, what }
-    }
-
-    fn refused(rejection: &Rejection, notes: Vec<String>) -> Self {
-        let keys = matches!(rejection.reason(), Reason::Key | Reason::KeysUnavailable);
-        let what = What::Refusal {
-            check: rejection.reason().name(),
-            message: rejection.to_string(),
-            found: rejection.value_found().map(str::to_owned),
-            expected: rejection.value_expected().map(str::to_owned),
-            hint: hint(rejection.reason()),
-            notes: if keys { notes } else { Vec::new() },
-            outage: rejection.is_outage(),
-        };
-        Self { accepted: false, what }
-    }
-
-    fn handle() -> Self {
-        let what = What::Refusal {
-            check: "handle",
-            message: "this is a handle, not a token: only the gate that issued it can read it".to_owned(),
-            found: None,
-            expected: Some("a signed token: 3 segments".to_owned()),
-            hint: Some("send it to the endpoint's route of that gate; it is worth nothing elsewhere"),
-            notes: Vec::new(),
-            outage: false,
-        };
-        Self { accepted: false, what }
-    }
-
-    fn code(&self) -> ExitCode {
-        match &self.what {
-            What::Caller { .. } => exit::DONE,
-            What::Refusal { outage: true, .. } => exit::unreachable(),
-            What::Refusal { outage: false, .. } => exit::FINDING,
-        }
-    }
-
-    fn print(&self, output: Output) -> String {
-        let Ok(Value::Object(members)) = serde_json::to_value(self) else { return String::new() };
-        match output {
-            Output::Json => format!("{}\n", Value::Object(members)),
-            // A JSON value is a YAML value.
-            Output::Yaml => members.iter().map(|(name, value)| format!("{name}: {value}\n")).collect(),
-            Output::Table => {
-                let shown = |value: &Value| match value {
-                    Value::Bool(true) => "yes".to_owned(),
-                    Value::Bool(false) => "no".to_owned(),
-                    Value::String(text) => text.clone(),
-                    Value::Array(all) if all.is_empty() => "none".to_owned(),
-                    Value::Array(all) => all
-                        .iter()
-                        .map(|one| one.as_str().unwrap_or_default())
-                        .collect::<Vec<_>>()
-                        .join("\n            "),
-                    Value::Null | Value::Number(_) | Value::Object(_) => value.to_string(),
-                };
-                let order = [
-                    "accepted", "issuer", "subject", "kind", "name", "tenant", "client", "groups", "roles",
-                    "expires", "check", "message", "found", "expected", "hint", "notes",
-                ];
-                order
-                    .iter()
-                    .filter_map(|name| Some(format!("{name:<12}{}\n", shown(members.get(*name)?))))
-                    .collect()
-            }
-        }
-    }
-}
-
-/// How the holder of the token, or who configures the gate, mends it.
-const fn hint(reason: Reason) -> Option<&'static str> {
-    Some(match reason {
-        Reason::Malformed | Reason::Type | Reason::Header | Reason::KeyId => {
-            "the gate takes signed access tokens (compact JWS) and nothing else"
-        }
-        Reason::Issuer => {
-            "compare with the issuers in amlgate.yaml, to the letter: a slash at the end counts"
-        }
-        Reason::Algorithm => "add it to `algorithms` of the issuer, if it signs with a public key",
-        Reason::Key => "the token is older than the issuer's keys, or from another issuer of the same name",
-        Reason::Signature => {
-            "a Graph token cannot be verified by anybody else; any other was changed or forged"
-        }
-        Reason::Expired => "get a fresh one",
-        Reason::NotYetValid | Reason::IssuedInFuture => "compare the clocks of this machine and the issuer",
-        Reason::Lifetime => "ask the issuer for a shorter token",
-        Reason::Audience => "ask for a token for the gate: its audience, not Azure's",
-        Reason::Claim => "the issuer must put the claim into the access token",
-        Reason::Tenant => "sign in to the tenant that is configured",
-        Reason::Unscoped => "expose a scope or an application role of the gate's application, and grant it",
-        Reason::NotAccepted => "the issuer serves everybody; `accept` says whose tokens are taken",
-        Reason::Bound => "ask for a bearer token: proof of possession is not in this version",
-        Reason::LimitedUser => "send the user's own Backstage token: a limited one is no bearer",
-        Reason::GroupsUnavailable => "`found` says why the issuer does not tell the groups",
-        Reason::KeysUnavailable => "`found` says why the keys could not be fetched",
-    })
+/// In the version that kubectl asks for (client-go credential plugins, v1 and v1beta1).
+fn exec_credential(info: Option<&str>, token: &str, expires: Timestamp) -> Result<Value, ShapeError> {
+    const V1: &str = "client.authentication.k8s.io/v1";
+    const V1_BETA: &str = "client.authentication.k8s.io/v1beta1";
+    let info: Value = info.map_or(Ok(Value::Null), serde_json::from_str).map_err(ShapeError::ExecInfo)?;
+    let version = match info.get("apiVersion").and_then(Value::as_str) {
+        None | Some(V1) => V1,
+        Some(V1_BETA) => V1_BETA,
+        Some(other) => return Err(ShapeError::ExecVersion(other.to_owned())),
+    };
+    let until = expires.to_utc().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    Ok(json!({
+        "apiVersion": version,
+        "kind": "ExecCredential",
+        "status": {"token": token, "expirationTimestamp": until},
+    }))
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    const END: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    #[test]
+    fn kubectl_is_answered_in_the_version_that_it_asks_for() {
+        for (info, version) in [
+            (None, "client.authentication.k8s.io/v1"),
+            (
+                Some(r#"{"apiVersion":"client.authentication.k8s.io/v1beta1","spec":{}}"#),
+                "client.authentication.k8s.io/v1beta1",
+            ),
+        ] {
+            let credential = exec_credential(info, "t", END).unwrap();
+            assert_eq!(credential["apiVersion"], version);
+            assert_eq!(credential["status"]["expirationTimestamp"], "2027-01-15T08:00:00Z");
+        }
+        let old = r#"{"apiVersion":"client.authentication.k8s.io/v1alpha1"}"#;
+        assert!(matches!(exec_credential(Some(old), "t", END), Err(ShapeError::ExecVersion(_))));
+        assert!(matches!(exec_credential(Some("?"), "t", END), Err(ShapeError::ExecInfo(_))));
+    }
+
+    #[test]
+    fn readers_of_az_find_the_end_in_both_forms() {
+        let tokens = Tokens { access: "a.e30.c".into(), refresh: None, expires: END.as_secs() };
+        let printed = az("a.e30.c", &tokens, END);
+        assert_eq!(printed["expires_on"], 1_800_000_000);
+        assert_eq!(printed["expiresOn"].as_str().unwrap().len(), "2027-01-15 08:00:00.000000".len());
+    }
+}

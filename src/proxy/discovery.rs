@@ -1,4 +1,5 @@
-//! The data plane's discovery document, answered by the gate itself.
+//! What the gate answers itself, to anybody: its own description, and the data plane's discovery
+//! document.
 //!
 //! A workspace's `discoveryUrl` leads here, and Azure's SDKs fetch it without a token, as Azure
 //! serves it without one (`reference/azure.md`). The gate forwards nothing without a caller, so it
@@ -36,6 +37,20 @@ pub(super) fn answer(
     let services = SERVICES.map(|name| (name.to_owned(), serde_json::Value::from(base.as_str())));
     let document = serde_json::Value::Object(services.into_iter().collect());
     let mut response = Response::new(Body::full(document.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Some(response)
+}
+
+/// Where a gate says how to sign in to it.
+const WELL_KNOWN: &str = "/.well-known/amlgate";
+
+/// The gate's own description, if that is what is asked for. It says nothing that a client does not
+/// need before it can sign in, and so it needs no caller.
+pub(super) fn own(gate: &Gate, method: &Method, path: &str) -> Option<Response<Body>> {
+    if path != WELL_KNOWN || method != Method::GET {
+        return None;
+    }
+    let mut response = Response::new(Body::full(gate.parts().well_known.clone()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Some(response)
 }

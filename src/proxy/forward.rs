@@ -18,7 +18,7 @@ use self::{
     reading::{authorization, is_inside, is_named, target},
     refusal::NoTunnel,
 };
-use super::{Core, Door, Gate, passthrough, serve_through};
+use super::{Core, Door, Gate, discovery, passthrough, serve_through};
 use crate::{
     audit::event::{Event, Tunnel as Passed},
     http::{Body, Connection},
@@ -197,6 +197,11 @@ impl Handler for Forward {
         request: Request<Incoming>,
     ) -> Response<Body> {
         let (head, _body) = request.into_parts();
+        if head.uri.host().is_none()
+            && let Some(document) = discovery::own(&self.core.gate(), &head.method, head.uri.path())
+        {
+            return document;
+        }
         match self.asked(connection, &head).await {
             Ok(accepted) => {
                 metrics::counter!("amlgate_tunnels_total", "result" => "accepted").increment(1);

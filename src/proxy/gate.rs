@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{Routes, forward::TunnelSettings, meters::Meters};
@@ -63,6 +64,8 @@ pub struct GateParts {
     pub limits: ProxyLimits,
     /// What the forward proxy tunnels, and for whom.
     pub tunnels: TunnelSettings,
+    /// What `/.well-known/amlgate` says, to anybody: how to sign in and where the proxy is.
+    pub well_known: Bytes,
 }
 
 /// One core's gate: what it keeps between requests.

@@ -219,6 +219,9 @@ as ci -X POST -H 'Content-Type: application/json' "$GATE/endpoints/{endpoint}/sc
 via() {{ who=$1; shift; curl -sS --proxy "http://token:$(amlgate sandbox token "$who" --dir "$SANDBOX")@{forward}" --cacert "$SANDBOX/certs/interception-ca.pem" -w '\n-> %{{http_code}}\n' "$@"; }}
 via sam "https://management.azure.com$WS/jobs?$V"
 via sam -X DELETE "https://management.azure.com$WS?$V"
+# Or sign in, with a browser, as whom you like; programs that hold no secret go through the gate then:
+#   amlgate login --gate "$GATE" --issuer sandbox --ca "$SANDBOX/certs/ca.pem"
+#   amlgate run -- curl -sS "https://management.azure.com$WS/jobs?$V"
 
 # A forged token gets 401.
 curl -sS --cacert "$SANDBOX/certs/ca.pem" -w '\n-> %{{http_code}}\n' -H "Authorization: Bearer $(amlgate sandbox token sam --forged --dir "$SANDBOX")" "$GATE$WS/jobs?$V"

@@ -17,7 +17,7 @@ use crate::{
     azureml::Protocol,
     config::{
         Settings, settings,
-        settings::{Credential, EndpointAuth, Route, VaultReference},
+        settings::{Credential, EndpointAuth, Forward, Route, VaultReference},
         values::{BaseUrl, Scheme},
     },
     credentials::{Cloud, CredentialChoice, Credentials, EndpointKeys},
@@ -76,6 +76,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         clock,
         limits: limits(settings),
         tunnels: tunnels(settings),
+        well_known: discovery(settings).to_string().into(),
     });
     let reverse_tls = match settings.reverse.as_ref().and_then(|r| r.tls.as_ref()) {
         Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "reverse").await?)),
@@ -118,6 +119,7 @@ pub(super) async fn reshaped(
         polling: seal.mac(Purpose::Polling),
         limits: limits(settings),
         tunnels: tunnels(settings),
+        well_known: discovery(settings).to_string().into(),
         keys,
         ..parts.clone()
     })
@@ -333,9 +335,23 @@ fn health(settings: &Settings, parts: &GateParts) -> Health {
 
 /// What `/.well-known/amlgate` says.
 pub(super) fn discovery(settings: &Settings) -> serde_json::Value {
+    let reverse = settings.reverse.as_ref().map(|r| r.public_url.to_text());
     serde_json::json!({
         "version": 1,
-        "reverse": settings.reverse.as_ref().map(|r| r.public_url.to_text()),
+        "reverse": reverse,
+        "forward": settings.forward.as_ref().map(|f| forward(f, reverse.as_deref())),
         "issuers": settings.logins,
     })
+}
+
+/// Where the forward proxy is, and whom its clients trust. It is known by the name of the reverse
+/// proxy beside it, unless it listens on one address only.
+fn forward(forward: &Forward, reverse: Option<&str>) -> serde_json::Value {
+    let public = reverse.and_then(|url| url.parse::<http::Uri>().ok());
+    let host = public.as_ref().and_then(http::Uri::host).filter(|_| !forward.address.ip().is_loopback());
+    let port = forward.address.port();
+    let address = host.map_or_else(|| forward.address.to_string(), |host| format!("{host}:{port}"));
+    let authorities = std::iter::once(&forward.authority).chain(&forward.also_trust);
+    let ca: String = authorities.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+    serde_json::json!({"address": address, "tls": forward.tls.is_some(), "ca": ca})
 }

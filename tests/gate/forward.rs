@@ -53,7 +53,7 @@ async fn said(head: &str, mut stream: TcpStream) -> String {
     String::from_utf8(body).unwrap()
 }
 
-fn trusting(world: &World, protocol: &[u8]) -> TlsConnector {
+pub fn trusting(world: &World, protocol: &[u8]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let ca = fs::read(world.directory().join("certs/interception-ca.pem")).unwrap();
     for certificate in CertificateDer::pem_slice_iter(&ca) {
@@ -104,7 +104,7 @@ impl Tunnel {
     }
 }
 
-fn jobs() -> String {
+pub fn jobs() -> String {
     workspace(&format!("/jobs?{VERSION}"))
 }
 

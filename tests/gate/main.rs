@@ -10,6 +10,7 @@
 
 mod backstage;
 mod callers;
+mod client;
 mod doctor;
 mod endpoints;
 mod explained;

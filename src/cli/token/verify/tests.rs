@@ -11,14 +11,13 @@ use crate::{
 
 #[derive(Debug, Parser)]
 struct Line {
-    #[command(subcommand)]
-    args: Args,
+    #[command(flatten)]
+    verify: Verify,
 }
 
 fn verify(arguments: &[&str]) -> Verify {
-    let line = ["token", "verify"].iter().chain(arguments);
-    let Args::Verify(verify) = Line::try_parse_from(line).unwrap().args;
-    verify
+    let line = ["verify"].iter().chain(arguments);
+    Line::try_parse_from(line).unwrap().verify
 }
 
 fn key_file() -> tempfile::NamedTempFile {

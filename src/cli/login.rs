@@ -1,0 +1,238 @@
+//! `amlgate login`, `logout` and `whoami`: who is signed in on this machine.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use super::{Output, exit, print_data, put, report};
+use crate::{
+    client::{
+        At, GateDescription, GateError, Issuer, Session, SessionError, Sessions, SignIn, SignInError, Tokens,
+        describe,
+    },
+    net::{Connector, ConnectorSettings, Trust, TrustError},
+    time::{Clock as _, SystemClock, Timestamp},
+};
+
+/// Signs a person in to a gate.
+#[derive(Debug, clap::Args)]
+pub struct Login {
+    /// The gate's URL.
+    #[arg(long, env = "AMLGATE_GATE", value_name = "URL")]
+    gate: String,
+    /// Which of the gate's issuers, if people can sign in to several.
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+    /// Show a code to type on another device, where there is no browser.
+    #[arg(long)]
+    device_code: bool,
+    /// Only print the address to open.
+    #[arg(long, conflicts_with = "device_code")]
+    no_browser: bool,
+    /// An authority to believe besides the system's, PEM: the gate's own, or the company's.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+/// Forgets the tokens of a gate.
+#[derive(Debug, clap::Args)]
+pub struct Logout {
+    /// The gate's URL; the one that was signed in to last, if it is not given.
+    #[arg(long, env = "AMLGATE_GATE", value_name = "URL")]
+    gate: Option<String>,
+}
+
+/// Says who is signed in, and until when.
+#[derive(Debug, clap::Args)]
+pub struct Whoami {
+    /// The gate's URL; the one that was signed in to last, if it is not given.
+    #[arg(long, env = "AMLGATE_GATE", value_name = "URL")]
+    gate: Option<String>,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Why nobody was signed in, or nothing is known of them.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    #[error("cannot set up outgoing connections")]
+    Trust(#[from] TrustError),
+    #[error("cannot read `{path}`")]
+    Ca { path: PathBuf, source: std::io::Error },
+    #[error(
+        "nobody can sign in to `{gate}`: none of its issuers has a `client_id`; whoever runs it can add one"
+    )]
+    NoIssuer { gate: String },
+    #[error("`{gate}` has several issuers to sign in to: choose one of {known} with --issuer")]
+    WhichIssuer { gate: String, known: String },
+    #[error("cannot start")]
+    Runtime(#[source] std::io::Error),
+}
+
+impl ClientError {
+    pub(super) fn code(&self) -> ExitCode {
+        match self {
+            Self::Gate(GateError::Unreachable(_))
+            | Self::SignIn(SignInError::Unreachable(_))
+            | Self::Session(SessionError::NotRenewed { .. }) => exit::unreachable(),
+            Self::Gate(GateError::Url(_)) | Self::Ca { .. } | Self::WhichIssuer { .. } => exit::usage(),
+            Self::Session(_)
+            | Self::SignIn(_)
+            | Self::Gate(GateError::NoGate { .. } | GateError::Unreadable { .. })
+            | Self::Trust(_)
+            | Self::NoIssuer { .. }
+            | Self::Runtime(_) => exit::FINDING,
+        }
+    }
+}
+
+fn ended<T>(outcome: Result<T, ClientError>, say: impl FnOnce(T)) -> ExitCode {
+    match outcome {
+        Ok(value) => {
+            say(value);
+            exit::DONE
+        }
+        Err(error) => report(&error, error.code()),
+    }
+}
+
+/// The one way out of this side, with the system's proxy settings left alone.
+pub(super) fn connector() -> Result<Connector, ClientError> {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    Ok(Connector::new(ConnectorSettings::default())?)
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, ClientError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClientError::Runtime)
+}
+
+/// A file of authorities.
+pub(super) fn authorities(path: Option<&PathBuf>) -> Result<Option<String>, ClientError> {
+    path.map(|path| {
+        std::fs::read_to_string(path).map_err(|source| ClientError::Ca { path: path.clone(), source })
+    })
+    .transpose()
+}
+
+/// Runs `login`.
+#[must_use]
+pub fn login(args: &Login) -> ExitCode {
+    let outcome = runtime().and_then(|runtime| runtime.block_on(signed_in(args)));
+    ended(outcome, |(session, tokens)| {
+        let who = named(&tokens);
+        eprintln!("Signed in to {} as {who} ({}).", args.gate, session.issuer_name);
+        eprintln!("Next: amlgate run -- COMMAND, or amlgate token for tools that take a bearer.");
+    })
+}
+
+async fn signed_in(args: &Login) -> Result<(Session, Tokens), ClientError> {
+    let sessions = Sessions::of_user()?;
+    let connector = connector()?;
+    let ca = authorities(args.ca.as_ref())?;
+    let trust = ca.as_deref().map(|pem| Trust::new(Some(pem.as_bytes()))).transpose()?;
+    let gate = describe(&connector, &args.gate, trust).await?;
+    let issuer = chosen(&gate, args)?;
+    let client_id = issuer.client_id.clone().unwrap_or_default();
+    let at =
+        At { issuer: &issuer.issuer, client_id: &client_id, scopes: &issuer.scopes, trust: ca.as_deref() };
+    let sign_in = SignIn::new(connector);
+    let tokens = if args.device_code {
+        let show = |page: &str, code: &str| eprintln!("Open {page} on any device and enter the code {code}");
+        sign_in.with_device_code(at, || SystemClock.now(), show).await?
+    } else {
+        let open = |page: &str| {
+            eprintln!("Open this page to sign in:\n\n  {page}\n");
+            if !args.no_browser && webbrowser::open(page).is_err() {
+                eprintln!("No browser could be opened here; --device-code needs none.");
+            }
+        };
+        sign_in.with_browser(at, || SystemClock.now(), open).await?
+    };
+    let session = Session {
+        issuer_name: issuer.name.clone(),
+        issuer: issuer.issuer.clone(),
+        client_id,
+        scopes: issuer.scopes.clone(),
+        trust: ca,
+        tokens: tokens.clone(),
+    };
+    sessions.keep(&args.gate, session.clone())?;
+    Ok((session, tokens))
+}
+
+fn chosen<'g>(gate: &'g GateDescription, args: &Login) -> Result<&'g Issuer, ClientError> {
+    let usable = |issuer: &&Issuer| {
+        issuer.client_id.is_some() && args.issuer.as_ref().is_none_or(|wanted| *wanted == issuer.name)
+    };
+    let mut found = gate.issuers.iter().filter(usable);
+    match (found.next(), found.next()) {
+        (Some(issuer), None) => Ok(issuer),
+        (None, _) if args.issuer.is_none() => Err(ClientError::NoIssuer { gate: args.gate.clone() }),
+        (None | Some(_), _) => {
+            let open = gate.issuers.iter().filter(|issuer| issuer.client_id.is_some());
+            let known: Vec<String> = open.map(|issuer| format!("`{}`", issuer.name)).collect();
+            Err(ClientError::WhichIssuer { gate: args.gate.clone(), known: known.join(", ") })
+        }
+    }
+}
+
+/// What a token calls its bearer.
+fn named(tokens: &Tokens) -> String {
+    let claims = tokens.claims();
+    ["name", "preferred_username", "upn", "email", "sub"]
+        .iter()
+        .find_map(|claim| claims.get(*claim)?.as_str())
+        .unwrap_or("somebody")
+        .to_owned()
+}
+
+/// Runs `logout`.
+#[must_use]
+pub fn logout(args: &Logout) -> ExitCode {
+    let forgotten = Sessions::of_user().and_then(|sessions| sessions.forget(args.gate.as_deref()));
+    ended(forgotten.map_err(ClientError::from), |gate| eprintln!("Signed out of {gate}."))
+}
+
+/// Runs `whoami`.
+#[must_use]
+pub fn whoami(args: &Whoami) -> ExitCode {
+    let found = Sessions::of_user().and_then(|sessions| sessions.find(args.gate.as_deref()));
+    ended(found.map_err(ClientError::from), |(gate, session)| {
+        let claims = session.tokens.claims();
+        let expires = Timestamp::from_secs(session.tokens.expires);
+        let over = expires <= SystemClock.now();
+        let text = |name: &str| claims.get(name).and_then(|v| v.as_str()).map(str::to_owned);
+        let data = serde_json::json!({
+            "gate": gate,
+            "issuer": session.issuer_name,
+            "issuer_url": session.issuer,
+            "name": named(&session.tokens),
+            "subject": text("oid").or_else(|| text("sub")),
+            "tenant": text("tid"),
+            "groups": claims.get("groups"),
+            "token_expires": expires.to_rfc3339(),
+            "token_expired": over,
+            "renewable": session.tokens.refresh.is_some(),
+        });
+        if args.output == Output::Table {
+            let field = |name: &str| data.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
+            put(format_args!("{} at {gate}", field("name")));
+            put(format_args!("  issuer   {} ({})", field("issuer"), field("issuer_url")));
+            put(format_args!("  subject  {}", field("subject")));
+            let renewed = match (over, session.tokens.refresh.is_some()) {
+                (false, true) => "",
+                (true, true) => " (over; it is renewed when it is needed)",
+                (false, false) => " (then sign in again)",
+                (true, false) => " (over: sign in again)",
+            };
+            put(format_args!("  until    {}{renewed}", field("token_expires")));
+        } else {
+            print_data(&data, args.output);
+        }
+    })
+}

@@ -1,0 +1,18 @@
+//! The caller's own side: signing in to a gate, keeping the tokens, and a relay on the user's own
+//! loopback that adds them, so that notebooks and tools need to hold none.
+//!
+//! Nothing here decides anything: what this side says of a person the gate verifies like everything
+//! else. It imports no room that judges.
+
+mod environment;
+mod gate;
+mod placeholder;
+mod relay;
+mod sessions;
+mod sign_in;
+
+pub use environment::{Environment, Files, Shell};
+pub use gate::{ForwardDoor, GateDescription, GateError, Issuer, describe};
+pub use relay::{Relay, RelayError, Source};
+pub use sessions::{Session, SessionError, Sessions, Tokens, write_private};
+pub use sign_in::{At, SignIn, SignInError};
