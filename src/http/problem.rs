@@ -17,6 +17,9 @@ pub enum Shape {
     Kubernetes,
     /// RFC 9457.
     Problem,
+    /// Azure Storage's: XML, and the code in `x-ms-error-code`, which is all that its clients read of an
+    /// answer without a body ("Status and error codes" of its REST API).
+    Storage,
 }
 
 /// An error to be told.
@@ -62,12 +65,60 @@ pub fn answer(shape: Shape, problem: &Problem<'_>) -> Response<Body> {
             "application/problem+json",
             json!({"type": format!("urn:amlgate:{}", problem.code), "title": problem.code, "status": status, "error": {"code": problem.code, "message": message}, "detail": message, "amlgate": problem.info}),
         ),
+        Shape::Storage => ("application/xml", Value::String(storage_error(problem.code, &message))),
     };
-    let bytes = Bytes::from(body.to_string());
+    let bytes = match body {
+        Value::String(text) => Bytes::from(text),
+        other => Bytes::from(other.to_string()),
+    };
     let mut response = Response::new(Body::full(bytes));
     *response.status_mut() = problem.status;
     let headers = response.headers_mut();
+    if let (Shape::Storage, Ok(code)) = (shape, HeaderValue::from_str(problem.code)) {
+        headers.insert("x-ms-error-code", code);
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// The body of a refusal of Azure Storage.
+fn storage_error(code: &str, message: &str) -> String {
+    let mut text = String::with_capacity(message.len() + 128);
+    text.push_str("<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>");
+    text.push_str(code);
+    text.push_str("</Code><Message>");
+    for c in message.chars() {
+        match c {
+            '&' => text.push_str("&amp;"),
+            '<' => text.push_str("&lt;"),
+            '>' => text.push_str("&gt;"),
+            // What XML cannot hold, however it is written (XML 1.0, 2.2).
+            c if c.is_control() && !matches!(c, '\n' | '\t') => text.push('\u{fffd}'),
+            c => text.push(c),
+        }
+    }
+    text.push_str("</Message></Error>");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn storages_clients_find_the_code_in_a_header_and_the_words_in_xml() {
+        let status = StatusCode::FORBIDDEN;
+        let message = "no `<entry>` & no\u{1} right";
+        let problem = Problem { status, code: "AuthorizationFailed", message, info: Value::Null };
+        let (head, body) = answer(Shape::Storage, &problem).into_parts();
+        assert_eq!(head.headers["x-ms-error-code"], "AuthorizationFailed");
+        let body = body.collect().await.unwrap().to_bytes();
+        assert!(body.ends_with(
+            "<Code>AuthorizationFailed</Code><Message>amlgate: no `&lt;entry&gt;` &amp; no\u{fffd} right</Message></Error>"
+                .as_bytes()
+        ));
+    }
 }

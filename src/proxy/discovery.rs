@@ -25,15 +25,22 @@ pub(super) fn answer(
     chosen: &Chosen,
 ) -> Option<Response<Body>> {
     let settings = &chosen.route.settings;
-    let asked = !chosen.tunnelled
-        && settings.protocol == Protocol::Azureml
+    let asked = settings.protocol == Protocol::Azureml
         && method == Method::GET
         && !headers.contains_key(header::AUTHORIZATION)
         && is_document(chosen.target.path());
     if !asked {
         return None;
     }
-    let base = GateDoors::of(gate, chosen).base(&settings.upstream.host, settings.upstream.port)?;
+    let base = if chosen.tunnelled {
+        // Whoever is in a tunnel has Azure's own names for the gate's.
+        match (chosen.target.host(), settings.upstream.port) {
+            (host, 443) => format!("https://{host}"),
+            (host, port) => format!("https://{host}:{port}"),
+        }
+    } else {
+        GateDoors::of(gate, chosen).base(&settings.upstream.host, settings.upstream.port)?
+    };
     let services = SERVICES.map(|name| (name.to_owned(), serde_json::Value::from(base.as_str())));
     let document = serde_json::Value::Object(services.into_iter().collect());
     let mut response = Response::new(Body::full(document.to_string()));

@@ -187,7 +187,8 @@ impl Refusal {
 pub fn shape(protocol: Option<Protocol>, mlflow: bool) -> Shape {
     match protocol {
         Some(Protocol::Azureml) if mlflow => Shape::Mlflow,
-        Some(Protocol::Arm | Protocol::Azureml | Protocol::KeyVault | Protocol::Storage) => Shape::Arm,
+        Some(Protocol::Arm | Protocol::Azureml | Protocol::KeyVault) => Shape::Arm,
+        Some(Protocol::Storage) => Shape::Storage,
         Some(Protocol::Kubernetes) => Shape::Kubernetes,
         Some(Protocol::Inference | Protocol::Http) => Shape::Problem,
         // Nobody knows yet what the caller speaks; every Azure client prints this one.

@@ -368,3 +368,15 @@ async fn an_origin_form_request_is_told_what_this_is() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("HTTPS_PROXY"), "{answer}");
 }
+
+/// The SDK fetches it without a token, at the address that the workspace names.
+#[tokio::test]
+async fn the_discovery_document_in_a_tunnel_keeps_azures_own_names() {
+    let world = World::new().await;
+    let host = format!("{}.api.azureml.ms", names::REGION);
+    let mut tunnel = Tunnel::dig(&world, "sam", &host).await;
+    let answer = tunnel.get("/discovery").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    assert_eq!(answer.json()["api"], format!("https://{host}"));
+    assert_eq!(answer.json()["history"], format!("https://{host}"));
+}
