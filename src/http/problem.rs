@@ -67,10 +67,8 @@ pub fn answer(shape: Shape, problem: &Problem<'_>) -> Response<Body> {
         ),
         Shape::Storage => ("application/xml", Value::String(storage_error(problem.code, &message))),
     };
-    let bytes = match body {
-        Value::String(text) => Bytes::from(text),
-        other => Bytes::from(other.to_string()),
-    };
+    let bytes =
+        if let Value::String(text) = body { Bytes::from(text) } else { Bytes::from(body.to_string()) };
     let mut response = Response::new(Body::full(bytes));
     *response.status_mut() = problem.status;
     let headers = response.headers_mut();
