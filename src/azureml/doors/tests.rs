@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::*;
+use super::{reading::hours, *};
 use crate::azureml::{Audience, Facts, Kind, Protocol, ResourceId, Secrets};
 
 fn meaning(name: &str, body: &Value) -> Result<Operation> {
