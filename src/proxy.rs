@@ -24,6 +24,7 @@ use http::{HeaderMap, Request, Response, header, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 
+pub use discovery::CloudDocuments;
 pub use gate::{Core, Gate, GateParts, ProxyLimits, SharedParts};
 pub use routes::{EndpointAuth, Route, RouteSettings, Routes};
 

@@ -6,6 +6,7 @@
 
 mod build;
 pub mod checkup;
+mod metadata;
 mod reload;
 mod rotation;
 mod secrets;

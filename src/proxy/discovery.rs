@@ -1,5 +1,5 @@
-//! What the gate answers itself, to anybody: its own description, and the data plane's discovery
-//! document.
+//! What the gate answers itself, to anybody: its own description, which Azure is behind it, and the
+//! data plane's discovery document.
 //!
 //! A workspace's `discoveryUrl` leads here, and Azure's SDKs fetch it without a token, as Azure
 //! serves it without one (`reference/azure.md`). The gate forwards nothing without a caller, so it
@@ -7,6 +7,7 @@
 //! Whoever brings a token is judged and forwarded like anybody else. Nothing is looked up and nothing
 //! said about the workspace, not even that it exists, so that there is nothing to record.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 
 use super::{Gate, answer::GateDoors, routes::Chosen};
@@ -25,6 +26,11 @@ pub(super) fn answer(
     chosen: &Chosen,
 ) -> Option<Response<Body>> {
     let settings = &chosen.route.settings;
+    if settings.protocol == Protocol::Arm && method == Method::GET && chosen.tunnelled {
+        let path = chosen.target.path();
+        return is_metadata(path)
+            .then(|| cloud(&gate.parts().clouds.through, chosen.target.query().get("api-version")));
+    }
     let asked = settings.protocol == Protocol::Azureml
         && method == Method::GET
         && !headers.contains_key(header::AUTHORIZATION)
@@ -43,23 +49,54 @@ pub(super) fn answer(
     };
     let services = SERVICES.map(|name| (name.to_owned(), serde_json::Value::from(base.as_str())));
     let document = serde_json::Value::Object(services.into_iter().collect());
-    let mut response = Response::new(Body::full(document.to_string()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Some(response)
+    Some(json(document.to_string()))
 }
 
 /// Where a gate says how to sign in to it.
 const WELL_KNOWN: &str = "/.well-known/amlgate";
 
-/// The gate's own description, if that is what is asked for. It says nothing that a client does not
-/// need before it can sign in, and so it needs no caller.
-pub(super) fn own(gate: &Gate, method: &Method, path: &str) -> Option<Response<Body>> {
-    if path != WELL_KNOWN || method != Method::GET {
+/// The gate's own description or that of its Azure, if that is what is asked for. They say nothing
+/// that a client does not need before it can sign in, and so they need no caller.
+pub(super) fn own(gate: &Gate, method: &Method, target: &str) -> Option<Response<Body>> {
+    if method != Method::GET {
         return None;
     }
-    let mut response = Response::new(Body::full(gate.parts().well_known.clone()));
+    if target == WELL_KNOWN {
+        return Some(json(gate.parts().well_known.clone()));
+    }
+    if !target.as_bytes().get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"/metadata/")) {
+        return None;
+    }
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let here = gate.parts().clouds.here.as_ref().filter(|_| is_metadata(path))?;
+    let mut keys = form_urlencoded::parse(query.as_bytes());
+    let version = keys.find(|(key, _)| key.eq_ignore_ascii_case("api-version")).map(|(_, value)| value);
+    Some(cloud(here, version.as_deref()))
+}
+
+/// What `GET /metadata/endpoints` of Resource Manager says, by where it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudDocuments {
+    /// At the gate's own address, if it has one: the gate is Resource Manager.
+    pub here: Option<serde_json::Value>,
+    /// In a tunnel, where Azure has its own names.
+    pub through: serde_json::Value,
+}
+
+fn is_metadata(path: &str) -> bool {
+    path.trim_end_matches('/').eq_ignore_ascii_case("/metadata/endpoints")
+}
+
+/// A list of clouds in versions until 2019, of which Azure ML's clients ask one; one cloud since.
+fn cloud(document: &serde_json::Value, version: Option<&str>) -> Response<Body> {
+    let listed = version.is_some_and(|version| version < "2020");
+    json(if listed { format!("[{document}]") } else { document.to_string() })
+}
+
+fn json(body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(body.into()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Some(response)
+    response
 }
 
 /// `/discovery`, or `/discovery/workspaces/ID` with or without a version.

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{Routes, forward::TunnelSettings, meters::Meters};
+use super::{Routes, discovery::CloudDocuments, forward::TunnelSettings, meters::Meters};
 use crate::{
     audit::Journal,
     credentials::{Credentials, EndpointKeys},
@@ -66,6 +66,8 @@ pub struct GateParts {
     pub tunnels: TunnelSettings,
     /// What `/.well-known/amlgate` says, to anybody: how to sign in and where the proxy is.
     pub well_known: Bytes,
+    /// What `/metadata/endpoints` says, to anybody: which Azure is behind the gate.
+    pub clouds: Arc<CloudDocuments>,
 }
 
 /// One core's gate: what it keeps between requests.

@@ -147,6 +147,10 @@ allow:
     who: [platform]
     role: Contributor
     scope: group
+  # What `az login` asks first: the subscriptions and tenants of the gate's own identity.
+  - name: whoever signs in with az finds the subscription
+    who: [data-scientists, reviewers, platform]
+    actions: [Microsoft.Resources/subscriptions/read, Microsoft.Resources/tenants/read]
 
 deny:
   - name: nothing is opened to public networks

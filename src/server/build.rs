@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, secrets::Secrets};
+use super::{StartError, metadata, secrets::Secrets};
 use crate::{
     admin::{Dependency, Health, State},
     audit::{Condition, Journal, JournalSettings, Reads},
@@ -77,6 +77,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         limits: limits(settings),
         tunnels: tunnels(settings),
         well_known: discovery(settings).to_string().into(),
+        clouds: Arc::new(metadata::documents(settings)),
     });
     let reverse_tls = match settings.reverse.as_ref().and_then(|r| r.tls.as_ref()) {
         Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "reverse").await?)),
@@ -120,6 +121,7 @@ pub(super) async fn reshaped(
         limits: limits(settings),
         tunnels: tunnels(settings),
         well_known: discovery(settings).to_string().into(),
+        clouds: Arc::new(metadata::documents(settings)),
         keys,
         ..parts.clone()
     })

@@ -380,3 +380,26 @@ async fn the_discovery_document_in_a_tunnel_keeps_azures_own_names() {
     assert_eq!(answer.json()["api"], format!("https://{host}"));
     assert_eq!(answer.json()["history"], format!("https://{host}"));
 }
+
+#[tokio::test]
+async fn clients_learn_which_azure_is_behind_the_gate_before_anybody_signed_in() {
+    let world = World::new().await;
+    // At its own address the gate is Resource Manager: what `az cloud register` asks.
+    let here = world.nobody().get("/metadata/endpoints?api-version=2022-09-01").await;
+    assert_eq!(here.status, StatusCode::OK, "{here:?}");
+    assert_eq!(here.json()["resourceManager"], format!("https://{}", world.host()));
+    // What `az login` brings from there is a token that the gate takes.
+    assert_eq!(here.json()["authentication"]["audiences"][0], names::GATE_CLIENT);
+    assert_eq!(here.json()["suffixes"]["storage"], "core.windows.net");
+    // Azure ML's own clients ask an older version, which is a list.
+    let listed = world.nobody().get("/metadata/endpoints?api-version=2019-05-01").await;
+    assert_eq!(listed.json()[0], here.json());
+    // In a tunnel Azure has its own names.
+    let mut sam = Tunnel::dig(&world, "sam", ARM).await;
+    let through = sam.get("/metadata/endpoints?api-version=2019-05-01").await;
+    assert_eq!(through.json()[0]["resourceManager"], "https://management.azure.com");
+    // Nothing else is told to nobody.
+    for path in ["/metadata", "/metadata/endpointsx", "/metadata/endpoints/x"] {
+        assert_ne!(world.nobody().get(path).await.status, StatusCode::OK, "{path}");
+    }
+}

@@ -30,11 +30,11 @@ def sandbox(tmp_path_factory):
 def run(sandbox, tmp_path):
     """Runs a command as a person, with nothing of the surrounding session but PATH."""
 
-    def run(person, *command):
+    def run(person, *command, **more):
         token = tmp_path / "token"
         token.write_text(sandbox.token(person))
         token.chmod(0o600)
-        clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MLFLOW_DISABLE_TELEMETRY": "true"}
+        clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MLFLOW_DISABLE_TELEMETRY": "true", **more}
         options = ["--gate", sandbox.gate, "--ca", sandbox.ca, "--token-file", str(token)]
         return subprocess.run(
             [AMLGATE, "run", *options, "--", *command],
@@ -112,3 +112,55 @@ http.request({host: proxy.hostname, port: proxy.port, method: 'CONNECT', path: `
 """
     workspace = JOBS.replace("/jobs?", "?")
     assert last_line(run("rita", "node", "-e", script, workspace)) == {"status": 403}
+
+
+def test_a_notebook_registers_a_model_and_makes_a_cluster(run, sandbox, tmp_path):
+    # What uploads by a datastore's key needs: the key in the notebook's hands, and the blobs without a signed URL.
+    sandbox.allow(
+        "the platform team uploads models",
+        """
+    who: [platform]
+    actions:
+      - Microsoft.MachineLearningServices/workspaces/datastores/listSecrets/action
+      - Microsoft.Storage/storageAccounts/blobServices/containers/read
+      - Microsoft.Storage/storageAccounts/blobServices/containers/blobs/*
+    secrets: {datastore: reveal}
+    scope: group
+""",
+    )
+    (tmp_path / "model.pkl").write_bytes(b"weights")
+    script = str(PROGRAMS / "notebook.py")
+    printed = last_line(run("pat", sys.executable, script, SUBSCRIPTION, GROUP, WORKSPACE, str(tmp_path)))
+    assert [json.loads(line) for line in printed] == [["1", "Succeeded", "noted"]], printed
+    assert [f.read_bytes() for f in (tmp_path / "back").rglob("*") if f.is_file()] == [b"weights"]
+    made = sandbox.record.expect("--resource", "computes/noted", "--phase", "outcome", "--action", "computes/write")
+    assert (made.caller, made.decision) == ("sandbox:user-pat", "allow")
+
+
+def test_mlflows_plugin_of_azure_ml_tracks(run):
+    uri = f"azureml://westeurope.api.azureml.ms/mlflow/v1.0{WORKSPACE_ID}"
+    said = last_line(run("sam", sys.executable, str(PROGRAMS / "plugin.py"), uri))
+    assert said == {"store": "AzureMLRestStore", "metrics": {"auc": 0.9}}
+
+
+def test_aiohttp_is_judged_like_everybody(run):
+    assert last_line(run("sam", sys.executable, str(PROGRAMS / "asynchronous.py"), JOBS)) == {"aiohttp": 200}
+
+
+def test_the_sdk_for_javascript_needs_no_credential(run):
+    # A module finds its packages beside itself.
+    said = last_line(run("sam", "node", os.environ["AMLGATE_NODE_SDK"], SUBSCRIPTION, GROUP, WORKSPACE))
+    assert said["jobs"] >= 5, said
+    assert said["delete"][:2] == [403, "AuthorizationFailed"] and "amlgate" in said["delete"][2], said
+
+
+def test_az_signs_in_with_nothing_and_asks_anything(run, tmp_path):
+    az = os.environ["AMLGATE_AZ"]
+    own = {"AZURE_CONFIG_DIR": str(tmp_path / "azure"), "AZURE_CORE_COLLECT_TELEMETRY": "0"}
+    signed = run("sam", az, "login", "--identity", "--output", "json", **own)
+    assert signed.returncode == 0, signed.stderr
+    assert [s["id"] for s in json.loads(signed.stdout)] == [SUBSCRIPTION]
+    listed = run("sam", az, "rest", "--url", JOBS, **own)
+    assert listed.returncode == 0 and json.loads(listed.stdout)["value"], listed.stderr
+    refused = run("sam", az, "rest", "--method", "delete", "--url", JOBS.replace("/jobs?", "?"), **own)
+    assert refused.returncode == 1 and "amlgate: no entry allows you" in refused.stderr, refused.stderr
