@@ -147,6 +147,7 @@ async fn pass(
     known.verdict = "denied";
     let upgrade = upgrade::wanted(&head, &chosen.route);
     let onward = send::Onward::of(&head, &chosen.route);
+    let known_by = identify::known_by(&chosen, &head.headers, door);
     let (facts, standing) = facts(gate, decision, &chosen, &caller, head, source);
     let body = unread.take().ok_or(Refusal::Internal)?;
     let (operation, facts, body) = meaning(gate, &chosen, &caller, facts, &onward.headers, body).await?;
@@ -180,7 +181,7 @@ async fn pass(
     known.verdict = "allowed";
     watch.ended(Stage::Decide);
     // Record, token, upstream, answer.
-    let bearer = send::bearer(&chosen.route, cleared.permit().operation(), slot.as_ref());
+    let bearer = send::bearer(&chosen.route, cleared.permit().operation(), slot.as_ref(), known_by);
     let exchange = Exchange { credential: send::credential(&bearer), upgrade: upgrade.is_some() };
     let recorded = gate.parts().journal.intend(cleared, exchange).await.map_err(|_| Refusal::Unrecorded)?;
     watch.ended(Stage::Record);

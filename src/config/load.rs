@@ -60,7 +60,7 @@ pub fn upstream_hosts(path: &Path) -> BTreeSet<String> {
 struct Reader<'a> {
     base: &'a Path,
     /// The credentials by name, and whether each can open a vault: one that proves itself by what
-    /// lies in a vault cannot.
+    /// lies in a vault cannot, nor one that acts for callers.
     openers: BTreeMap<&'a str, bool>,
 }
 
@@ -72,7 +72,7 @@ fn openers(credentials: &[Spanned<raw::Credential>]) -> BTreeMap<&str, bool> {
             let raw = &credential.value;
             let locked = raw.client_secret.as_ref().is_some_and(in_vault)
                 || raw.client_certificate.as_ref().is_some_and(|pair| in_vault(&pair.value.private_key));
-            (raw.name.value.as_str(), !locked)
+            (raw.name.value.as_str(), !locked && raw.on_behalf_of.is_none())
         })
         .collect()
 }
@@ -116,7 +116,7 @@ impl Reader<'_> {
                 "add the issuer of your callers' tokens",
             );
         }
-        let credentials = self.credentials(&raw.credentials, &login, problems);
+        let credentials = self.credentials(&raw.credentials, &login, &issuers, problems);
         let routes = self.routes(&raw.routes, &credentials, listen.forward.is_some(), problems);
         if let Some(forward) = &forward {
             self::forward::vouched(forward, &routes, raw, problems);
@@ -217,7 +217,8 @@ impl Reader<'_> {
             Some(name) => match self.openers.get(name.value.as_str()) {
                 Some(true) => {}
                 Some(false) => {
-                    let message = format!("the credential `{}` needs a vault itself", name.value);
+                    let message =
+                        format!("the credential `{}` needs a vault itself, or acts for callers", name.value);
                     problems.error_with(Place::of(name), message, MEND);
                 }
                 None => {

@@ -327,14 +327,42 @@ pub struct Credential {
     pub workload_identity: Option<Spanned<WorkloadIdentity>>,
     /// The machine's own identity.
     pub managed_identity: Option<Spanned<ManagedIdentity>>,
-    /// The caller themself: not in this version.
-    pub on_behalf_of: Later,
+    /// The caller themself: the application proves itself by what stands in it.
+    pub on_behalf_of: Option<Spanned<OnBehalfOf>>,
     /// The login host, where it is not the cloud's.
     pub authority: Option<Text>,
     /// Connect here instead of resolving the name.
     pub address: Option<Text>,
     /// Extra roots.
     pub trust: Option<Spanned<Trust>>,
+}
+
+/// `on_behalf_of`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnBehalfOf {
+    /// A secret.
+    pub client_secret: Option<Spanned<Reference>>,
+    /// A certificate with its key.
+    pub client_certificate: Option<Spanned<ClientCertificate>>,
+    /// A federated token in a file.
+    pub workload_identity: Option<Spanned<WorkloadIdentity>>,
+    /// The machine's own identity, as a federated credential of the application.
+    pub managed_identity: Option<Spanned<AssertingIdentity>>,
+}
+
+/// `managed_identity` in `on_behalf_of`, where `client_id` beside it is the application's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssertingIdentity {
+    /// A user-assigned identity by its client id.
+    pub client_id: Option<Text>,
+    /// A user-assigned identity by its object id.
+    pub object_id: Option<Text>,
+    /// A user-assigned identity by its ARM id.
+    pub resource_id: Option<Text>,
+    /// The endpoint, where the environment does not tell.
+    pub endpoint: Option<Text>,
 }
 
 /// `client_certificate`.
@@ -402,6 +430,26 @@ pub struct Route {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum CredentialChoice {
+    /// The same for everything.
+    One(String),
+    /// By kind of operation, `default` for the rest; under `subscriptions` by subscription first.
+    Several(BTreeMap<String, CredentialFor>),
+}
+
+/// A value in `credential` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum CredentialFor {
+    /// A credential, for a kind of operation.
+    One(String),
+    /// Under `subscriptions`: by the subscription's id.
+    Subscriptions(BTreeMap<String, SubscriptionChoice>),
+}
+
+/// `credential` of a route, for one subscription.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum SubscriptionChoice {
     /// The same for everything.
     One(String),
     /// By kind of operation; `default` for the rest.

@@ -11,6 +11,7 @@ use std::{
 use super::values::BaseUrl;
 use crate::{
     azureml::{Protocol, ResourceId},
+    credentials::ActsFor,
     identity::IssuerSettings,
     net::EgressProxy,
     policy::StreamLimits,
@@ -160,12 +161,14 @@ pub struct Login {
 pub struct Credential {
     /// Its name in routes.
     pub name: Arc<str>,
-    /// The tenant; empty only for a managed identity.
+    /// The tenant; empty only for a managed identity and a workload identity that act for themselves.
     pub tenant: Option<String>,
     /// The application.
     pub client_id: Option<String>,
     /// How it proves itself.
     pub proof: Proof,
+    /// In whose name it asks for tokens.
+    pub acts_for: ActsFor,
     /// The login host.
     pub authority: BaseUrl,
     /// Connect here instead of resolving the name.
@@ -195,6 +198,8 @@ pub enum Proof {
     },
     /// By the machine that it runs on.
     ManagedIdentity {
+        /// A user-assigned identity by its client id.
+        client_id: Option<String>,
         /// A user-assigned identity by its object id.
         object_id: Option<String>,
         /// A user-assigned identity by its ARM id.
@@ -235,7 +240,7 @@ pub struct Route {
     /// What it speaks.
     pub protocol: Protocol,
     /// Which credential for what; `None` forwards without one.
-    pub credential: Option<BTreeMap<String, Arc<str>>>,
+    pub credential: Option<CredentialChoice>,
     /// The ARM id that `scope` compares with.
     pub resource: Option<ResourceId>,
     /// How an inference endpoint authenticates the gate.
@@ -244,6 +249,22 @@ pub struct Route {
     pub address: Option<SocketAddr>,
     /// Roots besides the system's, PEM.
     pub trust: Option<Arc<[u8]>>,
+}
+
+/// Which credential for what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CredentialChoice {
+    /// By kind of operation and effect, and `default`.
+    pub by_kind: BTreeMap<String, Arc<str>>,
+    /// The same for the subscriptions that have a choice of their own, by their ids in lower case.
+    pub by_subscription: BTreeMap<String, BTreeMap<String, Arc<str>>>,
+}
+
+impl CredentialChoice {
+    /// The names of all credentials in it.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_kind.values().chain(self.by_subscription.values().flat_map(BTreeMap::values))
+    }
 }
 
 /// How a scoring endpoint authenticates the gate, where the caller brought no handle.

@@ -4,39 +4,89 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use http::HeaderValue;
 
-use super::{Challenge, CredentialError, Credentials, EndpointKeys, KeySlot, cache::Refused};
+use super::{
+    ActsFor, CallerToken, Challenge, CredentialError, Credentials, EndpointKeys, KeySlot, cache::Refused,
+    person::Caused,
+};
 use crate::{
     audit::{OutcomeGuard, Recorded},
     azureml::{Audience, Effect, Kind, Operation, ResourceId},
 };
 
-/// Which credential serves which operation: several narrow identities instead of a wide one.
+/// One of the credentials that a route may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenCredential {
+    /// Its name.
+    pub name: Arc<str>,
+    /// In whose name it asks for tokens.
+    pub acts_for: ActsFor,
+}
+
+/// Which credential serves which operation: several narrow identities instead of a wide one, and
+/// others for other subscriptions.
 #[derive(Debug, Clone, Default)]
 pub struct CredentialChoice {
-    by_kind: BTreeMap<String, Arc<str>>,
+    by_kind: BTreeMap<String, ChosenCredential>,
+    /// By subscription id, in lower case.
+    by_subscription: BTreeMap<String, BTreeMap<String, ChosenCredential>>,
+    acts_for_callers: bool,
 }
 
 impl CredentialChoice {
-    /// From the words of the configuration: `default`, kinds and effects.
+    /// From the words of the configuration: `default`, kinds and effects; and the same for single
+    /// subscriptions, by their ids.
     #[must_use]
-    pub fn new(by_kind: BTreeMap<String, Arc<str>>) -> Self {
-        Self { by_kind }
+    pub fn new(
+        by_kind: BTreeMap<String, ChosenCredential>,
+        by_subscription: BTreeMap<String, BTreeMap<String, ChosenCredential>>,
+    ) -> Self {
+        let acts_for_callers = std::iter::once(&by_kind)
+            .chain(by_subscription.values())
+            .flat_map(BTreeMap::values)
+            .any(|credential| credential.acts_for == ActsFor::Caller);
+        let folded = |(id, choice): (String, _)| (id.to_ascii_lowercase(), choice);
+        let by_subscription = by_subscription.into_iter().map(folded).collect();
+        Self { by_kind, by_subscription, acts_for_callers }
     }
 
-    /// The credential for an operation: by its gravest effect, else its kind, else the default.
+    /// Whether some of them act for callers, so that the caller's token is needed.
     #[must_use]
-    pub fn of(&self, operation: &Operation) -> Option<&Arc<str>> {
-        const GRAVE: [Effect; 3] = [Effect::ChangeAccess, Effect::RegisterModel, Effect::DeployModel];
-        let effect =
-            GRAVE.iter().filter(|e| operation.effects.contains(**e)).find_map(|e| self.by_kind.get(e.name()));
-        let kind = match operation.kind {
-            Kind::Read => "read",
-            Kind::Write => "write",
-            Kind::Delete => "delete",
-            Kind::Action => "action",
-        };
-        effect.or_else(|| self.by_kind.get(kind)).or_else(|| self.by_kind.get("default"))
+    pub const fn acts_for_callers(&self) -> bool {
+        self.acts_for_callers
     }
+
+    /// The credential for an operation: by its subscription if that has a choice of its own, there
+    /// by its gravest effect, else its kind, else the default.
+    #[must_use]
+    pub fn of(&self, operation: &Operation) -> Option<&ChosenCredential> {
+        if self.by_subscription.is_empty() {
+            return among(&self.by_kind, operation);
+        }
+        let resource = operation.acts.iter().find_map(|act| act.resource.as_ref());
+        let of_subscription = resource.and_then(|resource| resource.after("subscriptions")).and_then(|id| {
+            self.by_subscription
+                .iter()
+                .find_map(|(own, choice)| own.eq_ignore_ascii_case(id).then_some(choice))
+        });
+        // A subscription with a choice of its own never falls back to the identity of others.
+        of_subscription.map_or_else(|| among(&self.by_kind, operation), |choice| among(choice, operation))
+    }
+}
+
+/// The narrowest of a choice.
+fn among<'c>(
+    by_kind: &'c BTreeMap<String, ChosenCredential>,
+    operation: &Operation,
+) -> Option<&'c ChosenCredential> {
+    const GRAVE: [Effect; 3] = [Effect::ChangeAccess, Effect::RegisterModel, Effect::DeployModel];
+    let effect = GRAVE.iter().filter(|e| operation.effects.contains(**e)).find_map(|e| by_kind.get(e.name()));
+    let kind = match operation.kind {
+        Kind::Read => "read",
+        Kind::Write => "write",
+        Kind::Delete => "delete",
+        Kind::Action => "action",
+    };
+    effect.or_else(|| by_kind.get(kind)).or_else(|| by_kind.get("default"))
 }
 
 /// What Azure, or an endpoint, is to see.
@@ -46,6 +96,8 @@ pub enum Bearer {
     Token {
         /// Which credential.
         credential: Arc<str>,
+        /// The caller's token, for a credential that acts for callers.
+        caller: Option<CallerToken>,
     },
     /// An endpoint's key.
     EndpointKey {
@@ -58,6 +110,9 @@ pub enum Bearer {
     },
     /// Nothing: the route has no credential.
     Nothing,
+    /// Nothing either, and so it is not sent: the route has credentials, but none for this operation
+    /// or subscription.
+    Unchosen,
 }
 
 /// The token of a caller's request. It is made from a recorded request and sent with it.
@@ -141,10 +196,13 @@ impl Credentials {
     pub async fn refresh(&self, attempt: &Attempt, challenge: &Challenge) -> Result<(), CredentialError> {
         let audience = attempt.recorded.permit().operation().audience;
         match (&attempt.bearer, &attempt.token.header) {
-            (Bearer::Token { credential }, Some(token)) => {
-                self.bearer(credential, audience, Some((challenge, token))).await.map(drop)
+            (Bearer::Token { credential, caller }, Some(token)) => {
+                let caused = caused(&attempt.recorded, caller.as_ref());
+                self.bearer_for(credential, audience, Some((challenge, token)), caused).await.map(drop)
             }
-            (Bearer::Token { .. } | Bearer::EndpointKey { .. } | Bearer::Nothing, _) => Ok(()),
+            (Bearer::Token { .. } | Bearer::EndpointKey { .. } | Bearer::Nothing | Bearer::Unchosen, _) => {
+                Ok(())
+            }
         }
     }
 
@@ -159,18 +217,38 @@ impl Credentials {
         let audience = recorded.permit().operation().audience;
         let header = match bearer {
             Bearer::Nothing => None,
-            Bearer::Token { credential } => self.bearer(credential, audience, refused).await?,
+            Bearer::Unchosen => {
+                return Err(CredentialError::Unknown("(of this operation or subscription)".to_owned()));
+            }
+            Bearer::Token { credential, caller } => {
+                let caused = caused(recorded, caller.as_ref());
+                self.bearer_for(credential, audience, refused, caused).await?
+            }
             Bearer::EndpointKey { credential, endpoint, slot } => {
                 Some(keys.bearer(endpoint.folded(), *slot, credential).await?)
             }
         };
         let second = match bearer {
-            Bearer::Token { credential } if ml_token => {
-                self.bearer(credential, Audience::MachineLearning, None).await?
+            Bearer::Token { credential, caller } if ml_token => {
+                let caused = caused(recorded, caller.as_ref());
+                self.bearer_for(credential, Audience::MachineLearning, None, caused).await?
             }
-            Bearer::Token { .. } | Bearer::EndpointKey { .. } | Bearer::Nothing => None,
+            Bearer::Token { .. } | Bearer::EndpointKey { .. } | Bearer::Nothing | Bearer::Unchosen => None,
         };
         Ok(UpstreamToken { header, second })
+    }
+}
+
+/// By whom a request was caused, and with which token.
+fn caused<'a>(recorded: &'a Recorded, caller: Option<&'a CallerToken>) -> Option<Caused<'a>> {
+    caller.map(|token| Caused::by(recorded.permit().principal(), token))
+}
+
+impl Bearer {
+    /// Whether Azure is to see the caller.
+    #[must_use]
+    pub const fn is_on_behalf(&self) -> bool {
+        matches!(self, Self::Token { caller: Some(_), .. })
     }
 }
 

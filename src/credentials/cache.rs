@@ -7,19 +7,23 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use metrics::counter;
-use moka::future::Cache;
-use tokio::runtime::Handle;
+use moka::{Expiry, future::Cache};
+use secrecy::SecretString;
+use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{
-    Challenge, Cloud, CredentialError, CredentialSettings, Holder, Proof, entra, managed,
+    ActsFor, Challenge, Cloud, CredentialError, CredentialSettings, Holder, Proof,
+    entra::{self, Asked, Fetched},
+    managed,
     moment::Moment,
-    token::{Cached, Key, PASSING_FOR, Token},
+    person::{Assertion, Caused, Person},
+    token::{Cached, Key, LAST_MINUTES, PASSING_FOR, Token},
 };
 use crate::{azureml::Audience, net::Connector, time::SharedClock};
 
@@ -30,6 +34,9 @@ const TRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)
 const PATIENCE: Duration = Duration::from_secs(15);
 /// At most so many tokens.
 const CAPACITY: u64 = 10_000;
+
+/// The resource of tokens that stand for an application's secret.
+const EXCHANGE: &str = "api://AzureADTokenExchange";
 
 /// A claims challenge, and the token that it was the answer to.
 pub(super) type Refused<'a> = (&'a Challenge, &'a HeaderValue);
@@ -46,7 +53,10 @@ struct Inner {
     sources: ArcSwap<Sources>,
     /// Numbers the identities that sources had.
     identities: AtomicU64,
+    /// Tokens of the credentials themselves.
     cache: Cache<Key, Cached>,
+    /// Tokens of people: apart, so that many people push out none that everybody needs.
+    people: Cache<Key, Cached>,
     connector: Connector,
     cloud: Cloud,
     clock: SharedClock,
@@ -63,6 +73,28 @@ struct Source {
     /// Why newer settings are not in use, if there are some.
     refused: ArcSwapOption<CredentialError>,
     fetched: AtomicBool,
+    /// The machine's token that stands for the application's secret. Only fetches wait for it.
+    machine: Mutex<Option<(SecretString, Moment)>>,
+}
+
+/// Frees the memory of people's tokens that are over. Whether one is is judged on the injected
+/// clock on every hit; this is only housekeeping, on the machine's.
+struct UntilOver(SharedClock);
+
+impl Expiry<Key, Cached> for UntilOver {
+    fn expire_after_create(&self, _: &Key, cached: &Cached, _: Instant) -> Option<Duration> {
+        Some(cached.left(Moment::now(&*self.0)))
+    }
+
+    fn expire_after_update(
+        &self,
+        key: &Key,
+        cached: &Cached,
+        at: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(key, cached, at)
+    }
 }
 
 impl Source {
@@ -73,11 +105,13 @@ impl Source {
             failure: ArcSwapOption::empty(),
             refused: ArcSwapOption::empty(),
             fetched: AtomicBool::new(false),
+            machine: Mutex::default(),
         }
     }
 
-    fn key(&self, audience: Audience, claims: Option<[u8; 32]>) -> Key {
-        Key { credential: Arc::clone(&self.settings.name), identity: self.identity, audience, claims }
+    fn key(&self, audience: Audience, claims: Option<[u8; 32]>, person: Option<Person>) -> Key {
+        let credential = Arc::clone(&self.settings.name);
+        Key { credential, identity: self.identity, audience, claims, person }
     }
 }
 
@@ -119,7 +153,11 @@ impl Credentials {
         let identities = AtomicU64::new(sources.len() as u64);
         let sources = ArcSwap::from_pointee(sources);
         let cache = Cache::builder().max_capacity(CAPACITY).build();
-        Self { inner: Arc::new(Inner { sources, identities, cache, connector, cloud, clock, control }) }
+        let until = UntilOver(Arc::clone(&clock));
+        let people = Cache::builder().max_capacity(CAPACITY).expire_after(until).build();
+        Self {
+            inner: Arc::new(Inner { sources, identities, cache, people, connector, cloud, clock, control }),
+        }
     }
 
     /// Adds a credential, or puts other settings in the place of those of its name.
@@ -138,10 +176,12 @@ impl Credentials {
         let inner = &self.inner;
         let identity = self.identity_of(&settings);
         let fresh = Arc::new(Source::new(settings, identity));
-        match inner.fetch(&fresh, Audience::Arm, None).await {
+        match inner.fetch(&fresh, Audience::Arm, None, None).await {
             Ok(token) => {
-                let key = fresh.key(Audience::Arm, None);
-                inner.cache.insert(key, Cached::Token(Arc::new(token))).await;
+                if fresh.settings.acts_for == ActsFor::Itself {
+                    let key = fresh.key(Audience::Arm, None, None);
+                    inner.cache.insert(key, Cached::Token(Arc::new(token))).await;
+                }
                 self.put(fresh);
                 Ok(())
             }
@@ -219,13 +259,13 @@ impl Credentials {
     }
 
     /// Tries a credential now, past the cache, and reads what the token says of its holder: for
-    /// `doctor`.
+    /// `doctor`. Of one that acts for callers its own proof is tried: nobody is there to act for.
     ///
     /// # Errors
     /// [`CredentialError`].
     pub async fn probe(&self, name: &str) -> Result<Holder, CredentialError> {
         let source = self.inner.source(name)?;
-        self.inner.fetch(&source, Audience::Arm, None).await.map(|token| Holder::of(&token))
+        self.inner.fetch(&source, Audience::Arm, None, None).await.map(|token| Holder::of(&token))
     }
 
     pub(super) fn connector(&self) -> &Connector {
@@ -248,18 +288,44 @@ impl Credentials {
         audience: Audience,
         refused: Option<Refused<'_>>,
     ) -> Result<Option<HeaderValue>, CredentialError> {
+        self.bearer_for(credential, audience, refused, None).await
+    }
+
+    /// The same for a request that somebody caused. A credential that acts for callers brings a token
+    /// of theirs, for them alone and no longer than the one that they came with; without somebody
+    /// whom it can act for it brings none.
+    pub(super) async fn bearer_for(
+        &self,
+        credential: &str,
+        audience: Audience,
+        refused: Option<Refused<'_>>,
+        caused: Option<Caused<'_>>,
+    ) -> Result<Option<HeaderValue>, CredentialError> {
         if self.inner.cloud.resource(audience).is_none() {
             return Ok(None);
         }
         let source = self.inner.source(credential)?;
-        let key = source.key(audience, refused.map(|(challenge, _)| challenge.digest()));
+        let caused = match (source.settings.acts_for, caused) {
+            (ActsFor::Itself, _) => None,
+            (ActsFor::Caller, Some(caused)) => Some(caused),
+            (ActsFor::Caller, None) => {
+                return Err(CredentialError::NotAPerson {
+                    why: format!("`{credential}` acts for callers, and this is asked for by nobody"),
+                    cure: "let a credential that speaks for itself do it",
+                });
+            }
+        };
+        let person = caused.map(|caused| caused.person(&source.settings)).transpose()?;
+        let key = source.key(audience, refused.map(|(challenge, _)| challenge.digest()), person);
         let now = self.inner.now();
         if refused.is_none()
-            && let Some(cached) = self.inner.cache.get(&key).await
+            && let Some(cached) = self.inner.of(&key).get(&key).await
             && !cached.is_over(now, None)
         {
             counter!("amlgate_token_cache_total", "result" => "hit").increment(1);
+            // A person's token is exchanged anew by their next request, not behind their back.
             if let Cached::Token(token) = &cached
+                && key.person.is_none()
                 && token.is_to_be_renewed(now)
             {
                 self.renew(key, Arc::clone(token));
@@ -269,7 +335,8 @@ impl Credentials {
         counter!("amlgate_token_cache_total", "result" => "miss").increment(1);
         let refused = refused.map(|(challenge, token)| (challenge.clone(), token.clone()));
         // In a task of its own: a caller who hangs up ends no fetch that others wait for.
-        let fetched = self.inner.control.spawn(Arc::clone(&self.inner).shared(key, refused));
+        let assertion = caused.map(|caused| caused.assertion()).transpose()?;
+        let fetched = self.inner.control.spawn(Arc::clone(&self.inner).shared(key, refused, assertion));
         tokio::select! {
             biased;
             cached = fetched => match cached {
@@ -288,7 +355,7 @@ impl Credentials {
         let inner = Arc::clone(&self.inner);
         self.inner.control.spawn(async move {
             let Ok(source) = inner.source(&key.credential) else { return };
-            match inner.patiently(&source, key.audience, None).await {
+            match inner.patiently(&source, key.audience, None, None).await {
                 fresh @ Cached::Token(_) => inner.cache.insert(key, fresh).await,
                 Cached::Failure { error, until } => {
                     tracing::warn!(credential = &*key.credential, %error, "the token could not be renewed; the old one is used until it expires");
@@ -309,16 +376,24 @@ impl Inner {
     }
 
     /// Fetches what is not there; whoever waits for the same key waits for this one fetch.
-    async fn shared(self: Arc<Self>, key: Key, refused: Option<(Challenge, HeaderValue)>) -> Cached {
+    async fn shared(
+        self: Arc<Self>,
+        key: Key,
+        refused: Option<(Challenge, HeaderValue)>,
+        assertion: Option<Assertion>,
+    ) -> Cached {
         let now = self.now();
         let fetch = async {
             match self.source(&key.credential) {
-                Ok(source) => self.patiently(&source, key.audience, refused.as_ref().map(|(c, _)| c)).await,
+                Ok(source) => {
+                    let challenge = refused.as_ref().map(|(challenge, _)| challenge);
+                    self.patiently(&source, key.audience, challenge, assertion.as_ref()).await
+                }
                 Err(error) => Cached::failure(error, now),
             }
         };
         let over = |cached: &Cached| cached.is_over(now, refused.as_ref().map(|(_, token)| token));
-        let cached = self.cache.entry(key.clone()).or_insert_with_if(fetch, over).await.into_value();
+        let cached = self.of(&key).entry(key.clone()).or_insert_with_if(fetch, over).await.into_value();
         if let (Cached::Token(fresh), true) = (&cached, refused.is_some()) {
             self.replace(key.unchallenged(), fresh).await;
         }
@@ -328,20 +403,31 @@ impl Inner {
     /// A token that satisfies a challenge replaces the older one, which Azure refuses to everybody:
     /// else each request would be challenged first, and one that cannot be sent twice would fail.
     async fn replace(&self, key: Key, fresh: &Arc<Token>) {
-        let is_older = match self.cache.get(&key).await {
+        let is_older = match self.of(&key).get(&key).await {
             Some(Cached::Token(old)) => old.is_older_than(fresh),
             Some(Cached::Failure { .. }) | None => true,
         };
         if is_older {
-            self.cache.insert(key, Cached::Token(Arc::clone(fresh))).await;
+            self.of(&key).insert(key.clone(), Cached::Token(Arc::clone(fresh))).await;
         }
     }
 
+    /// Where what has this key is kept.
+    fn of(&self, key: &Key) -> &Cache<Key, Cached> {
+        if key.person.is_some() { &self.people } else { &self.cache }
+    }
+
     /// Fetches, and again if it may help.
-    async fn patiently(&self, source: &Source, audience: Audience, challenge: Option<&Challenge>) -> Cached {
+    async fn patiently(
+        &self,
+        source: &Source,
+        audience: Audience,
+        challenge: Option<&Challenge>,
+        assertion: Option<&Assertion>,
+    ) -> Cached {
         let mut pauses = TRIES.iter();
         loop {
-            match self.fetch(source, audience, challenge).await {
+            match self.fetch(source, audience, challenge, assertion).await {
                 Ok(token) => return Cached::Token(Arc::new(token)),
                 Err(CredentialError::Passing { retry_after: None, what }) => match pauses.next() {
                     Some(pause) => self.clock.sleep(*pause).await,
@@ -357,25 +443,36 @@ impl Inner {
         source: &Source,
         audience: Audience,
         challenge: Option<&Challenge>,
+        assertion: Option<&Assertion>,
     ) -> Result<Token, CredentialError> {
         let settings = &source.settings;
         let resource = self.cloud.resource(audience).unwrap_or_default();
         let asked = self.now();
-        let fetched = match settings.proof {
-            Proof::ManagedIdentity { .. } => {
+        let fetched = match (&settings.proof, settings.acts_for) {
+            (Proof::ManagedIdentity { .. }, ActsFor::Itself) => {
                 managed::fetch(settings, &self.connector, resource, &*self.clock).await
             }
-            Proof::Secret(_) | Proof::Certificate { .. } | Proof::WorkloadIdentity { .. } => {
-                entra::fetch(settings, &self.connector, resource, challenge, asked.wall()).await
+            (Proof::ManagedIdentity { .. }, ActsFor::Caller) => match self.machine(source).await {
+                Ok(machine) => self.ask(source, resource, challenge, assertion, Some(&machine)).await,
+                Err(error) => Err(error),
+            },
+            (Proof::Secret(_) | Proof::Certificate { .. } | Proof::WorkloadIdentity { .. }, _) => {
+                self.ask(source, resource, challenge, assertion, None).await
             }
         };
         let token = fetched.and_then(|fetched| Token::new(&fetched, asked));
+        let token = match assertion {
+            Some(assertion) => token.and_then(|token| token.until(assertion.expires)),
+            None => token,
+        };
         let result = match &token {
             Ok(_) => {
                 source.failure.store(None);
                 source.fetched.store(true, Ordering::Relaxed);
                 "ok"
             }
+            // That says something of the person, not of the credential.
+            Err(error) if error.is_the_callers() => "caller",
             Err(error) => {
                 source.failure.store(Some(Arc::new(error.clone())));
                 "failed"
@@ -384,5 +481,34 @@ impl Inner {
         counter!("amlgate_token_fetches_total", "credential" => settings.name.to_string(), "result" => result)
             .increment(1);
         token
+    }
+
+    async fn ask(
+        &self,
+        source: &Source,
+        resource: &str,
+        challenge: Option<&Challenge>,
+        assertion: Option<&Assertion>,
+        machine: Option<&SecretString>,
+    ) -> Result<Fetched, CredentialError> {
+        let assertion = assertion.map(|assertion| &assertion.token);
+        let asked = Asked { resource, challenge, assertion, machine };
+        entra::fetch(&source.settings, &self.connector, asked, self.now().wall()).await
+    }
+
+    /// The machine's token that stands for the application's secret; kept, because the machine is
+    /// not to be asked for each person.
+    async fn machine(&self, source: &Source) -> Result<SecretString, CredentialError> {
+        let mut kept = source.machine.lock().await;
+        let now = self.now();
+        if let Some((token, until)) = &*kept
+            && !now.has_reached(*until)
+        {
+            return Ok(token.clone());
+        }
+        let fetched = managed::fetch(&source.settings, &self.connector, EXCHANGE, &*self.clock).await?;
+        let until = now.plus(fetched.expires_in.saturating_sub(LAST_MINUTES));
+        *kept = Some((fetched.token.clone(), until));
+        Ok(fetched.token)
     }
 }

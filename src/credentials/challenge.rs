@@ -16,6 +16,7 @@ const LENIENT: GeneralPurposeConfig =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
     claims: String,
+    asked: Box<str>,
 }
 
 impl Challenge {
@@ -30,6 +31,12 @@ impl Challenge {
             .filter_map(|value| value.to_str().ok())
             .flat_map(challenges)
             .find_map(|challenge| challenge.demand())
+    }
+
+    /// What was asked for, as JSON: for a caller who must ask for it in their own name.
+    #[must_use]
+    pub fn asked(&self) -> &str {
+        &self.asked
     }
 
     /// The `claims` parameter of the next token request.
@@ -79,7 +86,10 @@ impl Read<'_> {
             .or_else(|_| GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT).decode(encoded))
             .ok()?;
         let value: Value = serde_json::from_slice(&decoded).ok()?;
-        value.is_object().then(|| Challenge { claims: merged(value).to_string() })
+        value.is_object().then(|| {
+            let asked = value.to_string().into();
+            Challenge { claims: merged(value).to_string(), asked }
+        })
     }
 }
 

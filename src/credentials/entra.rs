@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Challenge, CredentialError, CredentialSettings, Proof, challenge,
-    error::{refused, retry_after},
+    error::{refused, refused_for_caller, retry_after},
 };
 use crate::{
     net::{Connector, FetchLimits},
@@ -21,6 +21,7 @@ use crate::{
 };
 
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const ON_BEHALF_OF: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// A federated token's file is no larger.
 const MAX_ASSERTION: u64 = 64 << 10;
 
@@ -36,26 +37,46 @@ pub(super) struct Fetched {
     pub refresh_in: Option<Duration>,
 }
 
+/// What a token is asked for with.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The resource, without `/.default`.
+    pub resource: &'a str,
+    /// Claims that Azure demanded.
+    pub challenge: Option<&'a Challenge>,
+    /// The token of the caller on whose behalf it is; none if the credential asks for itself.
+    pub assertion: Option<&'a SecretString>,
+    /// The machine's token that stands for the application's secret, where one does.
+    pub machine: Option<&'a SecretString>,
+}
+
 /// Asks the token endpoint once.
 pub(super) async fn fetch(
     settings: &CredentialSettings,
     connector: &Connector,
-    resource: &str,
-    challenge: Option<&Challenge>,
+    asked: Asked<'_>,
     now: Timestamp,
 ) -> Result<Fetched, CredentialError> {
+    let Asked { resource, challenge, assertion, machine } = asked;
     let tenant = given_or(settings.tenant.as_deref(), "AZURE_TENANT_ID", "add `tenant` to the credential")?;
     let client =
         given_or(settings.client_id.as_deref(), "AZURE_CLIENT_ID", "add `client_id` to the credential")?;
     let path = format!("/{tenant}/oauth2/v2.0/token");
     let scope = format!("{resource}/.default");
     let claims = challenge.map_or_else(|| challenge::capable().to_string(), |c| c.claims().to_owned());
-    let (kind, proof) = proof(settings, &client, &path, now).await?;
+    let (kind, proof) = proof(settings, &client, &path, machine, now).await?;
     let form = {
         // Large enough not to grow: what it grew out of would not be wiped.
-        let mut form = form_urlencoded::Serializer::new(String::with_capacity(FORM));
-        form.append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", &client)
+        let room = FORM + assertion.map_or(0, |token| 3 * token.expose_secret().len());
+        let mut form = form_urlencoded::Serializer::new(String::with_capacity(room));
+        match assertion {
+            None => form.append_pair("grant_type", "client_credentials"),
+            Some(token) => form
+                .append_pair("grant_type", ON_BEHALF_OF)
+                .append_pair("requested_token_use", "on_behalf_of")
+                .append_pair("assertion", token.expose_secret()),
+        };
+        form.append_pair("client_id", &client)
             .append_pair("scope", &scope)
             .append_pair("claims", &claims)
             .append_pair(kind, proof.expose_secret());
@@ -74,7 +95,11 @@ pub(super) async fn fetch(
         .await
         .map_err(|e| CredentialError::passing(e.to_string()))?;
     if !answer.status().is_success() {
-        return Err(refused(answer.status(), answer.body(), retry_after(answer.headers())));
+        let pause = retry_after(answer.headers());
+        return Err(match assertion {
+            None => refused(answer.status(), answer.body(), pause),
+            Some(_) => refused_for_caller(answer.status(), answer.body(), pause),
+        });
     }
     read_answer(answer.body(), now)
 }
@@ -91,6 +116,7 @@ async fn proof(
     settings: &CredentialSettings,
     client: &str,
     path: &str,
+    machine: Option<&SecretString>,
     now: Timestamp,
 ) -> Result<(&'static str, SecretString), CredentialError> {
     match &settings.proof {
@@ -117,10 +143,15 @@ async fn proof(
             };
             Ok(("client_assertion", read(&file).await?))
         }
-        Proof::ManagedIdentity { .. } => Err(CredentialError::local(
-            "a managed identity has no token endpoint",
-            "this is a fault of the gate",
-        )),
+        Proof::ManagedIdentity { .. } => {
+            let token = machine.ok_or_else(|| {
+                CredentialError::local(
+                    "a managed identity has no token endpoint",
+                    "this is a fault of the gate",
+                )
+            })?;
+            Ok(("client_assertion", token.clone()))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why there is no token, and what mends it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Why a token could not be had. Nothing of a secret or token is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +23,27 @@ pub enum CredentialError {
         /// When the other side wants to be asked again.
         retry_after: Option<Duration>,
     },
+    /// The credential speaks for the person who calls, and this caller is none whom it can speak for.
+    #[error("nobody can be spoken for: {why}; {cure}")]
+    NotAPerson {
+        /// Why not.
+        why: String,
+        /// What the caller can do.
+        cure: &'static str,
+    },
+    /// Entra wants the person to sign in again, with these claims where it names some.
+    #[error("{what} ({code})")]
+    SignInWanted {
+        /// `AADSTS50076`, or the protocol's error word.
+        code: String,
+        /// What is wrong.
+        what: String,
+        /// A claims request, as JSON.
+        claims: Option<Arc<str>>,
+    },
+    /// The caller's token has ended, or Entra does not take it any more.
+    #[error("{0}")]
+    CallerTokenOver(String),
     /// There is no credential of that name.
     #[error("there is no credential called `{0}`")]
     Unknown(String),
@@ -35,6 +56,14 @@ impl CredentialError {
 
     pub(super) fn local(what: impl Into<String>, mend: &'static str) -> Self {
         Self::Fatal { code: "local".to_owned(), what: what.into(), mend }
+    }
+
+    /// Whether its cause is the caller's token or sign-in, not the credential.
+    pub(super) const fn is_the_callers(&self) -> bool {
+        match self {
+            Self::NotAPerson { .. } | Self::SignInWanted { .. } | Self::CallerTokenOver(_) => true,
+            Self::Fatal { .. } | Self::Passing { .. } | Self::Unknown(_) => false,
+        }
     }
 
     /// Whether asking again may help.
@@ -83,6 +112,58 @@ const REMEDIES: &[(&[u32], &str)] = &[
 
 /// Errors that pass although their status says otherwise.
 const PASSING: &[u32] = &[90_006, 90_024, 90_033, 90_090, 90_012, 50_196, 90_055];
+
+/// Errors of an exchange that only the person can mend, by signing in again.
+const INTERACTIVE: &[u32] =
+    &[50_055, 50_057, 50_072, 50_074, 50_076, 50_078, 50_079, 50_125, 50_158, 50_173, 53_000, 700_020];
+
+/// Errors of an exchange whose cause is the caller's token.
+const TOKEN_OVER: &[u32] = &[50_013, 500_133, 700_082, 70_043];
+
+/// What mends a missing consent, where a credential speaks for callers.
+const CONSENT: &str = "consent is missing: grant the application the delegated permission `user_impersonation` of \"Azure Service Management\" (and of \"Azure Machine Learning Services\" for scoring), with an administrator's consent: `az ad app permission admin-consent --id CLIENT_ID`";
+
+/// Reads the error of an exchange of a caller's token.
+pub(super) fn refused_for_caller(
+    status: http::StatusCode,
+    body: &[u8],
+    retry_after: Option<Duration>,
+) -> CredentialError {
+    #[derive(serde::Deserialize, Default)]
+    #[serde(default)]
+    struct Refusal {
+        error: String,
+        error_codes: Vec<u32>,
+        claims: Option<String>,
+    }
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let has = |list: &[u32]| refusal.error_codes.iter().any(|code| list.contains(code));
+    match refused(status, body, retry_after) {
+        CredentialError::Fatal { code, what, .. } if has(TOKEN_OVER) => {
+            CredentialError::CallerTokenOver(format!("{what} ({code})"))
+        }
+        CredentialError::Fatal { code, what, .. }
+            if refusal.claims.is_some()
+                || (refusal.error == "interaction_required" && !has(&[65_001, 90_094]))
+                || has(INTERACTIVE) =>
+        {
+            // Only what is a claims request goes on to the caller.
+            let claims = refusal.claims.filter(|claims| {
+                serde_json::from_str::<serde_json::Value>(claims).is_ok_and(|claims| claims.is_object())
+            });
+            CredentialError::SignInWanted { code, what, claims: claims.map(Into::into) }
+        }
+        CredentialError::Fatal { code, what, .. } if has(&[65_001, 90_094]) => {
+            CredentialError::Fatal { code, what, mend: CONSENT }
+        }
+        other @ (CredentialError::Fatal { .. }
+        | CredentialError::Passing { .. }
+        | CredentialError::NotAPerson { .. }
+        | CredentialError::SignInWanted { .. }
+        | CredentialError::CallerTokenOver(_)
+        | CredentialError::Unknown(_)) => other,
+    }
+}
 
 /// Reads a token endpoint's error.
 pub(super) fn refused(

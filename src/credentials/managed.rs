@@ -93,13 +93,13 @@ pub(super) async fn fetch(
     resource: &str,
     clock: &dyn Clock,
 ) -> Result<Fetched, CredentialError> {
-    let Proof::ManagedIdentity { object_id, resource_id, endpoint } = &settings.proof else {
+    let Proof::ManagedIdentity { client_id, object_id, resource_id, endpoint } = &settings.proof else {
         return Err(CredentialError::local("not a managed identity", "this is a fault of the gate"));
     };
     let arc_installed = Path::new("/opt/azcmagent/bin/himds").exists();
     let machine = machine(endpoint.as_ref(), |name| std::env::var(name).ok(), arc_installed)?;
     let which = Which {
-        client_id: settings.client_id.as_deref(),
+        client_id: client_id.as_deref(),
         object_id: object_id.as_deref(),
         resource_id: resource_id.as_deref(),
     };

@@ -15,19 +15,21 @@ mod holder;
 mod keys;
 mod managed;
 mod moment;
+mod person;
 mod service;
 mod settings;
 mod token;
 mod vault;
 
-pub use attempt::{Attempt, Bearer, CredentialChoice, Unminted, UpstreamToken};
+pub use attempt::{Attempt, Bearer, ChosenCredential, CredentialChoice, Unminted, UpstreamToken};
 pub use cache::{CredentialStatus, Credentials};
 pub use challenge::Challenge;
 pub use error::{CredentialError, Remedy};
 pub use holder::Holder;
 pub use keys::{EndpointKeys, KeySlot};
+pub use person::CallerToken;
 pub use service::{ServicePurpose, ServiceToken};
-pub use settings::{Cloud, CredentialSettings, Proof};
+pub use settings::{ActsFor, Cloud, CredentialSettings, Proof};
 pub use vault::VaultSecret;
 
 #[cfg(test)]

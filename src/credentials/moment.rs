@@ -27,6 +27,16 @@ impl Moment {
         self.wall >= deadline.wall || self.steady >= deadline.steady
     }
 
+    /// The one that comes first, by either clock.
+    pub(super) fn earlier(self, other: Self) -> Self {
+        Self { wall: self.wall.min(other.wall), steady: self.steady.min(other.steady) }
+    }
+
+    /// How long it is until `deadline`, by the steady clock; nothing if it has come.
+    pub(super) fn until(self, deadline: Self) -> Duration {
+        deadline.steady.saturating_duration_since(self.steady)
+    }
+
     pub(super) fn wall(self) -> Timestamp {
         self.wall
     }

@@ -13,11 +13,12 @@ pub struct CredentialSettings {
     pub name: Arc<str>,
     /// The tenant; `AZURE_TENANT_ID` for a workload identity that names none.
     pub tenant: Option<Box<str>>,
-    /// The application; `AZURE_CLIENT_ID` for a workload identity that names none, the
-    /// user-assigned identity's for a managed one.
+    /// The application; `AZURE_CLIENT_ID` for a workload identity that names none.
     pub client_id: Option<Box<str>>,
     /// How it proves itself.
     pub proof: Proof,
+    /// In whose name it asks for tokens.
+    pub acts_for: ActsFor,
     /// The login host.
     pub authority: Destination,
     /// SHA-256 of all that the settings were made from, secrets included: tells whether what lies
@@ -32,15 +33,26 @@ impl CredentialSettings {
     pub fn is_identity_of(&self, other: &Self) -> bool {
         let named = |settings: &Self| (settings.tenant.clone(), settings.client_id.clone());
         let machine = |proof: &Proof| match proof {
-            Proof::ManagedIdentity { object_id, resource_id, endpoint } => {
-                Some((object_id.clone(), resource_id.clone(), endpoint.clone()))
+            Proof::ManagedIdentity { client_id, object_id, resource_id, endpoint } => {
+                Some((client_id.clone(), object_id.clone(), resource_id.clone(), endpoint.clone()))
             }
             Proof::Secret(_) | Proof::Certificate { .. } | Proof::WorkloadIdentity { .. } => None,
         };
         named(self) == named(other)
             && machine(&self.proof) == machine(&other.proof)
+            && self.acts_for == other.acts_for
             && self.authority.authority() == other.authority.authority()
     }
+}
+
+/// In whose name a credential asks for tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ActsFor {
+    /// Its own.
+    #[default]
+    Itself,
+    /// The caller's (`on_behalf_of`): Azure sees the person who sent the request.
+    Caller,
 }
 
 /// How a credential proves itself.
@@ -62,8 +74,11 @@ pub enum Proof {
         /// The file; `AZURE_FEDERATED_TOKEN_FILE` if none.
         token_file: Option<PathBuf>,
     },
-    /// By the machine that it runs on.
+    /// By the machine that it runs on; where it acts for callers, as the federated credential of its
+    /// application.
     ManagedIdentity {
+        /// A user-assigned identity by its client id.
+        client_id: Option<Box<str>>,
         /// A user-assigned identity by its object id.
         object_id: Option<Box<str>>,
         /// A user-assigned identity by its ARM id.

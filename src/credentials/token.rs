@@ -12,8 +12,8 @@ use std::{
 use http::HeaderValue;
 use secrecy::ExposeSecret;
 
-use super::{CredentialError, entra::Fetched, moment::Moment};
-use crate::azureml::Audience;
+use super::{CredentialError, entra::Fetched, moment::Moment, person::Person};
+use crate::{azureml::Audience, time::Timestamp};
 
 /// A fetch that failed for good is not tried again for so long; Microsoft's libraries do the same.
 const FATAL_FOR: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ pub(super) const PASSING_FOR: Duration = Duration::from_secs(5);
 /// A token that lives at least so long is renewed at half its life; a shorter one before its last
 /// five minutes.
 const LONG_LIVED: Duration = Duration::from_secs(7_200);
-const LAST_MINUTES: Duration = Duration::from_secs(300);
+pub(super) const LAST_MINUTES: Duration = Duration::from_secs(300);
 /// A machine may hand out the same token until shortly before its end: it is not asked more often.
 const SELDOM: Duration = Duration::from_secs(30);
 /// A token is given up so long before its end: a request takes its time to arrive.
@@ -40,6 +40,8 @@ pub(super) struct Key {
     pub audience: Audience,
     /// The digest of the claims that a challenge demanded.
     pub claims: Option<[u8; 32]>,
+    /// Whom the token speaks for, if not for the credential itself.
+    pub person: Option<Person>,
 }
 
 impl Key {
@@ -75,6 +77,21 @@ impl Token {
             expires: asked.plus(life.saturating_sub(MARGIN)),
             renewing: AtomicBool::new(false),
         })
+    }
+
+    /// The same, but over at `end` at the latest: when the token ends that it was exchanged for.
+    pub(super) fn until(self, end: Timestamp) -> Result<Self, CredentialError> {
+        let left = end.since(self.asked.wall());
+        if left.is_zero() {
+            return Err(CredentialError::CallerTokenOver("your token has ended".to_owned()));
+        }
+        let expires = self.expires.earlier(self.asked.plus(left));
+        Ok(Self { expires, ..self })
+    }
+
+    /// How long it may still be kept.
+    pub(super) fn left(&self, now: Moment) -> Duration {
+        now.until(self.expires)
     }
 
     /// The same after a renewal that failed: it is tried again at `renew_at`.
@@ -125,7 +142,11 @@ impl Cached {
     pub(super) fn failure(error: CredentialError, now: Moment) -> Self {
         let pause = match &error {
             CredentialError::Passing { retry_after, .. } => retry_after.unwrap_or(PASSING_FOR),
-            CredentialError::Fatal { .. } | CredentialError::Unknown(_) => FATAL_FOR,
+            CredentialError::Fatal { .. }
+            | CredentialError::Unknown(_)
+            | CredentialError::NotAPerson { .. }
+            | CredentialError::SignInWanted { .. }
+            | CredentialError::CallerTokenOver(_) => FATAL_FOR,
         };
         Self::Failure { error, until: now.plus(pause) }
     }
@@ -135,6 +156,14 @@ impl Cached {
         match self {
             Self::Token(token) => token.is_over(now) || refused.is_some_and(|r| token.was_refused(r, now)),
             Self::Failure { until, .. } => now.has_reached(*until),
+        }
+    }
+
+    /// How long it may still be kept.
+    pub(super) fn left(&self, now: Moment) -> Duration {
+        match self {
+            Self::Token(token) => token.left(now),
+            Self::Failure { until, .. } => now.until(*until),
         }
     }
 

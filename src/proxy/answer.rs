@@ -12,11 +12,11 @@ use super::{Gate, respond::Refusal, routes::Chosen};
 use crate::{
     audit::Ending,
     azureml::{Operation, Protocol, SecretClass},
-    credentials::{Attempt, Bearer},
+    credentials::{Attempt, Bearer, Challenge},
     http::{Body, headers},
     identity::Slot,
     net::{Destination, Scheme},
-    policy::{Lease, LivePolicies, Permit, PolicySet, SecretTreatment},
+    policy::{Lease, LivePolicies, OnTokenExpiry, Permit, PolicySet, SecretTreatment, StreamLimits},
     time::SharedClock,
     upstream::{Answer, Passing, Watch, polling, rewrite},
 };
@@ -39,7 +39,7 @@ pub(super) async fn pass_on(
         .and_then(|v| v.to_str().ok())
         .map(str::to_owned);
     attempt.outcome().answered(head.status.as_u16(), correlation.as_deref());
-    if let Some(refusal) = refused_gate(&attempt, head.status) {
+    if let Some(refusal) = refused_gate(&attempt, &head) {
         attempt.outcome().sent(counted.get());
         attempt.outcome().ended(Ending::Completed);
         return Err(refusal);
@@ -76,7 +76,7 @@ pub(super) async fn pass_on(
             "the answer holds a secret in a form that cannot be replaced".to_owned(),
         ));
     }
-    let lease = permit.lease(gate.parts().limits.streams);
+    let lease = permit.lease(stream_limits(gate, &attempt));
     let watch = Leased::new(gate, lease);
     let idle = gate.parts().limits.upstream.idle;
     let passing = Passing::new(body, attempt.into_outcome(), counted, connection, Box::new(watch), idle);
@@ -85,8 +85,20 @@ pub(super) async fn pass_on(
 
 /// Azure refuses the gate's own identity: that is the operator's business, and the caller is told
 /// so instead of being asked for another token.
-fn refused_gate(attempt: &Attempt, status: StatusCode) -> Option<Refusal> {
-    match (status, attempt.bearer()) {
+fn refused_gate(attempt: &Attempt, head: &http::response::Parts) -> Option<Refusal> {
+    match (head.status, attempt.bearer()) {
+        // What Azure says of a person's own rights goes to that person as it is.
+        (StatusCode::FORBIDDEN, Bearer::Token { caller: Some(_), .. }) => None,
+        (StatusCode::UNAUTHORIZED, Bearer::Token { caller: Some(_), .. }) => {
+            let Some(challenge) = Challenge::of(&head.headers) else {
+                return Some(Refusal::UpstreamRefusesGate);
+            };
+            Some(Refusal::SignInWanted {
+                issuer: Arc::clone(&attempt.recorded().permit().principal().id.issuer),
+                claims: challenge.asked().into(),
+                code: "insufficient_claims".into(),
+            })
+        }
         (StatusCode::UNAUTHORIZED, Bearer::Token { .. }) => Some(Refusal::UpstreamRefusesGate),
         // Keys are not fetched anew for each refusal: the endpoint could make the gate ask for ever.
         (StatusCode::UNAUTHORIZED, Bearer::EndpointKey { .. }) => Some(Refusal::Stale {
@@ -99,6 +111,17 @@ fn refused_gate(attempt: &Attempt, status: StatusCode) -> Option<Refusal> {
             Some(Refusal::UpstreamRefusesGate)
         }
         _ => None,
+    }
+}
+
+/// How long a live stream may go on. One on behalf of a person ends with that person's token,
+/// whatever is configured: so does the one that Azure was given for it.
+pub(super) fn stream_limits(gate: &Gate, attempt: &Attempt) -> StreamLimits {
+    let configured = gate.parts().limits.streams;
+    if attempt.bearer().is_on_behalf() {
+        StreamLimits { on_token_expiry: OnTokenExpiry::End, ..configured }
+    } else {
+        configured
     }
 }
 

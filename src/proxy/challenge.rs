@@ -36,10 +36,14 @@ fn of(
             "Bearer realm=\"amlgate\", authorization=\"{public_url}\", resource=\"https://vault.azure.net\""
         ),
         Refusal::Unauthenticated { .. } => "Bearer realm=\"amlgate\"".to_owned(),
+        Refusal::SignInWanted { issuer, claims, .. } => {
+            insufficient_claims(authority(issuer).as_deref(), claims)
+        }
         Refusal::Denied { denial, .. } => step_up(denial.step_up.as_deref()?, authority),
         Refusal::Head(_)
         | Refusal::Target(_)
         | Refusal::NoRoute
+        | Refusal::NotAPerson { .. }
         | Refusal::IssuerDown
         | Refusal::GroupsUnknown
         | Refusal::Body(_)

@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header};
 
 use super::{Door, Gate, forward::Tunnel, respond::Refusal, routes::Chosen};
 use crate::{
     azureml::Protocol,
-    credentials::KeySlot,
+    credentials::{CallerToken, CredentialChoice, KeySlot},
     identity::{ConnectionMemo, Handles, NoBearer, Principal, Reason, Slot, bearer},
 };
 
@@ -41,6 +41,19 @@ pub(super) async fn caller(
         caller.slot = held.slot;
     }
     Ok(caller)
+}
+
+/// What the caller is known by, for a route whose credential may act for callers: the token of the
+/// tunnel, else the request's own.
+pub(super) fn known_by(chosen: &Chosen, headers: &HeaderMap, door: Door<'_>) -> Option<CallerToken> {
+    if !chosen.route.settings.credential.as_ref().is_some_and(CredentialChoice::acts_for_callers) {
+        return None;
+    }
+    let tunnels = match door {
+        Door::Tunnel(tunnel) => tunnel.authorization.as_ref(),
+        Door::Reverse => None,
+    };
+    tunnels.or_else(|| headers.get(header::AUTHORIZATION)).map(CallerToken::new)
 }
 
 /// Whose header it is.

@@ -3,7 +3,7 @@
 //! What is said to a caller and what is said to the operator differ: the caller learns what they
 //! may know and what they can do, the operator finds the rest by the decision's id.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
@@ -32,6 +32,23 @@ pub enum Refusal {
     Unauthenticated {
         /// For the caller.
         why: &'static str,
+    },
+    /// The route's credential acts for the person who calls, and this caller is none whom it can act
+    /// for: 403.
+    NotAPerson {
+        /// Why not.
+        why: String,
+        /// What the caller can do.
+        cure: &'static str,
+    },
+    /// Azure wants the person to sign in in another way, and says how: 401.
+    SignInWanted {
+        /// The issuer of the caller's token.
+        issuer: Arc<str>,
+        /// The claims request, as JSON.
+        claims: Arc<str>,
+        /// Entra's word for it, or the resource's.
+        code: Box<str>,
     },
     /// The issuer's keys are not there: 503.
     IssuerDown,
@@ -84,7 +101,8 @@ impl Refusal {
             Self::Head(BadHead::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Head(BadHead::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated { .. } | Self::SignInWanted { .. } => StatusCode::UNAUTHORIZED,
+            Self::NotAPerson { .. } => StatusCode::FORBIDDEN,
             Self::Body(BodyRefusal::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyRefusal::Unreadable(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(BodyRefusal::Ambiguous(_)) => StatusCode::BAD_REQUEST,
@@ -111,6 +129,8 @@ impl Refusal {
             Self::Head(_) | Self::Target(_) => "BadRequest",
             Self::NoRoute => "NotFound",
             Self::Unauthenticated { .. } => "AuthenticationFailed",
+            Self::SignInWanted { .. } => "StepUpRequired",
+            Self::NotAPerson { .. } => "PersonRequired",
             Self::IssuerDown | Self::GroupsUnknown => "IssuerUnavailable",
             Self::Body(_) => "InvalidRequestContent",
             Self::Denied { denial, .. } => denial.code.name(),
@@ -138,6 +158,12 @@ impl Refusal {
             }
             Self::GroupsUnknown => {
                 "the issuer does not say which groups the caller is in, so that nothing can be decided; try again".to_owned()
+            }
+            Self::SignInWanted { code, .. } => format!(
+                "Azure wants you to sign in in another way ({code})\nsign in again as the `WWW-Authenticate` of this answer says; clients that know claims challenges do so by themselves"
+            ),
+            Self::NotAPerson { why, cure } => {
+                format!("this route acts in Azure on behalf of the person who calls, and {why}\n{cure}")
             }
             Self::IssuerDown => {
                 "the issuer's keys are not to be had, so that no token can be checked; try again".to_owned()
@@ -167,6 +193,8 @@ impl Refusal {
             | Self::Target(_)
             | Self::NoRoute
             | Self::Unauthenticated { .. }
+            | Self::NotAPerson { .. }
+            | Self::SignInWanted { .. }
             | Self::Body(_)
             | Self::NoToken { .. }
             | Self::Upstream(_)

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     audit::{Ending, Recorded},
     azureml::{Audience, Kind, Operation, Protocol},
-    credentials::{Attempt, Bearer, Challenge, CredentialError, KeySlot, Unminted},
+    credentials::{ActsFor, Attempt, Bearer, CallerToken, Challenge, CredentialError, KeySlot, Unminted},
     http::{
         Body, Connection,
         headers::{self, Told},
@@ -67,12 +67,16 @@ const fn told(route: &Route) -> Told {
     }
 }
 
-/// What the upstream is to see.
-pub(super) fn bearer(route: &Route, operation: &Operation, slot: Option<&KeySlot>) -> Bearer {
-    let Some(credential) = route.settings.credential.as_ref().and_then(|c| c.of(operation)) else {
-        return Bearer::Nothing;
-    };
-    let credential = Arc::clone(credential);
+/// What the upstream is to see. `known_by` is what the caller is known by, if the route may need it.
+pub(super) fn bearer(
+    route: &Route,
+    operation: &Operation,
+    slot: Option<&KeySlot>,
+    known_by: Option<CallerToken>,
+) -> Bearer {
+    let Some(choice) = &route.settings.credential else { return Bearer::Nothing };
+    let Some(chosen) = choice.of(operation) else { return Bearer::Unchosen };
+    let credential = Arc::clone(&chosen.name);
     let by_key = slot.is_some() || route.settings.auth == EndpointAuth::Key;
     match (&route.settings.resource, operation.audience) {
         (Some(endpoint), Audience::MachineLearning) if by_key => Bearer::EndpointKey {
@@ -80,15 +84,20 @@ pub(super) fn bearer(route: &Route, operation: &Operation, slot: Option<&KeySlot
             endpoint: endpoint.clone(),
             slot: slot.copied().unwrap_or(KeySlot::Primary),
         },
-        _ => Bearer::Token { credential },
+        _ => {
+            let caller = known_by.filter(|_| chosen.acts_for == ActsFor::Caller);
+            Bearer::Token { credential, caller }
+        }
     }
 }
 
 /// The credential's name, for the record.
 pub(super) fn credential(bearer: &Bearer) -> Option<Arc<str>> {
     match bearer {
-        Bearer::Token { credential } | Bearer::EndpointKey { credential, .. } => Some(Arc::clone(credential)),
-        Bearer::Nothing => None,
+        Bearer::Token { credential, .. } | Bearer::EndpointKey { credential, .. } => {
+            Some(Arc::clone(credential))
+        }
+        Bearer::Nothing | Bearer::Unchosen => None,
     }
 }
 
@@ -151,10 +160,14 @@ async fn exchange(
                         continue;
                     }
                     // Whoever sends it again gets the fresh token.
-                    if let Err(error) = parts.credentials.refresh(&attempt, &challenge).await {
-                        tracing::warn!(%error, "no fresh token");
-                    }
+                    let refreshed = parts.credentials.refresh(&attempt, &challenge).await;
                     attempt.outcome().ended(Ending::NotSent);
+                    if let Err(error) = refreshed {
+                        tracing::warn!(%error, "no fresh token");
+                        if attempt.bearer().is_on_behalf() {
+                            return Err(untokened(attempt.recorded(), error));
+                        }
+                    }
                     return Err(Refusal::Stale {
                         why: "Azure asks for a fresh token; send the request again",
                         retry_after: 0,
@@ -250,10 +263,26 @@ fn challenge(attempt: &Attempt, answer: &Answer) -> Option<Challenge> {
 pub(super) fn unminted(unminted: Box<Unminted>) -> Refusal {
     let Unminted { mut recorded, error } = *unminted;
     recorded.outcome().ended(Ending::NotSent);
-    let passing = error.is_passing();
     tracing::warn!(%error, "no token");
+    untokened(&recorded, error)
+}
+
+/// There is no token for a request: whose business is it?
+fn untokened(recorded: &Recorded, error: CredentialError) -> Refusal {
+    let passing = error.is_passing();
     // The mend is for the operator: `/readyz` and `doctor` show it.
     let why = match error {
+        CredentialError::NotAPerson { why, cure } => return Refusal::NotAPerson { why, cure },
+        CredentialError::SignInWanted { code, claims: Some(claims), .. } => {
+            let issuer = Arc::clone(&recorded.permit().principal().id.issuer);
+            return Refusal::SignInWanted { issuer, claims, code: code.into() };
+        }
+        CredentialError::SignInWanted { claims: None, .. } => {
+            return Refusal::Unauthenticated { why: "Azure wants you to sign in again" };
+        }
+        CredentialError::CallerTokenOver(_) => {
+            return Refusal::Unauthenticated { why: "your token has ended, or Entra does not take it" };
+        }
         CredentialError::Fatal { code, .. } => format!("its credential is refused ({code})"),
         CredentialError::Passing { .. } => "the token endpoint does not answer".to_owned(),
         CredentialError::Unknown(_) => "its credential is not configured".to_owned(),

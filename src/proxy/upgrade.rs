@@ -92,7 +92,7 @@ pub(super) async fn tunnel(
         return Err(Refusal::Upstream("the upstream changed to a protocol that nobody asked for".to_owned()));
     }
     let upstream = hyper::upgrade::on(&mut answer.response);
-    let lease = attempt.recorded().permit().lease(parts.limits.streams);
+    let lease = attempt.recorded().permit().lease(answer::stream_limits(gate, &attempt));
     let mut outcome = attempt.into_outcome();
     outcome.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16(), None);
     outcome.established().await.map_err(|_| Refusal::Unrecorded)?;

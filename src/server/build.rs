@@ -1,7 +1,7 @@
 //! Settings become parts.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
 };
 
@@ -20,7 +20,7 @@ use crate::{
         settings::{Credential, EndpointAuth, Forward, Route, VaultReference},
         values::{BaseUrl, Scheme},
     },
-    credentials::{Cloud, CredentialChoice, Credentials, EndpointKeys},
+    credentials::{ChosenCredential, Cloud, CredentialChoice, Credentials, EndpointKeys},
     gates::Gates,
     identity::{Handles, HttpKeySource, RememberedSettings, Verifier},
     listen::{Interceptor, Protocols, ServerTls},
@@ -57,7 +57,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
     let remembered =
         RememberedSettings { tokens: settings.limits.remembered_tokens, ..RememberedSettings::default() };
     let verifier = Arc::new(Verifier::new(settings.issuers.clone(), remembered, source, Arc::clone(&clock)));
-    let routes = settings.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
+    let routes = routes(settings)?;
     let arm = routes
         .iter()
         .find(|r| r.protocol == Protocol::Arm)
@@ -108,7 +108,7 @@ pub(super) async fn reshaped(
 ) -> Result<GateParts, StartError> {
     secrets.follow(settings);
     let seal = seal(settings, secrets).await?;
-    let routes = settings.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
+    let routes = routes(settings)?;
     let keys = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
         Some(arm) => parts.keys.through(arm.upstream.clone()),
         None => parts.keys.clone(),
@@ -219,14 +219,31 @@ pub(super) fn upstream(route: &Route) -> Result<Destination, StartError> {
     trusting(destination(&route.upstream).at(route.address), &route.name, route.trust.as_ref())
 }
 
-fn route(route: &Route) -> Result<RouteSettings, StartError> {
+fn routes(settings: &Settings) -> Result<Vec<RouteSettings>, StartError> {
+    settings.routes.iter().map(|found| route(found, &settings.credentials)).collect()
+}
+
+/// The credentials that a route chooses from, each with the name in which it asks.
+fn choice(found: &settings::CredentialChoice, credentials: &[Credential]) -> CredentialChoice {
+    let known = |name: &Arc<str>| {
+        let acts_for = credentials.iter().find(|c| c.name == *name).map(|c| c.acts_for);
+        ChosenCredential { name: Arc::clone(name), acts_for: acts_for.unwrap_or_default() }
+    };
+    let of = |by_kind: &BTreeMap<String, Arc<str>>| {
+        by_kind.iter().map(|(kind, name)| (kind.clone(), known(name))).collect()
+    };
+    let by_subscription = found.by_subscription.iter().map(|(id, choice)| (id.clone(), of(choice)));
+    CredentialChoice::new(of(&found.by_kind), by_subscription.collect())
+}
+
+fn route(route: &Route, credentials: &[Credential]) -> Result<RouteSettings, StartError> {
     Ok(RouteSettings {
         name: Arc::clone(&route.name),
         upstream: upstream(route)?,
         paths: route.paths.clone(),
         hosts: route.hosts.clone(),
         protocol: route.protocol,
-        credential: route.credential.clone().map(CredentialChoice::new),
+        credential: route.credential.as_ref().map(|found| choice(found, credentials)),
         resource: route.resource.clone(),
         auth: match route.auth {
             EndpointAuth::Entra => proxy::EndpointAuth::Entra,

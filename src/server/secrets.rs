@@ -15,7 +15,7 @@ use crate::{
         Settings, settings,
         settings::{Credential, Reference, VaultReference},
     },
-    credentials::{CredentialSettings, Credentials, Proof, VaultSecret},
+    credentials::{ActsFor, CredentialSettings, Credentials, Proof, VaultSecret},
     secrets,
     time::{SharedClock, Timestamp},
 };
@@ -110,7 +110,10 @@ impl Secrets {
         };
         let said = format!(
             "{:?}",
-            (&found.name, &found.tenant, &found.client_id, &found.proof, &found.authority, found.address)
+            (
+                (&found.name, &found.tenant, &found.client_id, &found.proof, found.acts_for),
+                (&found.authority, found.address),
+            )
         );
         let mut context = Context::new(&SHA256);
         let text = secret.as_ref().map(|secret| secret.expose_secret().as_bytes());
@@ -184,7 +187,11 @@ impl Secrets {
 }
 
 fn opener(settings: &Settings) -> Option<Arc<str>> {
-    settings.credentials.iter().find(|c| !c.proof.in_vault()).map(|c| Arc::clone(&c.name))
+    settings
+        .credentials
+        .iter()
+        .find(|c| !c.proof.in_vault() && c.acts_for == ActsFor::Itself)
+        .map(|c| Arc::clone(&c.name))
 }
 
 /// What a credential proves itself by.
@@ -209,17 +216,21 @@ impl Material {
             settings::Proof::WorkloadIdentity { token_file } => {
                 Proof::WorkloadIdentity { token_file: token_file.clone() }
             }
-            settings::Proof::ManagedIdentity { object_id, resource_id, endpoint } => Proof::ManagedIdentity {
-                object_id: object_id.as_deref().map(Into::into),
-                resource_id: resource_id.as_deref().map(Into::into),
-                endpoint: endpoint.clone(),
-            },
+            settings::Proof::ManagedIdentity { client_id, object_id, resource_id, endpoint } => {
+                Proof::ManagedIdentity {
+                    client_id: client_id.as_deref().map(Into::into),
+                    object_id: object_id.as_deref().map(Into::into),
+                    resource_id: resource_id.as_deref().map(Into::into),
+                    endpoint: endpoint.clone(),
+                }
+            }
         };
         Ok(CredentialSettings {
             name: Arc::clone(&found.name),
             tenant: found.tenant.as_deref().map(Into::into),
             client_id: found.client_id.as_deref().map(Into::into),
             proof,
+            acts_for: found.acts_for,
             authority: build::authority(found)?,
             digest: self.digest,
         })

@@ -65,20 +65,19 @@ pub fn trusting(world: &World, protocol: &[u8]) -> TlsConnector {
 }
 
 async fn inside(world: &World, name: &str, host: &str, protocol: &[u8]) -> TlsStream<TcpStream> {
-    let (status, head, stream) = ask(
-        world,
-        &format!("{host}:443"),
-        "1.1",
-        &format!("Host: {host}:443\r\n{}", basic(&token(world, name))),
-    )
-    .await;
+    inside_with(world, &token(world, name), host, protocol).await
+}
+
+async fn inside_with(world: &World, token: &str, host: &str, protocol: &[u8]) -> TlsStream<TcpStream> {
+    let lines = format!("Host: {host}:443\r\n{}", basic(token));
+    let (status, head, stream) = ask(world, &format!("{host}:443"), "1.1", &lines).await;
     assert_eq!(status, 200, "{head}");
     let name = ServerName::try_from(host.to_owned()).unwrap();
     trusting(world, protocol).connect(name, stream).await.unwrap()
 }
 
 /// One caller's tunnel to a host, HTTP/1.1 in it.
-struct Tunnel {
+pub struct Tunnel {
     sender: hyper::client::conn::http1::SendRequest<Sent>,
     host: String,
 }
@@ -94,7 +93,11 @@ impl Tunnel {
         Self { sender, host: host.to_owned() }
     }
 
-    async fn send(&mut self, request: http::request::Builder, body: &str) -> Answer {
+    pub async fn with(world: &World, token: &str, host: &str) -> Self {
+        Self::over(inside_with(world, token, host, b"http/1.1").await, host).await
+    }
+
+    pub async fn send(&mut self, request: http::request::Builder, body: &str) -> Answer {
         let request = request.header(header::HOST, &self.host).body(whole(body.to_owned())).unwrap();
         Answer::of(self.sender.send_request(request).await.unwrap()).await
     }

@@ -18,6 +18,7 @@ mod failures;
 mod forward;
 mod framing;
 mod identity;
+mod on_behalf_of;
 mod operations;
 mod requests;
 mod rotation;

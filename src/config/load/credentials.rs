@@ -11,6 +11,8 @@ use super::{
 };
 use crate::{
     config::settings::{Credential, Proof},
+    credentials::ActsFor,
+    identity::{IssuerKind, IssuerSettings},
     yaml::{Place, Spanned},
 };
 
@@ -19,6 +21,7 @@ impl Reader<'_> {
         &self,
         found: &[Spanned<raw::Credential>],
         login: &BaseUrl,
+        issuers: &[IssuerSettings],
         problems: &mut Problems,
     ) -> Vec<Credential> {
         let mut names = BTreeSet::new();
@@ -29,10 +32,17 @@ impl Reader<'_> {
             if !names.insert(name.clone()) {
                 problems.error(Place::of(&raw.name), format!("the credential `{name}` is there twice"));
             }
-            problems.later("on_behalf_of", raw.on_behalf_of.as_ref());
             let tenant = raw.tenant.as_ref().and_then(|t| problems.read(t, values::tenant));
             let Some(proof) = self.proof(&name, credential, problems) else { continue };
-            let machine = matches!(proof, Proof::ManagedIdentity { .. } | Proof::WorkloadIdentity { .. });
+            let acts_for = match &raw.on_behalf_of {
+                None => ActsFor::Itself,
+                Some(found) => {
+                    acquainted(&name, Place::of(found), tenant.as_deref(), raw, issuers, problems);
+                    ActsFor::Caller
+                }
+            };
+            let machine = acts_for == ActsFor::Itself
+                && matches!(proof, Proof::ManagedIdentity { .. } | Proof::WorkloadIdentity { .. });
             for (key, missing) in [("tenant", raw.tenant.is_none()), ("client_id", raw.client_id.is_none())] {
                 if missing && !machine {
                     problems.error(Place::of(credential), format!("the credential `{name}` needs a `{key}`"));
@@ -43,6 +53,7 @@ impl Reader<'_> {
                 tenant,
                 client_id: raw.client_id.as_ref().map(|c| c.value.clone()),
                 proof,
+                acts_for,
                 authority: raw
                     .authority
                     .as_ref()
@@ -61,13 +72,74 @@ impl Reader<'_> {
         credential: &Spanned<raw::Credential>,
         problems: &mut Problems,
     ) -> Option<Proof> {
+        const WAYS: &str =
+            "write one of `managed_identity: {}`, `client_secret`, `client_certificate`, `workload_identity`";
         let raw = &credential.value;
-        let text = |value: &Option<raw::Text>| value.as_ref().map(|v| v.value.clone());
+        let own = [
+            raw.client_secret.is_some(),
+            raw.client_certificate.is_some(),
+            raw.workload_identity.is_some(),
+            raw.managed_identity.is_some(),
+        ];
+        if let Some(on_behalf) = &raw.on_behalf_of {
+            if own.contains(&true) {
+                problems.error_with(
+                    Place::of(credential),
+                    format!("the credential `{name}` acts for callers and for itself"),
+                    "move its proof into `on_behalf_of`, or make it two credentials",
+                );
+            }
+            let inner = &on_behalf.value;
+            let proofs = self.proofs(
+                Proving {
+                    client_secret: inner.client_secret.as_ref(),
+                    client_certificate: inner.client_certificate.as_ref(),
+                    workload_identity: inner.workload_identity.as_ref(),
+                    managed_identity: inner.managed_identity.as_ref().map(|found| {
+                        let raw::AssertingIdentity { client_id, object_id, resource_id, endpoint } =
+                            &found.value;
+                        (client_id.as_ref(), [object_id, resource_id, endpoint].map(Option::as_ref))
+                    }),
+                },
+                problems,
+            );
+            if proofs.len() != 1 {
+                let count = proofs.len();
+                let message = format!("`on_behalf_of` proves itself in {count} ways instead of one");
+                problems.error_with(Place::of(on_behalf), message, WAYS);
+            }
+            return proofs.into_iter().next().flatten();
+        }
+        let proofs = self.proofs(
+            Proving {
+                client_secret: raw.client_secret.as_ref(),
+                client_certificate: raw.client_certificate.as_ref(),
+                workload_identity: raw.workload_identity.as_ref(),
+                managed_identity: raw.managed_identity.as_ref().map(|found| {
+                    let raw::ManagedIdentity { object_id, resource_id, endpoint } = &found.value;
+                    (raw.client_id.as_ref(), [object_id, resource_id, endpoint].map(Option::as_ref))
+                }),
+            },
+            problems,
+        );
+        let count = proofs.len();
+        if count != 1 {
+            problems.error_with(
+                Place::of(credential),
+                format!("the credential `{name}` proves itself in {count} ways instead of one"),
+                WAYS,
+            );
+        }
+        proofs.into_iter().next().flatten()
+    }
+
+    fn proofs(&self, raw: Proving<'_>, problems: &mut Problems) -> Vec<Option<Proof>> {
+        let text = |value: Option<&raw::Text>| value.map(|v| v.value.clone());
         let mut proofs = Vec::new();
-        if let Some(secret) = &raw.client_secret {
+        if let Some(secret) = raw.client_secret {
             proofs.push(self.reference(secret, problems).map(Proof::Secret));
         }
-        if let Some(pair) = &raw.client_certificate {
+        if let Some(pair) = raw.client_certificate {
             let certificate = self.existing(&pair.value.certificate, problems);
             let private_key = self.reference(&pair.value.private_key, problems);
             proofs.push(certificate.zip(private_key).map(|(certificate, private_key)| Proof::Certificate {
@@ -76,30 +148,67 @@ impl Reader<'_> {
                 send_chain: pair.value.send_chain,
             }));
         }
-        if let Some(workload) = &raw.workload_identity {
+        if let Some(workload) = raw.workload_identity {
             let token_file = workload.value.token_file.as_ref().map(|f| self.file(&f.value));
             proofs.push(Some(Proof::WorkloadIdentity { token_file }));
         }
-        if let Some(managed) = &raw.managed_identity {
-            let endpoint = managed
-                .value
-                .endpoint
-                .as_ref()
+        if let Some((client_id, [object_id, resource_id, endpoint])) = raw.managed_identity {
+            let endpoint = endpoint
                 .and_then(|e| problems.read(e, |t| t.parse().map_err(|_| format!("`{t}` is not a URL"))));
             proofs.push(Some(Proof::ManagedIdentity {
-                object_id: text(&managed.value.object_id),
-                resource_id: text(&managed.value.resource_id),
+                client_id: text(client_id),
+                object_id: text(object_id),
+                resource_id: text(resource_id),
                 endpoint,
             }));
         }
-        let count = proofs.len();
-        if count != 1 && raw.on_behalf_of.is_none() {
-            problems.error_with(
-                Place::of(credential),
-                format!("the credential `{name}` proves itself in {count} ways instead of one"),
-                "write one of `managed_identity: {}`, `client_secret`, `client_certificate`, `workload_identity`",
-            );
-        }
-        proofs.into_iter().next().flatten()
+        proofs
+    }
+}
+
+/// The ways in which an application proves itself, as they are written.
+struct Proving<'r> {
+    client_secret: Option<&'r Spanned<raw::Reference>>,
+    client_certificate: Option<&'r Spanned<raw::ClientCertificate>>,
+    workload_identity: Option<&'r Spanned<raw::WorkloadIdentity>>,
+    /// Its client id, and its object id, ARM id and endpoint.
+    managed_identity: Option<(Option<&'r raw::Text>, [Option<&'r raw::Text>; 3])>,
+}
+
+/// Whether the people whom a credential is to act for can come at all.
+fn acquainted(
+    name: &str,
+    place: Place,
+    tenant: Option<&str>,
+    raw: &raw::Credential,
+    issuers: &[IssuerSettings],
+    problems: &mut Problems,
+) {
+    let Some(tenant) = tenant else { return };
+    let homes: Vec<_> = issuers
+        .iter()
+        .filter(|issuer| match &issuer.kind {
+            IssuerKind::Entra { tenant: own, .. } => own.eq_ignore_ascii_case(tenant),
+            IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } => false,
+        })
+        .collect();
+    if homes.is_empty() {
+        problems.error_with(
+            place,
+            format!("`{name}` acts for people of the tenant `{tenant}`, of which no issuer is"),
+            "add it to `issuers`: only tokens of people of Entra can be exchanged",
+        );
+        return;
+    }
+    // Entra exchanges only tokens that were issued for the very application that asks.
+    let Some(client) = raw.client_id.as_ref().map(|c| c.value.as_str()) else { return };
+    let fits =
+        |audience: &str| audience.eq_ignore_ascii_case(client) || uuid::Uuid::try_parse(audience).is_err();
+    if !homes.iter().any(|issuer| issuer.audiences.iter().any(|audience| fits(audience))) {
+        problems.error_with(
+            place,
+            format!("no token for the application `{client}` is accepted, and only such can be exchanged"),
+            "add the credential's `client_id` to the `audiences` of its tenant's issuer",
+        );
     }
 }

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     azureml::{Protocol, ResourceId},
-    config::settings::{Credential, EndpointAuth, Route},
+    config::settings::{Credential, CredentialChoice, EndpointAuth, Route},
+    credentials::ActsFor,
     yaml::{Place, Spanned},
 };
 
@@ -74,15 +75,18 @@ impl Reader<'_> {
                     }
                 }
             }
+            let credential = self.choice(route, credentials, problems);
+            let auth = raw.auth.as_ref().and_then(|a| problems.read(a, endpoint_auth)).unwrap_or_default();
+            by_nobody(credential.as_ref(), credentials, auth, Place::of(route), problems);
             read.push(Route {
-                credential: self.choice(route, credentials, problems),
+                credential,
                 name: name.into(),
                 upstream,
                 paths,
                 hosts,
                 protocol: raw.protocol.value,
                 resource: raw.resource.as_ref().and_then(|r| problems.read(r, resource)),
-                auth: raw.auth.as_ref().and_then(|a| problems.read(a, endpoint_auth)).unwrap_or_default(),
+                auth,
                 address,
                 trust: raw.trust.as_ref().and_then(|t| issuers::pem(&t.value.ca, self.base, problems)),
             });
@@ -102,7 +106,7 @@ impl Reader<'_> {
         route: &Spanned<raw::Route>,
         credentials: &[Credential],
         problems: &mut Problems,
-    ) -> Option<BTreeMap<String, Arc<str>>> {
+    ) -> Option<CredentialChoice> {
         let raw = &route.value;
         let Some(found) = &raw.credential else {
             if raw.protocol.value != Protocol::Http {
@@ -114,26 +118,91 @@ impl Reader<'_> {
             }
             return None;
         };
-        let by_kind = match &found.value {
-            raw::CredentialChoice::One(name) => BTreeMap::from([("default".to_owned(), name.clone())]),
-            raw::CredentialChoice::ByKind(by_kind) => by_kind.clone(),
-        };
-        let mut choice = BTreeMap::new();
-        for (kind, name) in by_kind {
-            if !CREDENTIAL_KINDS.contains(&kind.as_str()) {
-                let message = format!("`{kind}` is no kind of operation that a credential is chosen by");
-                problems.error_with(
-                    Place::of(found),
-                    message,
-                    format!("write one of {}", CREDENTIAL_KINDS.join(", ")),
-                );
+        let place = Place::of(found);
+        let mut choice = CredentialChoice::default();
+        let several = match &found.value {
+            raw::CredentialChoice::One(name) => {
+                choice.by_kind = by_kind([("default", name)], place, credentials, problems);
+                return Some(choice);
             }
-            match credentials.iter().find(|c| *c.name == *name) {
-                Some(credential) => drop(choice.insert(kind, Arc::clone(&credential.name))),
-                None => problems.error(Place::of(found), format!("there is no credential called `{name}`")),
+            raw::CredentialChoice::Several(several) => several,
+        };
+        let kinds = several.iter().filter_map(|(kind, value)| match value {
+            raw::CredentialFor::One(name) => Some((kind.as_str(), name)),
+            raw::CredentialFor::Subscriptions(_) => None,
+        });
+        choice.by_kind = by_kind(kinds, place, credentials, problems);
+        for (key, value) in several {
+            let raw::CredentialFor::Subscriptions(subscriptions) = value else { continue };
+            if key != "subscriptions" {
+                let message = format!("`{key}` names one credential, not several");
+                problems.error_with(place, message, "only `subscriptions` holds a map");
+                continue;
+            }
+            for (id, chosen) in subscriptions {
+                if uuid::Uuid::try_parse(id).is_err() {
+                    let message = format!("`{id}` is no subscription's id");
+                    problems.error_with(place, message, "`az account list --query '[].id'` shows them");
+                }
+                let chosen = match chosen {
+                    raw::SubscriptionChoice::One(name) => {
+                        by_kind([("default", name)], place, credentials, problems)
+                    }
+                    raw::SubscriptionChoice::ByKind(kinds) => {
+                        let kinds = kinds.iter().map(|(kind, name)| (kind.as_str(), name));
+                        by_kind(kinds, place, credentials, problems)
+                    }
+                };
+                if choice.by_subscription.insert(id.to_ascii_lowercase(), chosen).is_some() {
+                    problems.error(place, format!("the subscription `{id}` is there twice"));
+                }
             }
         }
         Some(choice)
+    }
+}
+
+fn by_kind<'r>(
+    found: impl IntoIterator<Item = (&'r str, &'r String)>,
+    place: Place,
+    credentials: &[Credential],
+    problems: &mut Problems,
+) -> BTreeMap<String, Arc<str>> {
+    let mut choice = BTreeMap::new();
+    for (kind, name) in found {
+        if !CREDENTIAL_KINDS.contains(&kind) {
+            let message = format!("`{kind}` is no kind of operation that a credential is chosen by");
+            problems.error_with(
+                place,
+                message,
+                format!("write one of {}, or `subscriptions`", CREDENTIAL_KINDS.join(", ")),
+            );
+        }
+        match credentials.iter().find(|c| *c.name == *name) {
+            Some(credential) => drop(choice.insert(kind.to_owned(), Arc::clone(&credential.name))),
+            None => problems.error(place, format!("there is no credential called `{name}`")),
+        }
+    }
+    choice
+}
+
+/// The keys of an endpoint are kept for everybody, so no person's rights may fetch them.
+fn by_nobody(
+    choice: Option<&CredentialChoice>,
+    credentials: &[Credential],
+    auth: EndpointAuth,
+    place: Place,
+    problems: &mut Problems,
+) {
+    let for_callers =
+        |name: &&Arc<str>| credentials.iter().any(|c| c.name == **name && c.acts_for == ActsFor::Caller);
+    let name = choice.and_then(|choice| choice.names().find(for_callers));
+    if let (EndpointAuth::Key, Some(name)) = (auth, name) {
+        problems.error_with(
+            place,
+            format!("`auth: key` has the gate fetch the endpoint's key, and `{name}` acts for callers"),
+            "name a credential that speaks for itself, or write `auth: entra`",
+        );
     }
 }
 

@@ -11,8 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     azureml::Audience,
     credentials::{
-        Challenge, Cloud, CredentialError, CredentialSettings, Credentials, EndpointKeys, KeySlot, Proof,
-        ServicePurpose,
+        ActsFor, Challenge, Cloud, CredentialError, CredentialSettings, Credentials, EndpointKeys, KeySlot,
+        Proof, ServicePurpose,
     },
     net::{Connector, ConnectorSettings, Destination, Trust},
     sandbox::{
@@ -51,16 +51,16 @@ impl World {
     }
 
     pub fn credentials(&self, proof: Proof) -> Credentials {
+        self.acting(proof, ActsFor::Itself)
+    }
+
+    pub fn acting(&self, proof: Proof, acts_for: ActsFor) -> Credentials {
         let settings = CredentialSettings {
             name: "gate".into(),
             tenant: Some(names::TENANT.into()),
-            client_id: match proof {
-                Proof::ManagedIdentity { .. } => None,
-                Proof::Secret(_) | Proof::Certificate { .. } | Proof::WorkloadIdentity { .. } => {
-                    Some(names::GATE_CLIENT.into())
-                }
-            },
+            client_id: Some(names::GATE_CLIENT.into()),
             proof,
+            acts_for,
             authority: self.host("login.microsoftonline.com"),
             digest: [0; 32],
         };
@@ -207,7 +207,12 @@ async fn a_federated_token_is_read_anew_for_each_fetch() {
 
 fn machine(world: &World) -> Credentials {
     let endpoint = format!("http://{}", world.azure.identity_address()).parse().unwrap();
-    world.credentials(Proof::ManagedIdentity { object_id: None, resource_id: None, endpoint: Some(endpoint) })
+    world.credentials(Proof::ManagedIdentity {
+        client_id: None,
+        object_id: None,
+        resource_id: None,
+        endpoint: Some(endpoint),
+    })
 }
 
 #[tokio::test]

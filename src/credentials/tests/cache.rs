@@ -102,6 +102,7 @@ impl Endpoint {
             tenant: Some("tenant".into()),
             client_id: Some("client".into()),
             proof: Proof::Secret(SecretString::from("s3cret+&")),
+            acts_for: ActsFor::Itself,
             authority: self.destination.clone(),
             digest: [0; 32],
         };
@@ -353,6 +354,7 @@ fn nothing_of_a_secret_is_printed() {
         tenant: None,
         client_id: None,
         proof: Proof::Secret(SecretString::from("canary")),
+        acts_for: ActsFor::Itself,
         authority: Destination::https("login.microsoftonline.com", 443),
         digest: [0; 32],
     };

@@ -3,4 +3,5 @@
 
 mod azure;
 mod cache;
+mod person;
 mod requests;

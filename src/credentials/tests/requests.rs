@@ -10,7 +10,9 @@ use crate::{
     azureml::{
         Act, Action, Audience, Effect, Effects, Facts, Kind, Operation, Protocol, ResourceId, Secrets,
     },
-    credentials::{Bearer, CredentialChoice, EndpointKeys, KeySlot, Proof},
+    credentials::{
+        ActsFor, Bearer, ChosenCredential, CredentialChoice, CredentialError, EndpointKeys, KeySlot, Proof,
+    },
     gates::Gates,
     http::Target,
     identity::{Caller, Groups, Principal, PrincipalId, PrincipalKind},
@@ -81,7 +83,7 @@ async fn recorded(world: &World, folder: &tempfile::TempDir) -> Recorded {
 }
 
 fn token() -> Bearer {
-    Bearer::Token { credential: "gate".into() }
+    Bearer::Token { credential: "gate".into(), caller: None }
 }
 
 #[tokio::test]
@@ -153,17 +155,52 @@ async fn an_endpoints_key_stands_in_for_the_token_and_a_route_without_a_credenti
 #[test]
 fn the_narrowest_credential_is_chosen_by_effect_then_kind() {
     let choice = |words: &[(&str, &str)]| {
-        CredentialChoice::new(
-            words.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect::<BTreeMap<_, _>>(),
-        )
+        words.iter().map(|(kind, name)| ((*kind).to_owned(), chosen(name))).collect::<BTreeMap<_, _>>()
     };
-    let all = choice(&[("default", "wide"), ("read", "reader"), ("register_model", "registrar")]);
+    let all = CredentialChoice::new(
+        choice(&[("default", "wide"), ("read", "reader"), ("register_model", "registrar")]),
+        BTreeMap::new(),
+    );
     let of = |choice: &CredentialChoice, kind, effects| {
-        choice.of(&operation(kind, effects)).map(ToString::to_string)
+        choice.of(&operation(kind, effects)).map(|chosen| chosen.name.to_string())
     };
     let registers = Effects::NONE.with(Effect::RegisterModel);
     assert_eq!(of(&all, Kind::Read, Effects::NONE).as_deref(), Some("reader"));
     assert_eq!(of(&all, Kind::Write, Effects::NONE).as_deref(), Some("wide"));
     assert_eq!(of(&all, Kind::Write, registers).as_deref(), Some("registrar"));
-    assert_eq!(of(&choice(&[("read", "reader")]), Kind::Write, Effects::NONE), None);
+    let narrow = CredentialChoice::new(choice(&[("read", "reader")]), BTreeMap::new());
+    assert_eq!(of(&narrow, Kind::Write, Effects::NONE), None);
+}
+
+fn chosen(name: &str) -> ChosenCredential {
+    ChosenCredential { name: name.into(), acts_for: ActsFor::Itself }
+}
+
+#[test]
+fn a_subscription_with_a_choice_of_its_own_never_gets_the_identity_of_others() {
+    let choice = CredentialChoice::new(
+        BTreeMap::from([("default".to_owned(), chosen("home"))]),
+        BTreeMap::from([("S-Abroad".to_owned(), BTreeMap::from([("read".to_owned(), chosen("abroad"))]))]),
+    );
+    let of = |resource: &str, kind| {
+        let mut operation = operation(kind, Effects::NONE);
+        operation.acts[0].resource = ResourceId::parse(resource);
+        choice.of(&operation).map(|chosen| chosen.name.to_string())
+    };
+    assert_eq!(of("/subscriptions/s-abroad/resourceGroups/g", Kind::Read).as_deref(), Some("abroad"));
+    assert_eq!(of("/SUBSCRIPTIONS/S-ABROAD", Kind::Read).as_deref(), Some("abroad"));
+    assert_eq!(of("/subscriptions/s-abroad/resourceGroups/g", Kind::Write), None);
+    assert_eq!(of("/subscriptions/other", Kind::Write).as_deref(), Some("home"));
+    assert_eq!(of("/subscriptions/s-abroad2", Kind::Read).as_deref(), Some("home"));
+    assert_eq!(of("/", Kind::Read).as_deref(), Some("home"));
+}
+
+#[tokio::test]
+async fn what_no_credential_is_for_is_not_sent() {
+    let (world, folder) = (World::new().await, tempfile::tempdir().unwrap());
+    let credentials = world.with_secret();
+    let keys = EndpointKeys::new(credentials.clone(), world.arm());
+    let back =
+        credentials.open(recorded(&world, &folder).await, Bearer::Unchosen, &keys, false).await.unwrap_err();
+    assert!(matches!(back.error, CredentialError::Unknown(_)), "{}", back.error);
 }

@@ -45,7 +45,13 @@ pub(super) async fn one(
     let holder = match credentials.probe(&found.name).await {
         Ok(holder) => holder,
         Err(CredentialError::Fatal { what, mend, .. }) => return (Finding::broken(part, what, mend), None),
-        Err(error @ (CredentialError::Passing { .. } | CredentialError::Unknown(_))) => {
+        Err(
+            error @ (CredentialError::Passing { .. }
+            | CredentialError::Unknown(_)
+            | CredentialError::NotAPerson { .. }
+            | CredentialError::SignInWanted { .. }
+            | CredentialError::CallerTokenOver(_)),
+        ) => {
             let mend = "try again; check the login host and the way out";
             return (Finding::unreachable(part, error.to_string(), mend), None);
         }
@@ -133,7 +139,7 @@ pub(super) async fn rights(
     else {
         return Vec::new();
     };
-    let used: BTreeSet<_> = route.credential.iter().flat_map(|choice| choice.values().cloned()).collect();
+    let used: BTreeSet<_> = route.credential.iter().flat_map(|choice| choice.names().cloned()).collect();
     let holders: Vec<_> = objects.iter().filter(|(name, _)| used.contains(*name)).collect();
     if holders.is_empty() {
         return Vec::new();

@@ -12,7 +12,7 @@ use crate::sandbox::{
 };
 
 /// The audience of tokens that stand for an application's secret.
-const EXCHANGE: &str = "api://AzureADTokenExchange";
+pub(super) const EXCHANGE: &str = "api://AzureADTokenExchange";
 
 /// An application registration and its service principal.
 #[derive(Debug, Clone, Default)]
@@ -165,7 +165,10 @@ fn by_federation(shared: &Shared, app: &App, assertion: &str) -> Result<(), Deni
     let issuer = text("iss");
     let credentials: Vec<&FederatedCredential> =
         app.federated.iter().filter(|f| f.issuer == issuer).collect();
-    let keys = shared.trusted_keys(&issuer);
+    // A managed identity's token is Entra's own.
+    let own = issuer == format!("https://login.microsoftonline.com/{}/v2.0", names::TENANT);
+    let trusted = shared.trusted_keys(&issuer);
+    let keys = if own { Some(&shared.keys) } else { trusted.as_deref() };
     let (Some(keys), false) = (keys, credentials.is_empty()) else {
         return Err(refused(
             700_211,
@@ -173,7 +176,7 @@ fn by_federation(shared: &Shared, app: &App, assertion: &str) -> Result<(), Deni
         ));
     };
     // The issuer is known: now its signature counts.
-    let claims = jwt::verify(&keys, assertion, shared.clock.now()).map_err(|flaw| match flaw {
+    let claims = jwt::verify(keys, assertion, shared.clock.now()).map_err(|flaw| match flaw {
         jwt::Flaw::Expired | jwt::Flaw::Early => {
             refused(700_024, "Client assertion is not within its valid time range.".to_owned())
         }

@@ -107,7 +107,9 @@ pub fn application(
 
 /// A token of a service principal or managed identity.
 pub fn machine(shared: &Shared, client: &str, principal: &str, resource: &str) -> Map<String, Value> {
-    let mut claims = base(shared.clock.now(), resource, TokenVersion::V1, shared.token_lifetime);
+    // Only what stands for an application's secret is of version 2.
+    let version = if resource == super::assertion::EXCHANGE { TokenVersion::V2 } else { TokenVersion::V1 };
+    let mut claims = base(shared.clock.now(), resource, version, shared.token_lifetime);
     let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     put("appid", json!(client));
     put("appidacr", json!("1"));
