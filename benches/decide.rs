@@ -103,6 +103,7 @@ fn decide(criterion: &mut Criterion) {
         roles: Arc::new([]),
         claims: Arc::default(),
         expires: Timestamp::from_secs(2_000_000_000),
+        from_pull_request: false,
         subjects_at_issue: None,
         human: None,
         token_digest: [7; 32],

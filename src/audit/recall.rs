@@ -206,6 +206,7 @@ impl<'r> Record<'r> {
                 .and_then(Value::as_u64)
                 .map_or(at, Timestamp::from_millis),
             human,
+            from_pull_request: self.own.get("from_pull_request").is_some(),
             subjects_at_issue: (!subjects.is_empty()).then(|| subjects.into()),
             token_digest: [0; 32],
         })

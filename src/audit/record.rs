@@ -344,6 +344,9 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
         l.word("ending", outcome.ending.name());
     }
     l.word("form", FORM);
+    if parts.caller.from_pull_request {
+        l.word("from_pull_request", "not_named");
+    }
     match &parts.caller.groups {
         Groups::Known(groups) => {
             let written = if listed == 0 { 0 } else { MAX_GROUPS };

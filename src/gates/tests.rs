@@ -38,6 +38,7 @@ impl Scene {
             roles: Arc::new([]),
             claims: Arc::default(),
             expires: Timestamp::from_secs(2_000_000_000),
+            from_pull_request: false,
             subjects_at_issue: None,
             human: None,
             token_digest: [0; 32],

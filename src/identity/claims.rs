@@ -86,6 +86,7 @@ fn holder(
     let groups = groups(&claims, issuer)?;
     let roles = roles(&claims, &issuer.kind)?;
     let (client, display) = (client.map(Into::into), display(&claims));
+    let from_pull_request = from_pull_request(&claims, issuer);
     let id = PrincipalId { issuer: Arc::clone(&issuer.name), subject };
     let claims = Arc::new(claims);
     Ok(Caller {
@@ -98,6 +99,7 @@ fn holder(
         roles,
         claims,
         expires,
+        from_pull_request,
         subjects_at_issue: None,
         human,
         token_digest,
@@ -212,15 +214,27 @@ fn kind_of_token(claims: &Map<String, Value>) -> Result<(), Rejection> {
             .found("`events`: a security event")
             .expected("an access token"));
     }
-    // Keycloak says in a claim what others say in the header.
-    if let Some(Value::String(typ)) = claims.get("typ")
-        && ["refresh", "offline", "logout"].iter().any(|other| typ.eq_ignore_ascii_case(other))
+    // Keycloak says in a claim what others say in the header: its ID, refresh, offline, logout and
+    // action tokens bear the signature of the same keys, and some of them the same audience.
+    if let Some(typ) = text(claims, "typ")?
+        && !["bearer", "dpop", "jwt", "at+jwt"].iter().any(|access| typ.eq_ignore_ascii_case(access))
     {
         return Err(Rejection::new(Reason::Type)
             .found(format_args!("claim `typ`: {typ}"))
             .expected("an access token"));
     }
     Ok(())
+}
+
+/// Whether a CI token speaks for a run that a pull request started (`pull_request` and
+/// `pull_request_target`, which runs with the base's rights on the head's words), unless `accept`
+/// says which events are meant.
+fn from_pull_request(claims: &Map<String, Value>, issuer: &IssuerSettings) -> bool {
+    let named = issuer.accept.as_ref().is_some_and(|accept| accept.claims.contains_key("event_name"));
+    !named
+        && claims
+            .get("event_name")
+            .is_some_and(|event| event.as_str().is_none_or(|event| event.starts_with("pull_request")))
 }
 
 /// (`tid`, `oid`) is the person: `sub` differs from application to application, an e-mail changes.

@@ -192,6 +192,7 @@ impl Handles {
             roles: Arc::default(),
             claims: Arc::default(),
             expires,
+            from_pull_request: false,
             subjects_at_issue: Some(content.subjects),
             human: None,
             token_digest: digest_of(handle),

@@ -79,6 +79,10 @@ pub struct Caller {
     pub claims: Arc<Map<String, Value>>,
     /// When the token ends.
     pub expires: Timestamp,
+    /// The token is of a CI run that somebody's pull request started, and the issuer's `accept` does
+    /// not name such events. What ran was written by whoever opened the request, so only a subject
+    /// that names the claim `event_name` takes such a caller in.
+    pub from_pull_request: bool,
     /// For a caller who came with a handle (DECISIONS 8): the names of the policy subjects that
     /// matched when it was issued. They stand instead of claims and groups, which a handle lacks.
     pub subjects_at_issue: Option<Arc<[Arc<str>]>>,

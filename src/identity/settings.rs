@@ -213,7 +213,8 @@ impl KeysAt {
 }
 
 /// Claims that a token must hold. A value matches exactly: case and JSON type; a claim that is an
-/// array matches if it contains the value; a list of values matches if any of them does.
+/// array matches if it contains the value; a list of values matches if any of them does; an object
+/// matches member by member, as in `kubernetes.io: {namespace: ml}`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Accept {
     /// All of them must match.
@@ -359,6 +360,9 @@ fn matches(wanted: &Value, held: &Value) -> bool {
     match (wanted, held) {
         (Value::Array(any), _) => any.iter().any(|one| !one.is_array() && matches(one, held)),
         (one, Value::Array(all)) => all.contains(one),
+        (Value::Object(wanted), Value::Object(held)) => {
+            wanted.iter().all(|(name, wanted)| held.get(name).is_some_and(|held| matches(wanted, held)))
+        }
         (one, held) => one == held,
     }
 }
@@ -413,6 +417,9 @@ mod tests {
         assert_eq!(unmet(json!({"owner": ["41", "42"]})), None);
         assert_eq!(unmet(json!({"list": "b", "n": 42})), None);
         assert_eq!(unmet(json!({"list": ["x", "a"]})), None);
+        assert_eq!(unmet(json!({"obj": {"a": [2, 1]}})), None);
+        assert!(unmet(json!({"obj": {"a": 1, "b": 1}})).is_some());
+        assert!(unmet(json!({"obj": {"a": "1"}})).is_some());
         for wanted in [
             json!({"owner": 42}),
             json!({"owner": "4"}),

@@ -68,6 +68,12 @@ impl DescribedCaller {
             roles: self.roles.iter().map(|r| r.as_str().into()).collect(),
             claims: Arc::new(self.claims.clone()),
             expires: Timestamp::from_secs(u64::MAX / 2_000),
+            // Whether the issuer's `accept` names such events is not known here: in doubt it does not.
+            from_pull_request: self
+                .claims
+                .get("event_name")
+                .and_then(Value::as_str)
+                .is_some_and(|event| event.starts_with("pull_request")),
             subjects_at_issue: None,
             human: None,
             token_digest: [0; 32],

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     azureml::{Act, Effects, Kind, Protocol, ResourceId, SecretClass, Secrets},
+    identity::Caller,
     time::Timestamp,
 };
 
@@ -166,6 +167,8 @@ pub(super) enum Check {
 pub(super) enum Cause {
     /// The token names more groups than it carries.
     Overage,
+    /// A pull request started the run that calls, and nothing names such events.
+    PullRequest,
     /// The request does not say what it is done to.
     NoResource,
     /// These effects could not be determined.
@@ -180,6 +183,9 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Overage => f.write_str("the token does not carry all of the caller's groups"),
+            Self::PullRequest => f.write_str(
+                "a pull request started the run that calls, and no subject of it names its `event_name`",
+            ),
             Self::NoResource => f.write_str("the request does not say which resource it concerns"),
             Self::UnclearEffects(effects) => {
                 let names: Vec<_> = effects.iter().map(|e| format!("`{}`", e.name())).collect();
@@ -240,11 +246,18 @@ impl Entry {
         let question = context.question;
         let (operation, request) = (question.operation, question.request);
         match selector {
-            Selector::Who => self.who.as_deref().map(|who| member(context.membership.fit(who))),
+            Selector::Who => match self.who.as_deref() {
+                Some(who) => Some(member(context.membership.fit(who), question.caller)),
+                // `authenticated` names no event.
+                None if self.list == List::Allow && question.caller.from_pull_request => {
+                    Some(Check::Unevaluable(Cause::PullRequest))
+                }
+                None => None,
+            },
             Selector::Unless => self.unless.as_deref().map(|exempt| match context.membership.fit(exempt) {
                 Fit::Yes => Check::Fails,
                 Fit::No => Check::Matches,
-                Fit::Unknown => Check::Unevaluable(Cause::Overage),
+                Fit::Unknown => Check::Unevaluable(unclear(question.caller)),
                 Fit::Unrecorded => Check::Unevaluable(unrecorded_claims()),
             }),
             Selector::Routes => self.routes.as_ref().map(|r| r.iter().any(|r| **r == *request.route).into()),
@@ -368,11 +381,16 @@ impl Entry {
     }
 }
 
-fn member(fit: Fit) -> Check {
+/// Why a membership cannot be told.
+fn unclear(caller: &Caller) -> Cause {
+    if caller.from_pull_request { Cause::PullRequest } else { Cause::Overage }
+}
+
+fn member(fit: Fit, caller: &Caller) -> Check {
     match fit {
         Fit::Yes => Check::Matches,
         Fit::No => Check::Fails,
-        Fit::Unknown => Check::Unevaluable(Cause::Overage),
+        Fit::Unknown => Check::Unevaluable(unclear(caller)),
         Fit::Unrecorded => Check::Unevaluable(unrecorded_claims()),
     }
 }

@@ -80,18 +80,25 @@ impl Description {
                 .claims
                 .iter()
                 .all(|(name, expected)| caller.claims.get(&**name).is_some_and(|v| expected.fits(v)));
+        // A run that a pull request started bears the names of the repository and says the words
+        // of a stranger: it is taken in by name, and counts as perhaps a member everywhere else.
+        let yes = if caller.from_pull_request && !self.names_event() { Fit::Unknown } else { Fit::Yes };
         match (certain, &self.group, &caller.groups) {
             (false, _, _) => Fit::No,
-            (true, None, _) => Fit::Yes,
+            (true, None, _) => yes,
             (true, Some(_), Groups::Overage) => Fit::Unknown,
             (true, Some(group), Groups::Known(groups)) => {
                 if groups.contains(group) {
-                    Fit::Yes
+                    yes
                 } else {
                     Fit::No
                 }
             }
         }
+    }
+
+    fn names_event(&self) -> bool {
+        self.claims.iter().any(|(name, _)| &**name == "event_name")
     }
 }
 

@@ -25,4 +25,5 @@ mod rotation;
 mod step_up;
 mod streams;
 mod upstreams;
+mod workloads;
 mod world;

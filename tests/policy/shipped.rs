@@ -46,6 +46,7 @@ fn caller(issuer: &str, groups: Groups, claims: Value) -> Caller {
         roles: Arc::new([]),
         claims: Arc::new(claims.as_object().cloned().unwrap_or_default()),
         expires: LATER,
+        from_pull_request: false,
         subjects_at_issue: None,
         human: None,
         token_digest: [0; 32],

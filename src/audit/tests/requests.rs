@@ -33,6 +33,7 @@ pub(super) fn caller() -> Caller {
         roles: Arc::new([]),
         claims: Arc::default(),
         expires: now().plus(Duration::from_secs(3_600)),
+        from_pull_request: false,
         subjects_at_issue: None,
         human: None,
         token_digest: [9; 32],

@@ -44,6 +44,7 @@ fn caller(world: &World, name: &str, expires_in: Duration) -> (Caller, CallerTok
         roles: Arc::new([]),
         claims: Arc::new(claims),
         expires: world.clock.now().plus(expires_in),
+        from_pull_request: false,
         subjects_at_issue: None,
         human: None,
         token_digest: hash,

@@ -52,6 +52,7 @@ async fn recorded(world: &World, folder: &tempfile::TempDir) -> Recorded {
         roles: Arc::new([]),
         claims: Arc::default(),
         expires: now.plus(Duration::from_secs(3_600)),
+        from_pull_request: false,
         subjects_at_issue: None,
         human: None,
         token_digest: [9; 32],

@@ -161,3 +161,39 @@ async fn names_for_display_decide_nothing_and_carry_no_control_characters() {
     assert_eq!(principal.display.as_deref(), Some("a[2Jb"));
     assert_eq!(&*principal.id.subject, "alice");
 }
+
+#[tokio::test]
+async fn keycloak_says_bearer_in_a_claim_and_its_realm_and_client_roles_stay_claims() {
+    let world = World::usual().await;
+    let roles =
+        json!({"realm_access": {"roles": ["trainer"]}, "resource_access": {"ml": {"roles": ["run"]}}});
+    for typ in ["Bearer", "DPoP", "JWT", "at+jwt"] {
+        let token = Signer::rsa(0).token("k1", &patched(claims_with(&json!({"typ": typ})), &roles));
+        let principal = world.verifier.authenticate(&token).await.unwrap();
+        assert_eq!(principal.claims["realm_access"], roles["realm_access"], "{typ}");
+        assert!(principal.roles.is_empty(), "a client's role is not a role of the realm");
+    }
+}
+
+#[tokio::test]
+async fn a_run_of_a_pull_request_is_marked_unless_accept_names_the_event() {
+    let named = Accept { claims: [("event_name".to_owned(), json!(["push", "pull_request"]))].into() };
+    for (accept, event, marked) in [
+        (None, json!("pull_request"), true),
+        (None, json!("pull_request_target"), true),
+        (None, json!("pull_request_review"), true),
+        (None, json!(["pull_request"]), true),
+        (None, json!("push"), false),
+        (None, json!("workflow_dispatch"), false),
+        (None, json!(null), false),
+        (Some(Accept::default()), json!("pull_request"), true),
+        (Some(named), json!("pull_request"), false),
+    ] {
+        let world = World::of(vec![IssuerSettings { accept, ..oidc() }]);
+        world.documents.publish(OIDC, &[Signer::rsa(0).jwk("k1")]);
+        world.verifier.refresh_once().await;
+        let run = claims_with(&json!({"repository_id": "42", "event_name": event}));
+        let run = world.verifier.authenticate(&Signer::rsa(0).token("k1", &run)).await.unwrap();
+        assert_eq!(run.from_pull_request, marked, "{event}");
+    }
+}

@@ -160,6 +160,11 @@ async fn claims_that_do_not_hold_are_refused() {
         (json!({"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}), Reason::Type),
         (json!({"typ": "Refresh"}), Reason::Type),
         (json!({"typ": "Offline"}), Reason::Type),
+        (json!({"typ": "ID"}), Reason::Type),
+        (json!({"typ": "Logout"}), Reason::Type),
+        (json!({"typ": "Serialized-ID"}), Reason::Type),
+        (json!({"typ": ""}), Reason::Type),
+        (json!({"typ": 1}), Reason::Claim),
     ] {
         let token = Signer::rsa(0).token("k1", &claims_with(&changes));
         assert_eq!(world.refused(&token).await, reason, "{changes}");

@@ -47,6 +47,7 @@ fn scene() -> Scene {
             roles: ["Reader".into()].into(),
             claims: Arc::new(claims),
             expires: Timestamp::from_secs(2_000_000_000),
+            from_pull_request: false,
             subjects_at_issue: None,
             human: None,
             token_digest: [0; 32],

@@ -55,6 +55,7 @@ pub(super) fn caller(groups: &[&str]) -> Caller {
         roles: Arc::new([]),
         claims: Arc::new(json!({"sub": "ann"}).as_object().cloned().unwrap_or_default()),
         expires: noon().plus(std::time::Duration::from_secs(3600)),
+        from_pull_request: false,
         subjects_at_issue: None,
         human: None,
         token_digest: [0; 32],

@@ -19,6 +19,7 @@ fn caller(groups: Groups, claims: Value) -> Caller {
         expires: Timestamp::from_secs(1),
         subjects_at_issue: None,
         human: None,
+        from_pull_request: false,
         token_digest: [0; 32],
     }
 }
@@ -174,4 +175,22 @@ fn what_is_remembered_belongs_to_one_token_and_one_set() {
         // Falls on the same slot.
         assert!(names(&one, &token("g2", 2)).is_empty());
     }
+}
+
+#[test]
+fn a_run_of_a_pull_request_belongs_only_where_the_event_is_named() {
+    let repository = ("repository_id", json!("42"));
+    let event = ("event_name", json!(["push", "pull_request"]));
+    let all = subjects(&[
+        ("a", claims(std::slice::from_ref(&repository))),
+        ("b", claims(&[repository.clone(), event.clone()])),
+        ("c", claims(&[("repository_id", json!("43")), event])),
+        ("d", claims(&[repository, ("event_name", json!("push"))])),
+    ]);
+    let held = json!({"repository_id": "42", "event_name": "pull_request"});
+    let run = Caller { from_pull_request: true, ..caller(known(&[]), held.clone()) };
+    let found = all.of(&run);
+    assert_eq!((&found.sure[..], &found.unknown[..]), (&[1][..], &[0][..]));
+    // Where the issuer's `accept` names the event, all are taken at their word.
+    assert_eq!(all.of(&caller(known(&[]), held)).sure, [0, 1]);
 }
