@@ -20,7 +20,7 @@ use super::{Output, exit, print_data, put, report, serve::refused};
 use crate::{
     audit::recall::Recalled,
     azureml::{Naming, ResourceId},
-    config,
+    config::{self, settings},
     identity::{self, Caller, IssuerSettings, Rejection},
     policy::{
         self, PolicySet, Surroundings, cases,
@@ -127,15 +127,39 @@ pub struct Show {
 pub(super) struct Loaded {
     pub set: PolicySet,
     pub directory: PathBuf,
-    doors: Vec<(String, Door)>,
+    /// `None` without a configuration.
+    doors: Option<Vec<(String, Door)>>,
     issuers: Vec<IssuerSettings>,
 }
 
 impl Loaded {
-    /// The door of a configured route with this upstream's host.
+    /// The door of the configured route with this upstream's host; of a host of Azure's, even if no
+    /// route has it, so that policies can be judged before there are routes. `None`: the gate would
+    /// answer 404. Without a configuration every host has a door.
     pub fn door(&self, host: &str) -> Option<Door> {
-        self.doors.iter().find(|(known, _)| known.eq_ignore_ascii_case(host)).map(|(_, door)| door.clone())
+        let Some(doors) = &self.doors else {
+            return Some(Door::of_azure(host).unwrap_or_else(|| Door::of_any(host)));
+        };
+        let known = doors.iter().find(|(known, _)| known.eq_ignore_ascii_case(host));
+        let among = || doors.iter().find(|(known, _)| is_among(host, known));
+        match known.or_else(among) {
+            Some((_, door)) => {
+                let mut door = door.clone();
+                door.naming.upstream_host = host.to_ascii_lowercase().into();
+                Some(door)
+            }
+            None => Door::of_azure(host),
+        }
     }
+}
+
+/// Whether a host is one of `*.suffix`, one label below it, as for the gate.
+fn is_among(host: &str, pattern: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let suffix = pattern.strip_prefix('*').map(str::to_ascii_lowercase);
+    suffix.is_some_and(|suffix| {
+        host.strip_suffix(&suffix).is_some_and(|first| !first.is_empty() && !first.contains('.'))
+    })
 }
 
 impl Source {
@@ -161,11 +185,11 @@ impl Source {
             }
         };
         let mut around = Surroundings::default();
-        let mut doors = Vec::new();
+        let mut doors = None;
         if let Some(settings) = &settings {
             around.issuers = Some(settings.issuers.iter().map(|i| i.name.to_string()).collect());
             around.routes = Some(settings.routes.iter().map(|r| r.name.to_string()).collect());
-            doors.extend(settings.routes.iter().map(|route| {
+            let door = |route: &settings::Route| {
                 let host = route.upstream.host.clone();
                 let naming = Naming {
                     protocol: route.protocol,
@@ -173,7 +197,8 @@ impl Source {
                     resource: route.resource.clone(),
                 };
                 (host, Door { route: Arc::clone(&route.name), naming })
-            }));
+            };
+            doors = Some(settings.routes.iter().map(door).collect());
         }
         let directory = match (&self.policies, &settings) {
             (Some(directory), _) => directory.clone(),
@@ -307,10 +332,9 @@ fn described(args: &Why, loaded: &Loaded) -> Result<Described, WhyError> {
         body: body.as_deref(),
         from: SocketAddr::new(args.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0),
         at: at.unwrap_or_else(|| SystemClock.now()),
-        resource: resource.clone(),
+        resource,
     };
-    let door = |host: &str| loaded.door(host).unwrap_or_else(|| Door::of_host(host, resource));
-    Ok(Described::new(caller, &request, door)?)
+    Ok(Described::new(caller, &request, |host| loaded.door(host))?)
 }
 
 /// The caller of a file: the claims of a token have `iss`, a description has `issuer`.

@@ -1,6 +1,6 @@
 //! `*.test.yaml`: what policies are to decide, as people who keep them write it down.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::{
     described::{Described, DescribedCaller, DescribedRequest, Door},
 };
 use crate::{
-    azureml::ResourceId,
+    azureml::{Facts, ResourceId},
     time::Timestamp,
     yaml::{self, Place, Problem, Spanned},
 };
@@ -51,10 +51,44 @@ struct Asked {
     body: Option<Value>,
 }
 
+/// What the request does not say of the resource: the one behind an endpoint, and what conditions
+/// read of it as `resource`. Its type, name and workspace follow from its id.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Resource {
-    id: Spanned<String>,
+    #[serde(default)]
+    id: Option<Spanned<String>>,
+    #[serde(default)]
+    tags: Option<Spanned<BTreeMap<String, String>>>,
+    #[serde(default)]
+    experiment: Option<Spanned<String>>,
+    #[serde(default)]
+    container: Option<Spanned<String>>,
+    #[serde(default)]
+    blob: Option<Spanned<String>>,
+}
+
+impl Resource {
+    /// Adds what is told to what the request says; both may not differ.
+    fn tell(&self, facts: &mut Facts) -> Result<(), (Place, String)> {
+        told("tags", &self.tags, &mut facts.tags)?;
+        told("experiment", &self.experiment, &mut facts.experiment)?;
+        told("container", &self.container, &mut facts.container)?;
+        told("blob", &self.blob, &mut facts.blob)
+    }
+}
+
+fn told<T: Clone + PartialEq>(
+    name: &str,
+    told: &Option<Spanned<T>>,
+    said: &mut Option<T>,
+) -> Result<(), (Place, String)> {
+    let Some(told) = told else { return Ok(()) };
+    if said.as_ref().is_some_and(|said| *said != told.value) {
+        return Err((Place::of(told), format!("the request says another `{name}` itself")));
+    }
+    *said = Some(told.value.clone());
+    Ok(())
 }
 
 #[derive(Debug, Deserialize)]
@@ -170,11 +204,12 @@ impl Case {
                 error(Place::of(from), format!("`{}` is no address", from.value)).hint("write `10.1.2.3`")
             })?,
         };
-        let resource = match &self.resource {
+        let resource = match self.resource.as_ref().and_then(|resource| resource.id.as_ref()) {
             None => None,
-            Some(resource) => Some(ResourceId::parse(&resource.id.value).ok_or_else(|| {
-                error(Place::of(&resource.id), format!("`{}` is no resource's id", resource.id.value))
-            })?),
+            Some(id) => Some(
+                ResourceId::parse(&id.value)
+                    .ok_or_else(|| error(Place::of(id), format!("`{}` is no resource's id", id.value)))?,
+            ),
         };
         let body = self.request.body.as_ref().map(|body| body.to_string().into_bytes());
         let request = DescribedRequest {
@@ -183,12 +218,13 @@ impl Case {
             body: body.as_deref(),
             from,
             at,
-            resource: resource.clone(),
+            resource,
         };
-        let described = Described::new(self.caller.caller(), &request, |host| {
-            door(host).unwrap_or_else(|| Door::of_host(host, resource))
-        })
-        .map_err(|why| error(Place::of(&self.request.url), why.to_string()))?;
+        let mut described = Described::new(self.caller.caller(), &request, door)
+            .map_err(|why| error(Place::of(&self.request.url), why.to_string()))?;
+        if let (Some(resource), Some(operation)) = (&self.resource, &mut described.operation) {
+            resource.tell(&mut operation.facts).map_err(|(place, message)| error(place, message))?;
+        }
         let judgement = described.judge(set);
         let failure = self.expect.failure(&judgement).map(|said| {
             let about = format!("case `{}`: {said}", self.name.value);
@@ -278,7 +314,7 @@ calendars: {night: {zone: UTC, from: "20:00", to: "06:00"}}
 
     fn outcome(case: &str) -> Result<Vec<Outcome>, Problem> {
         let text = format!("version: 1\ncases:\n{}", case.replace("URL", WORKSPACE));
-        run(&set(POLICIES), &"p.test.yaml".into(), &text, &|_| None)
+        run(&set(POLICIES), &"p.test.yaml".into(), &text, &Door::of_azure)
     }
 
     fn failure(case: &str) -> Option<String> {
@@ -343,6 +379,46 @@ calendars: {night: {zone: UTC, from: "20:00", to: "06:00"}}
             };
             assert!(problem.message.contains(said) && problem.place.line >= 3, "{problem}");
         }
+    }
+
+    const TAGGED: &str = r#"
+version: 1
+subjects: {team: [{issuer: corp, group: g}]}
+allow:
+  - {name: theirs, who: [team], role: Reader, when: "resource.?tags.team.orValue('') == 'a'"}
+  - {name: their runs, who: [team], role: Reader, when: "resource.?experiment.orValue('') == 'churn'"}
+"#;
+
+    #[test]
+    fn a_case_tells_of_the_resource_what_the_request_does_not() {
+        let of = |resource: &str, decision: &str| {
+            let text = format!(
+                "version: 1\ncases:\n  - {{name: a, as: {{issuer: corp, groups: [g]}}, request: {{method: GET, url: '{WORKSPACE}'}}, \
+                 resource: {resource}, expect: {{decision: {decision}}}}}\n"
+            );
+            let outcomes = run(&set(TAGGED), &"p.test.yaml".into(), &text, &Door::of_azure)?;
+            Ok::<_, Problem>(outcomes.into_iter().next().and_then(|o| o.failure).map(|p| p.to_string()))
+        };
+        assert_eq!(of("{tags: {team: a}}", "allow").unwrap(), None);
+        assert_eq!(of("{tags: {team: b}}", "deny").unwrap(), None);
+        assert_eq!(of("{experiment: churn}", "allow").unwrap(), None);
+        assert_eq!(of("{experiment: fraud, tags: {}}", "deny").unwrap(), None);
+        assert!(of("{workspace: w}", "deny").is_err());
+    }
+
+    #[test]
+    fn a_case_may_not_contradict_its_request() {
+        let case = "  - {name: a, as: {issuer: corp}, request: {method: GET, url: 'https://acc.blob.core.windows.net/box/a/b'}, \
+                    resource: {container: other}, expect: {decision: deny}}\n";
+        let said = failure(case).unwrap();
+        assert!(said.contains("the request says another `container` itself"), "{said}");
+        assert_eq!(failure(&case.replace("other", "box")), None);
+    }
+
+    #[test]
+    fn a_host_that_no_route_names_makes_no_case() {
+        let case = "  - {name: a, as: {issuer: corp}, request: {method: GET, url: 'https://example.com/'}, expect: {decision: deny}}\n";
+        assert!(failure(case).unwrap().contains("no route has the host `example.com`"));
     }
 
     #[test]

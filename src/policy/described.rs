@@ -95,6 +95,9 @@ pub enum NoQuestion {
     /// The resource.
     #[error("`{0}` is no resource's id")]
     Resource(String),
+    /// The host.
+    #[error("no route has the host `{0}`: the gate would answer 404, whoever asks; add it to `routes`")]
+    NoRoute(String),
     /// The method.
     #[error("`{0}` is no method")]
     Method(String),
@@ -113,9 +116,9 @@ pub struct Door {
 }
 
 impl Door {
-    /// The door that a host of Azure's has without any configuration.
+    /// The door that a host of Azure's has without any configuration; `None` for other hosts.
     #[must_use]
-    pub fn of_host(host: &str, resource: Option<ResourceId>) -> Self {
+    pub fn of_azure(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
         let is = |suffixes: &[&str]| suffixes.iter().any(|s| host.ends_with(s));
         let (route, protocol) =
@@ -130,9 +133,19 @@ impl Door {
             } else if host.contains(".blob.core.") {
                 ("storage", Protocol::Storage)
             } else {
-                ("http", Protocol::Http)
+                return None;
             };
-        Self { route: route.into(), naming: Naming { protocol, upstream_host: host.into(), resource } }
+        Some(Self::new(route, protocol, &host))
+    }
+
+    /// The door of a host that is only known as one of some route.
+    #[must_use]
+    pub fn of_any(host: &str) -> Self {
+        Self::new("http", Protocol::Http, &host.to_ascii_lowercase())
+    }
+
+    fn new(route: &str, protocol: Protocol, host: &str) -> Self {
+        Self { route: route.into(), naming: Naming { protocol, upstream_host: host.into(), resource: None } }
     }
 }
 
@@ -192,7 +205,7 @@ impl Described {
     pub fn new(
         caller: Caller,
         words_of: &DescribedRequest<'_>,
-        door: impl FnOnce(&str) -> Door,
+        door: impl FnOnce(&str) -> Option<Door>,
     ) -> Result<Self, NoQuestion> {
         let wrong = |why: &str| NoQuestion::Url { url: words_of.url.to_owned(), why: why.to_owned() };
         let rest = words_of.url.strip_prefix("https://").ok_or_else(|| wrong("it begins with `https://`"))?;
@@ -204,7 +217,7 @@ impl Described {
             .to_ascii_uppercase()
             .parse()
             .map_err(|_| NoQuestion::Method(words_of.method.to_owned()))?;
-        let mut door = door(host);
+        let mut door = door(host).ok_or_else(|| NoQuestion::NoRoute(host.to_owned()))?;
         if door.naming.resource.is_none() {
             door.naming.resource.clone_from(&words_of.resource);
         }

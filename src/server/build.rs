@@ -45,14 +45,14 @@ pub(super) struct Built {
     pub health: Arc<Health>,
 }
 
+/// Builds every part. Policies are judged before a secret is read, and all before the journal is opened.
 pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Built, StartError> {
-    let connector = connector(settings)?;
-    let (credentials, mut secrets) = credentials(settings, &connector, &clock).await?;
-    let seal = seal(settings, &mut secrets).await?;
-    let journal = journal(settings, &mut secrets, &seal, &clock).await?;
     let policies = LivePolicies::load(&settings.policies, surroundings(settings), Arc::clone(&clock))
         .await
         .map_err(StartError::Policies)?;
+    let connector = connector(settings)?;
+    let (credentials, mut secrets) = credentials(settings, &connector, &clock).await?;
+    let seal = seal(settings, &mut secrets).await?;
     let source = Arc::new(HttpKeySource::new(connector.clone()));
     let remembered =
         RememberedSettings { tokens: settings.limits.remembered_tokens, ..RememberedSettings::default() };
@@ -62,6 +62,24 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         .iter()
         .find(|r| r.protocol == Protocol::Arm)
         .map_or_else(|| Destination::https("management.azure.com", 443), |r| r.upstream.clone());
+    let reverse_tls = match settings.reverse.as_ref().and_then(|r| r.tls.as_ref()) {
+        Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "reverse").await?)),
+        None => None,
+    };
+    let admin_tls = match settings.admin.as_ref().and_then(|a| a.tls.as_ref()) {
+        Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "admin").await?)),
+        None => None,
+    };
+    let (mut forward_tls, mut interceptor) = (None, None);
+    if let Some(forward) = &settings.forward {
+        if let Some(tls) = &forward.tls {
+            forward_tls = Some(Arc::new(server_tls(tls, &mut secrets, "forward").await?));
+        }
+        let (certificate, key) = secrets.authority(forward).await?;
+        interceptor = Some(Arc::new(Interceptor::new(&certificate, key.expose_secret())?));
+    }
+    // Last, because it is the one thing that a gate which does not start would leave behind.
+    let journal = journal(settings, &mut secrets, &seal, &clock).await?;
     let parts = Arc::new(GateParts {
         public_url: public_url(settings),
         routes: Arc::new(Routes::new(routes)),
@@ -79,22 +97,6 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         well_known: discovery(settings).to_string().into(),
         clouds: Arc::new(metadata::documents(settings)),
     });
-    let reverse_tls = match settings.reverse.as_ref().and_then(|r| r.tls.as_ref()) {
-        Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "reverse").await?)),
-        None => None,
-    };
-    let admin_tls = match settings.admin.as_ref().and_then(|a| a.tls.as_ref()) {
-        Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "admin").await?)),
-        None => None,
-    };
-    let (mut forward_tls, mut interceptor) = (None, None);
-    if let Some(forward) = &settings.forward {
-        if let Some(tls) = &forward.tls {
-            forward_tls = Some(Arc::new(server_tls(tls, &mut secrets, "forward").await?));
-        }
-        let (certificate, key) = secrets.authority(forward).await?;
-        interceptor = Some(Arc::new(Interceptor::new(&certificate, key.expose_secret())?));
-    }
     let health = Arc::new(health(settings, &parts));
     Ok(Built { forward_tls, interceptor, parts, secrets, pools: connector, reverse_tls, admin_tls, health })
 }

@@ -1,6 +1,6 @@
 //! Spellings that two readers could read differently.
 
-use amlgate::http::Target;
+use amlgate::{azureml::Effect, http::Target};
 use http::Method;
 use proptest::prelude::*;
 
@@ -113,15 +113,21 @@ fn no_back_door_is_named_as_anything_else() {
     ] {
         assert_eq!(reading(&method, &path), "unknown", "{method} {path}");
     }
-    // Writes of role assignments have their own action and effect.
+    // Writes of role assignments have their own action and effect, at every scope.
     for scope in ["/subscriptions/s", "/subscriptions/s/resourceGroups/g", WORKSPACE] {
         let path = format!("{scope}/providers/Microsoft.Authorization/roleAssignments/r");
-        for method in [Method::PUT, Method::DELETE] {
-            let Ok(named) = named(&method, &path) else { continue };
-            let action = named.so_far().acts[0].action.as_str().to_ascii_lowercase();
+        for (method, verb) in [(Method::PUT, "write"), (Method::DELETE, "delete")] {
+            let named = named(&method, &path).unwrap_or_else(|_| panic!("{method} {path} has no name"));
+            let operation = named.so_far();
+            assert_eq!(
+                operation.acts[0].action.as_str().to_ascii_lowercase(),
+                format!("microsoft.authorization/roleassignments/{verb}"),
+                "{method} {path}"
+            );
             assert!(
-                action.starts_with("microsoft.authorization/roleassignments/"),
-                "{method} {path}: {action}"
+                operation.effects.contains(Effect::ChangeAccess),
+                "{method} {path}: {:?}",
+                operation.effects
             );
         }
     }

@@ -114,3 +114,19 @@ async fn the_answer_the_record_and_the_verbs_agree_on_why() {
     assert_eq!((code, replayed["changes"].as_array().unwrap().len()), (Some(1), 1), "{replayed:#}");
     assert_eq!(replayed["changes"][0]["would"]["be"], "RequestDisallowedByPolicy");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_knows_no_host_that_no_route_names() {
+    let world = World::new().await;
+    let caller = world.dir.path().join("sam.json");
+    std::fs::write(&caller, r#"{"issuer": "sandbox", "groups": ["data-science"]}"#).unwrap();
+    let why =
+        |url: &str| amlgate(&world, &["policy", "why", "--as", caller.to_str().unwrap(), "GET", url], "").0;
+    let unrouted = why("https://example.com/things");
+    let said = String::from_utf8_lossy(&unrouted.stderr).into_owned();
+    assert!(said.contains("no route has the host `example.com`"), "{said}");
+    assert!(unrouted.stdout.is_empty() && unrouted.status.code() == Some(2), "{unrouted:?}");
+    let jobs = format!("https://management.azure.com{}", workspace(&format!("/jobs?{VERSION}")));
+    let routed = why(&jobs);
+    assert!(!routed.stdout.is_empty(), "{routed:?}");
+}

@@ -1,6 +1,14 @@
 //! What goes wrong behind the gate, and what its callers and its record learn of it.
 
+use std::{fs, sync::Arc};
+
 use amlgate::sandbox::Fault;
+use amlgate::{
+    config,
+    sandbox::home::{Sandbox, SandboxSettings},
+    server::{Cores, Server, StartError},
+    time::{SharedClock, SystemClock},
+};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 
@@ -111,4 +119,31 @@ async fn a_token_endpoint_that_is_down_is_said_and_passes() {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     assert!(answer.text().contains("no token"), "{answer:?}");
     assert!(!answer.text().contains(amlgate::sandbox::azure::names::GATE_SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_with_bad_policies_opens_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock: SharedClock = Arc::new(SystemClock);
+    let sandbox =
+        Sandbox::start(SandboxSettings::new(dir.path().to_owned(), Arc::clone(&clock))).await.unwrap();
+    let policies = dir.path().join("policies/sandbox.yaml");
+    let good = fs::read_to_string(&policies).unwrap();
+    fs::write(&policies, "version: 1\nallow: [{name: a, who: [nobody-knows]}]\n").unwrap();
+    let settings = || config::load(&sandbox.configuration()).unwrap();
+    let record = settings().audit.directory;
+    let refused = Server::start(settings(), Arc::clone(&clock), Cores::Fixed(1)).await;
+    assert!(matches!(refused, Err(StartError::Policies(_))), "{refused:?}");
+    assert!(!record.exists(), "a record was begun in {}", record.display());
+    // A key that is none comes before the record too.
+    fs::write(&policies, good).unwrap();
+    let key = dir.path().join("certs/server.key");
+    let whole = fs::read(&key).unwrap();
+    fs::write(&key, "no key").unwrap();
+    let refused = Server::start(settings(), Arc::clone(&clock), Cores::Fixed(1)).await;
+    assert!(refused.is_err() && !record.exists(), "{refused:?}");
+    // What holds opens it.
+    fs::write(&key, whole).unwrap();
+    let server = Server::start(settings(), clock, Cores::Fixed(1)).await.unwrap();
+    assert!(record.exists() && server.stop().await);
 }

@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::policy::{
-    Change, DenialCode, Hypothesis, Selector, cases, decide, flip,
+    Change, DenialCode, Hypothesis, Selector, cases, decide,
+    described::Door,
+    flip,
     lease::StreamLimits,
     replay::{Replayed, replay},
 };
@@ -151,7 +153,7 @@ fn tests_of_policies_may_expect_a_step_up() {
             "version: 1\ncases:\n  - {{name: a, from: 10.1.2.3, as: {{issuer: corp, tenant: t, groups: [guests], \
              claims: {{{claims}}}}}, request: {{method: GET, url: '{URL}'}}, expect: {{decision: {decision}}}}}\n"
         );
-        let mut outcomes = cases::run(&set(POLICIES), &"p.test.yaml".into(), &text, &|_| None).unwrap();
+        let mut outcomes = cases::run(&set(POLICIES), &"p.test.yaml".into(), &text, &Door::of_azure).unwrap();
         outcomes.remove(0).failure.map(|problem| problem.message)
     };
     assert_eq!(failure("", "needs_step_up"), None);
