@@ -14,7 +14,7 @@ use super::{
     index::Index,
     raw::{self, RawEntry, RawFile, RawSecrets},
     roles::{ActionPattern, Roles},
-    who::{Description, SubjectIx, Subjects},
+    who::{Description, SubjectIx, Subjects, doubts},
 };
 use crate::{
     azureml::ResourceId,
@@ -137,7 +137,12 @@ fn subjects(
                 problems.push(Problem::error(file, name.place, message).hint("choose another name"));
                 continue;
             }
-            for Located { value: Description { issuer, .. }, place } in &descriptions {
+            for Located { value, place } in &descriptions {
+                let Description { issuer, .. } = value;
+                let warnings = doubts(value).into_iter().map(|(message, hint)| {
+                    Problem::warning(file, *place, format!("subject `{}`: {message}", name.value)).hint(hint)
+                });
+                problems.extend(warnings);
                 if let Some(known) = &around.issuers
                     && !known.contains(&**issuer)
                 {

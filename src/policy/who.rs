@@ -7,8 +7,11 @@
 //! their most telling key, so that ten thousand of them cost little more than ten, and the answer
 //! for a token is remembered per thread: it depends on nothing but the token and the set.
 
+mod doubts;
+
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
+pub(super) use doubts::doubts;
 use serde_json::Value;
 
 use crate::identity::{Caller, Groups, PrincipalKind};

@@ -208,3 +208,46 @@ fn the_schema_knows_what_the_reader_knows() {
     assert_eq!(names("/$defs/deny/properties/secrets/anyOf/0/enum"), classes);
     assert_eq!(names("/$defs/allow/properties/secrets/propertyNames/enum"), classes);
 }
+
+#[test]
+fn what_somebody_else_can_come_to_hold_is_a_warning() {
+    let warned = |description: &str| {
+        let text = format!("version: 1\nsubjects: {{s: [{{issuer: corp, {description}}}]}}\n");
+        let files = FileSet::from_texts([("p.yaml", &*text)]);
+        let (_, warnings) = PolicySet::compile(&files, &Surroundings::default()).unwrap();
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    for (description, named) in [
+        ("claims: {email: ann@example.com}", "claim `email` can change"),
+        ("claims: {preferred_username: ann}", "claim `preferred_username` can change"),
+        ("claims: {user_email: [a@example.com, b@example.com]}", "claim `user_email` can change"),
+        ("claims: {repository: contoso/vision, ref: refs/heads/main}", "claim `repository_id`"),
+        ("claims: {project_path: ml/vision, ref_protected: 'true'}", "claim `project_id`"),
+        ("subject: 'repo:contoso/vision:ref:refs/heads/main'", "is made of names"),
+        ("claims: {sub: 'repo:contoso@1/vision:ref:refs/heads/main'}", "is made of names"),
+        ("subject: 'project_path:ml/vision:ref_type:branch:ref:main'", "is made of names"),
+        ("subject: 'repo:contoso@1/vision@2:*'", "`*` in `subject` stands for itself"),
+        ("claims: {repository_id: '42', ref: refs/heads/*}", "`*` in `ref` stands for itself"),
+        ("claims: {repository_id: '42'}", "jobs of every branch"),
+        ("claims: {project_id: '7'}", "jobs of every branch"),
+        ("claims: {project_id: '7', ref: main}", "a branch or a tag of that name"),
+    ] {
+        let warnings = warned(description);
+        assert!(warnings.starts_with("p.yaml:2:16: warning: subject `s`: "), "{description}: {warnings}");
+        assert!(warnings.contains(named), "{description}: {warnings}");
+        assert_eq!(warnings.matches("warning:").count(), 1, "{warnings}");
+    }
+    for description in [
+        "group: g",
+        "claims: {repository_id: '42', ref: refs/heads/main, event_name: push}",
+        "claims: {repository_id: '42', repository: contoso/vision, environment: production}",
+        "claims: {project_id: '7', ref: main, ref_type: branch}",
+        "claims: {project_id: '7', ref: main, ref_protected: 'true'}",
+        "subject: 'repo:contoso@1/vision@2:ref:refs/heads/main'",
+        "subject: 'repo:contoso/vision:environment:production', claims: {repository_id: '42'}",
+        "subject: t/ann, claims: {email: ann@example.com}",
+        "claims: {kubernetes.io: {namespace: ml}}",
+    ] {
+        assert_eq!(warned(description), "", "{description}");
+    }
+}
