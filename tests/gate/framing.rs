@@ -1,6 +1,7 @@
 //! Heads as they come off the wire: what two readers could read differently is refused.
 
 use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::world::{VERSION, World, whole, workspace};
@@ -194,4 +195,67 @@ async fn the_absolute_form_names_the_host() {
     let evil = head.replace(&format!("https://{}", world.host()), "https://management.azure.com");
     let answer = raw(&world, &evil).await;
     assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
+
+/// What must stay of a request with trailers: its body, and nothing of them.
+fn arrived_without_trailers(world: &World, body: &str) {
+    let seen = world.sandbox.azure.observer().seen_at("/score").pop().unwrap();
+    assert_eq!(String::from_utf8_lossy(&seen.body), body);
+    assert!(seen.body_ended);
+    for name in ["x-checksum", "trailer", "x-ms-client-principal"] {
+        assert!(!seen.headers.contains_key(name), "{name}: {:?}", seen.headers);
+    }
+    let tokens: Vec<_> = seen.headers.get_all("authorization").iter().collect();
+    assert!(tokens.len() == 1 && tokens[0] != "Bearer forged", "{tokens:?}");
+}
+
+const SCORED: &str = r#"{"input_data":{"data":[[1,2,3]]}}"#;
+
+#[tokio::test]
+async fn trailers_of_a_chunked_request_end_at_the_gate_and_its_body_and_connection_go_on() {
+    let world = World::new().await;
+    let sam = world.caller("sam");
+    let request = sam.request(Method::POST, "/endpoints/churn/score").body(()).unwrap();
+    let mut head = "POST /endpoints/churn/score HTTP/1.1\r\ncontent-type: application/json\r\n".to_owned();
+    for (name, value) in request.headers() {
+        head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+    }
+    let (first, rest) = SCORED.split_at(7);
+    let whole = format!(
+        "{head}Trailer: x-checksum\r\nTransfer-Encoding: chunked\r\n\r\n\
+         {:x}\r\n{first}\r\n{:x}\r\n{rest}\r\n0\r\n\
+         x-checksum: 1\r\nauthorization: Bearer forged\r\nx-ms-client-principal: root\r\n\r\n",
+        first.len(),
+        rest.len()
+    );
+    let again = format!("{head}Content-Length: {}\r\nConnection: close\r\n\r\n{SCORED}", SCORED.len());
+    let answers = raw(&world, &format!("{whole}{again}")).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+    for seen in world.sandbox.azure.observer().seen_at("/score") {
+        assert_eq!(String::from_utf8_lossy(&seen.body), SCORED);
+    }
+    assert_eq!(world.sandbox.azure.observer().seen_at("/score").len(), 2);
+    arrived_without_trailers(&world, SCORED);
+}
+
+#[tokio::test]
+async fn trailers_of_an_http2_request_end_at_the_gate_and_its_body_goes_on() {
+    let world = World::new().await;
+    let mut trailers = http::HeaderMap::new();
+    for (name, value) in
+        [("x-checksum", "1"), ("authorization", "Bearer forged"), ("x-ms-client-principal", "root")]
+    {
+        trailers.insert(name, value.parse().unwrap());
+    }
+    let uri = format!("https://{}/endpoints/churn/score", world.host());
+    let mut request = world
+        .caller("sam")
+        .request(Method::POST, &uri)
+        .header("content-type", "application/json")
+        .body(whole(SCORED).with_trailers(std::future::ready(Some(Ok(trailers)))).boxed())
+        .unwrap();
+    request.headers_mut().remove("host");
+    let answer = world.connect_http2().await.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    arrived_without_trailers(&world, SCORED);
 }
