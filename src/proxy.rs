@@ -10,6 +10,7 @@ mod drain;
 pub mod forward;
 mod gate;
 mod identify;
+mod impersonation;
 mod meters;
 mod passthrough;
 pub mod respond;

@@ -9,6 +9,7 @@ pub mod action;
 mod catalogue;
 mod doors;
 pub mod inspected;
+mod kubernetes;
 mod name;
 pub mod operation;
 pub mod resource;

@@ -31,7 +31,7 @@ pub fn name(naming: &Naming, method: &Method, target: &Target) -> Result<Named, 
         Protocol::Inference => inference(naming, method, target),
         Protocol::KeyVault => key_vault(naming, method, target.segments()),
         Protocol::Storage => storage(naming, method, target),
-        Protocol::Kubernetes => kubernetes(naming, method, target),
+        Protocol::Kubernetes => super::kubernetes::name(naming, method, target),
         Protocol::Http => http(naming, method),
     };
     let named = named.ok_or_else(unknown)?;
@@ -54,7 +54,7 @@ fn only_lists_repeat(target: &Target) -> bool {
 }
 
 /// HEAD answers what GET would, without the body: it needs the same right.
-fn read_as_get(method: &Method) -> &Method {
+pub(super) fn read_as_get(method: &Method) -> &Method {
     if *method == Method::HEAD { &Method::GET } else { method }
 }
 
@@ -133,7 +133,7 @@ fn workspace_within(segments: &[Box<str>]) -> Option<ResourceId> {
 }
 
 /// An operation of a protocol without a catalogue.
-fn plain(naming: &Naming, name: &str, action: &str, kind: Kind, audience: Audience) -> Operation {
+pub(super) fn plain(naming: &Naming, name: &str, action: &str, kind: Kind, audience: Audience) -> Operation {
     Operation {
         name: name.into(),
         acts: vec![Act { action: Action::new(action), resource: naming.resource.clone() }],
@@ -148,7 +148,7 @@ fn plain(naming: &Naming, name: &str, action: &str, kind: Kind, audience: Audien
     }
 }
 
-fn opaque(operation: Operation) -> Named {
+pub(super) fn opaque(operation: Operation) -> Named {
     Named { operation, need: BodyNeed::Opaque }
 }
 
@@ -225,52 +225,6 @@ fn storage(naming: &Naming, method: &Method, target: &Target) -> Option<Named> {
     operation.effects = effect.into_iter().collect();
     operation.facts.container = Some(container.to_string());
     operation.facts.blob = blob;
-    Some(opaque(operation))
-}
-
-/// Subresources through which code runs in somebody else's pod.
-const RUNS_CODE: &[&str] = &["exec", "attach", "portforward", "proxy", "ephemeralcontainers"];
-
-fn kubernetes(naming: &Naming, method: &Method, target: &Target) -> Option<Named> {
-    let segments: Vec<&str> = target.segments().iter().map(AsRef::as_ref).collect();
-    let (group, rest) = match segments.as_slice() {
-        ["api", _version, rest @ ..] => ("core", rest),
-        ["apis", group, _version, rest @ ..] => (*group, rest),
-        _ => return None,
-    };
-    let (resource, object, sub) = match rest {
-        ["namespaces", _namespace, resource, rest @ ..] if !matches!(*resource, "status" | "finalize") => {
-            (*resource, rest.first(), rest.get(1))
-        }
-        [resource, rest @ ..] => (*resource, rest.first(), rest.get(1)),
-        [] => return None,
-    };
-    let watch = target.query().get("watch").is_some_and(|w| matches!(w, "true" | "1" | ""));
-    let (verb, kind) = match (read_as_get(method), object) {
-        (&Method::GET, _) if watch => ("watch", Kind::Read),
-        (&Method::GET, None) => ("list", Kind::Read),
-        (&Method::GET, Some(_)) => ("get", Kind::Read),
-        (&Method::POST, _) => ("create", Kind::Write),
-        (&Method::PUT, Some(_)) => ("update", Kind::Write),
-        (&Method::PATCH, Some(_)) => ("patch", Kind::Write),
-        (&Method::DELETE, Some(_)) => ("delete", Kind::Delete),
-        (&Method::DELETE, None) => ("deletecollection", Kind::Delete),
-        _ => return None,
-    };
-    let runs_code = sub.is_some_and(|s| RUNS_CODE.contains(s));
-    let place = sub.map_or_else(|| resource.to_owned(), |s| format!("{resource}/{s}"));
-    let action = format!("kubernetes/{group}/{place}/{verb}");
-    let kind = if runs_code { Kind::Action } else { kind };
-    let mut operation = plain(naming, &action, &action, kind, Audience::None);
-    if runs_code {
-        operation.effects = Effects::NONE.with(Effect::RunCodeAsAnother);
-    }
-    if resource == "secrets" && group == "core" && kind == Kind::Read {
-        operation.secrets = Secrets::NONE.with(SecretClass::ComputeKey);
-    }
-    if group == "rbac.authorization.k8s.io" && kind != Kind::Read {
-        operation.effects = Effects::NONE.with(Effect::ChangeAccess);
-    }
     Some(opaque(operation))
 }
 

@@ -204,6 +204,9 @@ pub enum Audience {
     KeyVault,
     /// `https://storage.azure.com`.
     Storage,
+    /// API servers of Azure Kubernetes Service and of clusters that Arc connects, which share one
+    /// application of Entra.
+    Kubernetes,
     /// None: the request carries no bearer of ours (`http` routes without a credential).
     None,
 }

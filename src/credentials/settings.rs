@@ -135,6 +135,8 @@ impl Cloud {
             (Audience::KeyVault, Self::UsGov) => "https://vault.usgovcloudapi.net",
             (Audience::KeyVault, Self::China) => "https://vault.azure.cn",
             (Audience::Storage, _) => "https://storage.azure.com",
+            // "Azure Kubernetes Service AAD Server": its application's id, which has no URI.
+            (Audience::Kubernetes, _) => "6dae42f8-4368-4678-94ff-3960e28e3630",
         })
     }
 }

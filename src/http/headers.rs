@@ -181,6 +181,7 @@ const CREDENTIALS: &[&str] = &[
 /// nobody.
 const IDENTITY: &[&str] = &[
     "forwarded",
+    "impersonate-*",
     "metadata",
     "true-client-ip",
     "via",
@@ -198,7 +199,7 @@ const IDENTITY: &[&str] = &[
     "x-ms-token-*",
     "x-original-*",
     "x-real-ip",
-    "x-remote-user",
+    "x-remote-*",
     "x-rewrite-url",
     "x-user",
     "x-webauth-*",

@@ -78,7 +78,10 @@ pub(super) async fn pass_on(
     }
     let lease = permit.lease(stream_limits(gate, &attempt));
     let watch = Leased::new(gate, lease);
-    let idle = gate.parts().limits.upstream.idle;
+    let limits = &gate.parts().limits;
+    // A cluster's watch or log is silent for as long as nothing happens there.
+    let quiet = chosen.route.settings.protocol == Protocol::Kubernetes;
+    let idle = if quiet { limits.streams.max_age } else { limits.upstream.idle };
     let passing = Passing::new(body, attempt.into_outcome(), counted, connection, Box::new(watch), idle);
     Ok(Response::from_parts(head, Body::stream(passing)))
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request
 use tokio::sync::oneshot;
 
 use super::{
-    Gate, Outgoing, Route, answer,
+    Gate, Outgoing, Route, answer, impersonation,
     meters::{Stage, Stopwatch},
     respond::Refusal,
     routes::{Chosen, EndpointAuth},
@@ -238,6 +238,10 @@ pub(super) fn sending(
     let operation = permit.operation();
     if rewrite::concerns(&operation.name) || !operation.secrets.is_empty() {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if operation.protocol == Protocol::Kubernetes {
+        let caller = (!attempt.bearer().is_on_behalf()).then(|| &**permit.principal());
+        impersonation::put(&mut headers, caller);
     }
     Sending {
         to: chosen.route.settings.upstream.clone(),

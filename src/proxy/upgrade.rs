@@ -101,7 +101,8 @@ pub(super) async fn tunnel(
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let map = response.headers_mut();
     for (name, value) in &head.headers {
-        if name.as_str().starts_with("sec-websocket-") {
+        // The second is SPDY's, by which kubectl learns which version of its streams was agreed on.
+        if name.as_str().starts_with("sec-websocket-") || name == "x-stream-protocol-version" {
             map.append(name.clone(), value.clone());
         }
     }

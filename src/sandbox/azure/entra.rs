@@ -31,6 +31,8 @@ const RESOURCES: &[&str] = &[
     "https://storage.azure.com",
     "https://monitor.azure.com",
     "api://AzureADTokenExchange",
+    // API servers of Azure Kubernetes Service.
+    "6dae42f8-4368-4678-94ff-3960e28e3630",
 ];
 
 /// An error of the token endpoint.
