@@ -209,6 +209,9 @@ impl Handler for Forward {
             }
             Err(refusal) => {
                 metrics::counter!("amlgate_tunnels_total", "result" => refusal.reason()).increment(1);
+                if let NoTunnel::Host(host) = &refusal {
+                    tracing::info!(%host, peer = %connection.peer.ip(), "a tunnel is refused: no route and no passthrough has this host");
+                }
                 self.core.gate().parts().journal.refused(connection.peer.ip(), refusal.reason());
                 refusal.answer()
             }

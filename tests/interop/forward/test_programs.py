@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -17,13 +18,36 @@ SCORING = "https://churn.westeurope.inference.ml.azure.com"
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory):
-    sandbox = Sandbox(tmp_path_factory.mktemp("forward") / "sandbox")
+    with pytest.MonkeyPatch.context() as patch:
+        # Refused hosts stand in the log alone.
+        patch.setenv("RUST_LOG", "warn,amlgate::proxy::forward=info")
+        patch.setenv("NO_COLOR", "1")
+        sandbox = Sandbox(tmp_path_factory.mktemp("forward") / "sandbox")
     yield sandbox
     sandbox.stop()
     sandbox.record.verify()
+    every_host_is_listed(sandbox)
     written = sandbox.record.text() + sandbox.log.read_bytes()
     for token in sandbox.tokens.values():
         assert token.encode() not in written
+
+
+def every_host_is_listed(sandbox):
+    """What clients contacted is what the documentation says of them."""
+    table = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+    listed = re.findall(r"^\| `(\S+)` \| (routed|refused) \|", table, re.MULTILINE)
+    assert listed
+
+    def is_listed(host, what):
+        patterns = (re.escape(known).replace(r"\*", "[^.]+") for known, becomes in listed if becomes == what)
+        return any(re.fullmatch(pattern, host) for pattern in patterns)
+
+    refused = set(re.findall(r"no passthrough has this host.*?host=(\S+)", sandbox.log.read_text()))
+    urls = (entry.record.get("http_request", {}).get("url", {}) for entry in sandbox.record.query())
+    routed = {url["hostname"] for url in urls if url.get("hostname")}
+    assert "example.com" in refused and "management.azure.com" in routed, (refused, routed)
+    assert [host for host in refused if not is_listed(host, "refused")] == []
+    assert [host for host in routed if not is_listed(host, "routed")] == []
 
 
 @pytest.fixture
