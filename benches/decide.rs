@@ -140,6 +140,7 @@ fn decide(criterion: &mut Criterion) {
         request: &request,
         now,
         standing: Standing::Entries,
+        azure: &amlgate::policy::rights::UNREAD,
     };
     let mut group = criterion.benchmark_group("decide");
     let stranger = Caller { groups: Groups::Known(Arc::new([])), token_digest: [8; 32], ..caller.clone() };

@@ -164,7 +164,8 @@ async fn pass(
     // May they?
     let policies = gate.parts().policies.current();
     let Caller { principal, slot } = caller;
-    let permit = match policy::decide(&policies, principal, operation, facts, standing, gate.now()) {
+    let azure = policy::Azure::default();
+    let permit = match policy::decide(&policies, principal, operation, facts, standing, azure, gate.now()) {
         Ok(permit) => permit,
         Err(denied) => {
             gate.parts().journal.denied(&denied).await.map_err(|_| Refusal::Unrecorded)?;

@@ -18,7 +18,7 @@ use crate::{
     },
     http::Target,
     identity::{Caller, Groups, PrincipalId, PrincipalKind},
-    policy::{DecisionId, Question, RequestFacts, SecretTreatment, Standing},
+    policy::{DecisionId, Question, RequestFacts, SecretTreatment, Standing, rights::UNREAD},
     time::Timestamp,
 };
 
@@ -58,6 +58,7 @@ impl Recalled {
             request: &self.request,
             now: self.at,
             standing: self.standing,
+            azure: &UNREAD,
         }
     }
 }

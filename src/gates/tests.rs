@@ -69,7 +69,16 @@ impl Scene {
             received: self.clock.now(),
         };
         let principal = Principal::for_tests(caller);
-        decide(set, principal, operation, request, Standing::Entries, self.clock.now()).unwrap()
+        decide(
+            set,
+            principal,
+            operation,
+            request,
+            Standing::Entries,
+            crate::policy::Azure::default(),
+            self.clock.now(),
+        )
+        .unwrap()
     }
 
     /// How long to wait; `None` if it is let through.

@@ -110,6 +110,7 @@ pub(super) fn compile(
         digest: *files.digest(),
         generation: 0,
         reads_body: conditions().any(Condition::reads_body),
+        asks_azure: entries.iter().any(|e| e.rights.is_some()),
         depends_on_time: conditions().any(Condition::reads_now)
             || entries.iter().any(|e| {
                 e.during.is_some()
@@ -236,6 +237,7 @@ impl Compiler<'_> {
             list: raw.list,
             who: raw.who.and_then(|texts| self.who(file, &texts)),
             role: role.map(|(role, _)| role),
+            rights: raw.rights,
             actions: raw.actions.map(|texts| texts.iter().map(|t| self.action(file, t)).collect()),
             kinds: raw.kinds.map(Into::into),
             effects: raw.effects,

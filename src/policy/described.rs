@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{DecisionId, Judgement, PolicySet, Question, RequestFacts, Standing, words};
+use super::{Azure, DecisionId, Judgement, PolicySet, Question, RequestFacts, Standing, words};
 use crate::{
     azureml::{
         self, Act, Action, Audience, BodyNeed, Effect, Effects, Facts, Inspected, Naming, Operation,
@@ -192,6 +192,7 @@ pub struct Described {
     pub request: RequestFacts,
     unnamed: Option<Box<super::Denial>>,
     standing: Standing,
+    azure: Azure,
     /// Whether it is about an action, and not about one request.
     any_request: bool,
 }
@@ -242,7 +243,15 @@ impl Described {
             Err(unknown) => {
                 let unnamed = Some(Box::new(super::Denial::unknown_operation(&unknown)));
                 let standing = Standing::Entries;
-                return Ok(Self { caller, operation: None, request, unnamed, standing, any_request: false });
+                return Ok(Self {
+                    caller,
+                    operation: None,
+                    request,
+                    unnamed,
+                    standing,
+                    azure: Azure::default(),
+                    any_request: false,
+                });
             }
         };
         if named.body_need() == BodyNeed::Inspect && request.body.is_none() {
@@ -260,7 +269,15 @@ impl Described {
     /// A question whose parts are known: out of a record.
     #[must_use]
     pub fn of(caller: Caller, operation: Operation, request: RequestFacts, standing: Standing) -> Self {
-        Self { caller, operation: Some(operation), request, unnamed: None, standing, any_request: false }
+        Self {
+            caller,
+            operation: Some(operation),
+            request,
+            unnamed: None,
+            standing,
+            azure: Azure::default(),
+            any_request: false,
+        }
     }
 
     /// An action at a resource, whatever request does it: for `can-i`. It has the effects and secrets
@@ -322,6 +339,22 @@ impl Described {
         sometimes.iter().filter_map(with).collect()
     }
 
+    /// The same with what was read of the caller's own rights in Azure.
+    #[must_use]
+    pub fn with_azure(self, azure: Azure) -> Self {
+        Self { azure, ..self }
+    }
+
+    /// Where the caller's own rights in Azure must be read before it can be judged
+    /// ([`PolicySet::azure_scopes`]).
+    #[must_use]
+    pub fn azure_scopes(&self, set: &PolicySet) -> Vec<ResourceId> {
+        self.operation
+            .as_ref()
+            .map(|operation| set.azure_scopes(&self.caller, operation, &self.request))
+            .unwrap_or_default()
+    }
+
     /// The question; `None` if the request cannot be named.
     #[must_use]
     pub fn question(&self) -> Option<Question<'_>> {
@@ -331,6 +364,7 @@ impl Described {
             request: &self.request,
             now: self.request.received,
             standing: self.standing,
+            azure: &self.azure,
         })
     }
 

@@ -19,6 +19,7 @@ use super::{
     hypothesis::{Favours, Recalled},
     path::{LetterCase, PathPattern},
     raw::List,
+    rights::Word,
     roles::{ActionPattern, Role},
     step_up::StepUp,
     who::{Fit, Membership, SubjectIx},
@@ -53,6 +54,13 @@ pub(super) struct Limit {
     pub per: LimitPer,
 }
 
+/// Whose rights an entry mirrors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// The caller's own in Azure.
+    Azure,
+}
+
 /// An entry with every name resolved; `None` where a key is absent.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -61,6 +69,7 @@ pub(super) struct Entry {
     /// `None` also for `authenticated`.
     pub who: Option<Box<[SubjectIx]>>,
     pub role: Option<Arc<Role>>,
+    pub rights: Option<Rights>,
     pub actions: Option<Box<[ActionPattern]>>,
     pub kinds: Option<Box<[Kind]>>,
     pub effects: Option<Effects>,
@@ -105,6 +114,8 @@ pub enum Selector {
     Scope,
     /// `role`, of one act.
     Role,
+    /// `rights`, of one act.
+    Rights,
     /// `actions`, of one act.
     Actions,
     /// `when`, of one act.
@@ -129,7 +140,7 @@ impl Selector {
     ];
 
     /// Those that look at one (action, resource) pair, cheapest first.
-    pub const OF_ACT: [Self; 4] = [Self::Scope, Self::Role, Self::Actions, Self::When];
+    pub const OF_ACT: [Self; 5] = [Self::Scope, Self::Role, Self::Actions, Self::Rights, Self::When];
 
     /// The key in a policy file.
     #[must_use]
@@ -147,6 +158,7 @@ impl Selector {
             Self::Unless => "unless",
             Self::Scope => "scope",
             Self::Role => "role",
+            Self::Rights => "rights",
             Self::Actions => "actions",
             Self::When => "when",
             Self::StepUp => "step_up",
@@ -173,6 +185,8 @@ pub(super) enum Cause {
     NoResource,
     /// These effects could not be determined.
     UnclearEffects(Effects),
+    /// What Azure lets the caller do is not known, or hangs on a condition.
+    Azure(String),
     /// The condition has no value.
     Condition(String),
     /// It reads what the record of a past request does not hold.
@@ -191,7 +205,7 @@ impl fmt::Display for Cause {
                 let names: Vec<_> = effects.iter().map(|e| format!("`{}`", e.name())).collect();
                 write!(f, "the request does not say whether it brings about {}", names.join(", "))
             }
-            Self::Condition(why) => f.write_str(why),
+            Self::Condition(why) | Self::Azure(why) => f.write_str(why),
             Self::NotRecorded(what) => write!(f, "{what} is not in the record"),
         }
     }
@@ -288,6 +302,7 @@ impl Entry {
                 let role = self.role.as_ref()?;
                 Some(act.is_some_and(|act| role.grants(act.action.as_str())).into())
             }
+            Selector::Rights => self.rights.map(|Rights::Azure| self.mirrored(context, act)),
             Selector::Actions => {
                 let patterns = self.actions.as_ref()?;
                 Some(act.is_some_and(|a| patterns.iter().any(|p| p.matches(a.action.as_str()))).into())
@@ -338,11 +353,46 @@ impl Entry {
     fn secrets_fit(&self, held: Secrets) -> Option<Check> {
         match self.secrets.as_ref()? {
             SecretsRule::Selected(classes) => Some((!held.intersection(*classes).is_empty()).into()),
-            SecretsRule::Granted(_) if self.role.is_some() || self.actions.is_some() => None,
+            SecretsRule::Granted(_) if self.names_acts() => None,
             SecretsRule::Granted(named) => {
                 let all = held.iter().all(|class| named.iter().any(|(c, _)| *c == class));
                 Some((!held.is_empty() && all).into())
             }
+        }
+    }
+
+    /// Whether the entry says which acts it is about.
+    pub(super) fn names_acts(&self) -> bool {
+        self.role.is_some() || self.rights.is_some() || self.actions.is_some()
+    }
+
+    /// Where the caller's rights in Azure are read for an act on `resource`: the narrowest of the
+    /// entry's scopes that hold it.
+    pub(super) fn azure_scope(&self, resource: &ResourceId) -> Option<&ResourceId> {
+        self.rights?;
+        let scopes = self.scope.as_deref()?.iter().filter(|scope| resource.is_within(scope));
+        scopes.max_by_key(|scope| scope.folded().len())
+    }
+
+    /// What Azure's own rights say of an act.
+    fn mirrored(&self, context: &Context<'_>, act: Option<&Act>) -> Check {
+        let Some(act) = act else { return Check::Fails };
+        let Some(resource) = &act.resource else { return Check::Unevaluable(Cause::NoResource) };
+        if context.recalled.is_some() {
+            return Check::Unevaluable(Cause::NotRecorded("what Azure let the caller do".to_owned()));
+        }
+        let unknown = |why: String| Check::Unevaluable(Cause::Azure(why));
+        let read = self.azure_scope(resource).and_then(|scope| context.question.azure.at(scope));
+        match read {
+            None => unknown("what Azure lets the caller do was not asked".to_owned()),
+            Some(Err(unread)) => unknown(unread.to_string()),
+            Some(Ok(rights)) => match rights.word(act.action.as_str(), resource) {
+                Word::Granted(_) => Check::Matches,
+                Word::Denied(_) | Word::Nothing => Check::Fails,
+                Word::Conditional(on) => {
+                    unknown(format!("{on} has a condition, which the gate cannot evaluate"))
+                }
+            },
         }
     }
 

@@ -182,7 +182,10 @@ fn joinable(set: &PolicySet, question: &Question<'_>) -> BTreeSet<Arc<str>> {
             // What an entry grants of secrets reaches further than its actions.
             List::Allow
                 if !question.operation.secrets.is_empty()
-                    && fits_but(&trace, &[Selector::Who, Selector::Role, Selector::Actions]) =>
+                    && fits_but(
+                        &trace,
+                        &[Selector::Who, Selector::Role, Selector::Rights, Selector::Actions],
+                    ) =>
             {
                 subjects.extend(trace.who);
             }

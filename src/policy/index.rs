@@ -104,7 +104,7 @@ impl Index {
             Some(SecretsRule::Granted(named)) => named.iter().map(|(class, _)| secret_door(*class)).collect(),
             Some(SecretsRule::Selected(_)) | None => Vec::new(),
         };
-        let names_acts = entry.role.is_some() || entry.actions.is_some();
+        let names_acts = entry.names_acts();
         if let Some(SecretsRule::Selected(classes)) = &entry.secrets {
             classes.iter().map(secret_door).collect()
         } else if !granted.is_empty() && !names_acts {

@@ -18,7 +18,7 @@ use super::{
     step_up::StepUpWanted,
     words,
 };
-use crate::azureml::{Act, SecretClass};
+use crate::azureml::{Act, ResourceId, SecretClass};
 
 /// Classes that every role brings, because jobs cannot be submitted without them.
 const BROUGHT_BY_ROLES: [SecretClass; 3] =
@@ -180,6 +180,10 @@ impl<'a> Bench<'a> {
             let noted = (entry.reference.clone(), selector.name(), cause.to_string());
             self.judgement.unevaluable.push(noted);
         }
+        if let (Some(_), Some(Act { action, resource: Some(resource) })) = (entry.rights, act) {
+            let found = self.context.question.azure.granting(action.as_str(), resource);
+            self.judgement.read.extend(found.map(|by| ("rights.azure".to_owned(), by.into())));
+        }
         if let (Some(condition), Some(act)) = (&entry.when, act) {
             for (name, value) in condition.read(&Roots { question: self.context.question, act }) {
                 if !self.judgement.read.iter().any(|(known, _)| *known == name) {
@@ -265,12 +269,13 @@ impl<'a> Bench<'a> {
     /// entries of the caller's own: of others the caller is told nothing.
     fn closest(&self, acts: &[&Act], reach: Reach) -> Option<(&'a Entry, Selector)> {
         // What the index does not look at is no reason here: it leaves such entries out.
-        const REASONS: [Selector; 6] = [
+        const REASONS: [Selector; 7] = [
             Selector::Kinds,
             Selector::Methods,
             Selector::Path,
             Selector::From,
             Selector::During,
+            Selector::Rights,
             Selector::When,
         ];
         let selectors = || Selector::OF_REQUEST.into_iter().chain(Selector::OF_ACT);
@@ -375,7 +380,7 @@ impl SecretsGranted {
     }
 
     fn add(&mut self, entry: &Entry, act: usize, matches: bool, reaches: impl FnOnce() -> bool) {
-        self.by_role |= matches && entry.role.is_some();
+        self.by_role |= matches && (entry.role.is_some() || entry.rights.is_some());
         if entry.secrets.is_none() || !reaches() {
             return;
         }
@@ -403,6 +408,29 @@ impl SecretsGranted {
         })
         .flatten()
     }
+}
+
+/// Where the caller's rights in Azure must be read: the scopes of entries that nothing else rules out.
+pub(super) fn azure_scopes(set: &PolicySet, question: &Question<'_>) -> Vec<ResourceId> {
+    let membership = set.membership(question.caller, &Hypothesis::default());
+    let context = Context::new(question, &membership, None);
+    let look = set.index.look(question, &membership);
+    let candidates = look.candidates(List::Allow, Doubt::Fails);
+    let candidates = candidates.into_iter().filter_map(|n| set.entries.get(usize::try_from(n).ok()?));
+    let mut scopes = Vec::new();
+    for entry in candidates.filter(|entry| entry.rights.is_some()) {
+        if !fit(entry, &Selector::OF_REQUEST, &context, None).matches(List::Allow) {
+            continue;
+        }
+        for act in &question.operation.acts {
+            let rest = fit(entry, &[Selector::Scope, Selector::Role, Selector::Actions], &context, Some(act));
+            let scope = act.resource.as_ref().and_then(|resource| entry.azure_scope(resource));
+            if let Some(scope) = scope.filter(|scope| rest.matches(List::Allow) && !scopes.contains(*scope)) {
+                scopes.push(scope.clone());
+            }
+        }
+    }
+    scopes
 }
 
 /// Whether some entry that could apply reads the body.

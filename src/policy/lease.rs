@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{DecisionId, Denial, Permit, Question, RequestFacts, Standing};
+use super::{Azure, DecisionId, Denial, Permit, Question, RequestFacts, Standing};
 use crate::{azureml::Operation, identity::Principal, time::Timestamp};
 
 /// What becomes of a stream when the token that opened it ends.
@@ -43,6 +43,7 @@ pub struct Lease {
     operation: Operation,
     request: RequestFacts,
     standing: Standing,
+    azure: Azure,
     limits: StreamLimits,
 }
 
@@ -67,6 +68,7 @@ impl Lease {
             operation: permit.operation().clone(),
             request: permit.request().clone(),
             standing: permit.standing(),
+            azure: permit.azure().clone(),
             limits,
         }
     }
@@ -105,6 +107,11 @@ impl Lease {
         }
     }
 
+    /// The lease with what is known now of the caller's rights in Azure.
+    pub fn refresh(&mut self, azure: Azure) {
+        self.azure = azure;
+    }
+
     pub(super) fn ended(&self, now: Timestamp) -> Result<(), Cut> {
         if self.limits.on_token_expiry == OnTokenExpiry::End && now >= self.principal.expires {
             return Err(Cut::TokenExpired(self.principal.expires));
@@ -122,6 +129,7 @@ impl Lease {
             request: &self.request,
             now,
             standing: self.standing,
+            azure: &self.azure,
         }
     }
 }

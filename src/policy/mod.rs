@@ -23,6 +23,7 @@ pub mod permit;
 mod raw;
 pub mod replay;
 pub mod request;
+pub mod rights;
 pub mod roles;
 mod step_up;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use permit::{
 };
 pub use raw::List;
 pub use request::{DecisionId, RequestFacts};
+pub use rights::Azure;
 pub use step_up::StepUpWanted;
 pub use trace::{EntryTrace, SelectorTrace, Verdict};
 pub use view::EntryView;
@@ -68,6 +70,7 @@ pub struct PolicySet {
     subjects: who::Subjects,
     index: index::Index,
     reads_body: bool,
+    asks_azure: bool,
     depends_on_time: bool,
 }
 
@@ -93,6 +96,8 @@ pub struct Question<'a> {
     pub now: crate::time::Timestamp,
     /// What stands in for an `allow` entry, if anything does.
     pub standing: Standing,
+    /// What was read of the caller's own rights in Azure.
+    pub azure: &'a Azure,
 }
 
 /// What entitles the caller, besides entries.
@@ -166,7 +171,9 @@ impl PolicySet {
     /// then has to be allowed by Azure. Who, when and what else the entry demands is not looked at.
     #[must_use]
     pub fn could_allow(&self, action: &str, scope: &ResourceId) -> bool {
-        self.entries.iter().filter(|entry| entry.list == List::Allow).any(|entry| {
+        // What Azure lets callers do is not known here.
+        let own = self.entries.iter().filter(|e| e.list == List::Allow && e.rights.is_none());
+        own.into_iter().any(|entry| {
             let here = entry.scope.as_ref().is_none_or(|all| all.iter().any(|one| scope.is_within(one)));
             let named = entry.actions.as_ref().is_none_or(|all| all.iter().any(|one| one.matches(action)));
             here && named && entry.role.as_ref().is_none_or(|role| role.grants(action))
@@ -191,8 +198,42 @@ impl PolicySet {
     #[must_use]
     pub fn reads_body(&self, caller: &Caller, operation: &Operation, request: &RequestFacts) -> bool {
         let now = request.received;
-        let standing = Standing::Entries;
-        self.reads_body && judge::reads_body(self, &Question { caller, operation, request, now, standing })
+        let (standing, azure) = (Standing::Entries, &rights::UNREAD);
+        let question = Question { caller, operation, request, now, standing, azure };
+        self.reads_body && judge::reads_body(self, &question)
+    }
+
+    /// Where the caller's own rights in Azure must be known before the question can be judged: the
+    /// scopes of the entries with `rights: azure` that could match, each once. Empty for whoever no
+    /// such entry concerns.
+    #[must_use]
+    pub fn azure_scopes(
+        &self,
+        caller: &Caller,
+        operation: &Operation,
+        request: &RequestFacts,
+    ) -> Vec<ResourceId> {
+        if !self.asks_azure {
+            return Vec::new();
+        }
+        let (now, standing, azure) = (request.received, Standing::Entries, &rights::UNREAD);
+        judge::azure_scopes(self, &Question { caller, operation, request, now, standing, azure })
+    }
+
+    /// Whether some entry mirrors Azure's own rights.
+    #[must_use]
+    pub fn asks_azure(&self) -> bool {
+        self.asks_azure
+    }
+
+    /// The scopes that entries with `rights: azure` name, each once.
+    #[must_use]
+    pub fn mirrored_scopes(&self) -> Vec<&ResourceId> {
+        let mirrors = self.entries.iter().filter(|entry| entry.rights.is_some());
+        let mut scopes: Vec<_> = mirrors.filter_map(|entry| entry.scope.as_deref()).flatten().collect();
+        scopes.sort_unstable_by_key(|scope| scope.folded());
+        scopes.dedup_by_key(|scope| scope.folded());
+        scopes
     }
 
     /// Whether the same question can have another answer later: live streams are then asked again as

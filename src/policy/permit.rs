@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Change, DecisionId, Lease, PolicySet, Question, RequestFacts, Standing, StepUpWanted, StreamLimits,
+    Azure, Change, DecisionId, Lease, PolicySet, Question, RequestFacts, Standing, StepUpWanted, StreamLimits,
 };
 use crate::{
     azureml::{Operation, SecretClass},
@@ -153,6 +153,7 @@ pub struct Permit {
     request: RequestFacts,
     judgement: Judgement,
     standing: Standing,
+    azure: Azure,
     policy_digest: [u8; 32],
     generation: u64,
 }
@@ -184,15 +185,22 @@ pub fn decide(
     operation: Operation,
     request: RequestFacts,
     standing: Standing,
+    azure: Azure,
     now: Timestamp,
 ) -> Result<Permit, Box<Denied>> {
-    let judgement =
-        set.judge(&Question { caller: &principal, operation: &operation, request: &request, now, standing });
+    let judgement = set.judge(&Question {
+        caller: &principal,
+        operation: &operation,
+        request: &request,
+        now,
+        standing,
+        azure: &azure,
+    });
     let (policy_digest, generation) = (*set.digest(), set.generation());
     if judgement.denial.is_some() {
         return Err(Box::new(Denied { principal, operation, request, judgement, policy_digest, generation }));
     }
-    Ok(Permit { principal, operation, request, judgement, standing, policy_digest, generation })
+    Ok(Permit { principal, operation, request, judgement, standing, azure, policy_digest, generation })
 }
 
 impl Permit {
@@ -242,6 +250,12 @@ impl Permit {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// What was read of the caller's own rights in Azure.
+    #[must_use]
+    pub fn azure(&self) -> &Azure {
+        &self.azure
     }
 
     /// What a live stream keeps of this decision, to be asked again while it runs.

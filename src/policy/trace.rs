@@ -9,6 +9,7 @@ use super::{
     entry::{Check, Context, Entry, Selector},
     judge::Fit,
     raw::List,
+    rights::Word,
     who::SubjectIx,
 };
 use crate::azureml::Act;
@@ -199,6 +200,7 @@ fn detail(
                 act.map(|a| a.action.as_str().to_owned()).unwrap_or_default(),
             )
         }),
+        Selector::Rights => entry.rights.map(|_| azure(entry, question, act)),
         Selector::Actions => entry.actions.as_ref().map(|a| {
             wanted_and_found(format!("{a:?}"), act.map(|a| a.action.as_str().to_owned()).unwrap_or_default())
         }),
@@ -209,4 +211,19 @@ fn detail(
         }),
     };
     text.unwrap_or_default()
+}
+
+/// What Azure says of an act, and by what.
+fn azure(entry: &Entry, question: &Question<'_>, act: Option<&Act>) -> String {
+    let found = act.and_then(|act| {
+        let resource = act.resource.as_ref()?;
+        let rights = question.azure.at(entry.azure_scope(resource)?)?.as_ref().ok()?;
+        Some(match rights.word(act.action.as_str(), resource) {
+            Word::Granted(assignment) => format!("Azure grants it by {assignment}"),
+            Word::Denied(name) => format!("Azure denies it by deny assignment `{name}`"),
+            Word::Conditional(assignment) => format!("only {assignment} would grant it, on a condition"),
+            Word::Nothing => "no role assignment of the caller grants it".to_owned(),
+        })
+    });
+    found.unwrap_or_else(|| "Azure was not asked".to_owned())
 }

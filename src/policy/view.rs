@@ -35,6 +35,7 @@ impl PolicySet {
         put("who", subjects(entry.who.as_deref()));
         put("role", entry.role.as_ref().map(|role| vec![role.name().to_string()]));
         put("grants", entry.role.as_ref().map(|role| role.patterns()));
+        put("rights", entry.rights.map(|_| vec!["azure".to_owned()]));
         put("actions", entry.actions.as_ref().map(|a| a.iter().map(ToString::to_string).collect()));
         put(
             "kinds",

@@ -230,6 +230,7 @@ fn the_shipped_policies_decide_as_the_matrix_says() {
                 request: &request,
                 now: asker.now,
                 standing: Standing::Entries,
+                azure: &amlgate::policy::rights::UNREAD,
             });
             table.push_str(&line(asker.label, asked.label, &judgement));
             table.push('\n');

@@ -85,7 +85,15 @@ pub(super) fn judged(
     caller: Caller,
 ) -> Result<Cleared, Box<Denied>> {
     let principal = Principal::for_tests(caller);
-    let permit = decide(&policies(), principal, operation, request, Standing::Entries, now())?;
+    let permit = decide(
+        &policies(),
+        principal,
+        operation,
+        request,
+        Standing::Entries,
+        crate::policy::Azure::default(),
+        now(),
+    )?;
     Ok(Gates::new(Arc::new(ManualClock::starting_at(now()))).clear(permit).unwrap())
 }
 

@@ -72,7 +72,16 @@ async fn recorded(world: &World, folder: &tempfile::TempDir) -> Recorded {
     let policies = policies.unwrap_or_else(|problems| panic!("{problems:?}")).0;
     let principal = Principal::for_tests(caller);
     let operation = operation(Kind::Read, Effects::NONE);
-    let permit = decide(&policies, principal, operation, request, Standing::Entries, now).unwrap();
+    let permit = decide(
+        &policies,
+        principal,
+        operation,
+        request,
+        Standing::Entries,
+        crate::policy::Azure::default(),
+        now,
+    )
+    .unwrap();
     let clock = Arc::new(world.clock.clone());
     let cleared = Gates::new(clock.clone()).clear(permit).unwrap();
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();

@@ -6,6 +6,7 @@ use super::{
     super::{
         LimitPer, SecretTreatment,
         document::{Fields, Node, Reader, Text, Tree, listed, near},
+        entry::Rights,
         path::PathPattern,
     },
     LATER, List, RawEntry, RawLimit, RawSecrets,
@@ -23,7 +24,7 @@ pub(in crate::policy) fn entry_keys(list: List) -> Vec<&'static str> {
         "from", "during", "when",
     ];
     match list {
-        List::Allow => known.push("role"),
+        List::Allow => known.extend(["role", "rights"]),
         List::Deny => known.extend(["unless", "dry_run_until"]),
         List::Require => known.extend(["unless", "dry_run_until", "limit", "step_up"]),
     }
@@ -74,11 +75,16 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         let hint = "a limit counts before it can tell; leave `dry_run_until` out";
         reader.error_with(place, "`limit` beside `dry_run_until` is not in this version", hint);
     }
+    let rights_place = fields.place_of("rights");
     let entry = RawEntry {
         list,
         place,
         who,
         role: fields.take("role").and_then(|tree| reader.text(tree, "`role`")),
+        rights: fields.take("rights").and_then(|tree| {
+            let text = reader.text(tree, "`rights`")?;
+            choice(reader, &text, "`rights`", &[("azure", Rights::Azure)])
+        }),
         actions: texts(reader, &mut fields, "actions"),
         kinds,
         effects,
@@ -102,7 +108,12 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
     }
     let demands =
         entry.from.is_some() || entry.during.is_some() || entry.limit.is_some() || entry.step_up.is_some();
+    if let (Some(place), Some(_), None) = (rights_place, entry.rights, &entry.scope) {
+        let hint = "role assignments are read at a scope: name the workspace, group or subscription";
+        reader.error_with(place, "`rights` needs `scope`", hint);
+    }
     let narrowed = entry.role.is_some()
+        || entry.rights.is_some()
         || entry.actions.is_some()
         || entry.kinds.is_some()
         || entry.effects.is_some()
@@ -130,7 +141,7 @@ fn misplaced(list: List, key: &str) -> Option<&'static str> {
         (List::Allow | List::Deny, "limit" | "step_up") => {
             Some("it is a demand: put it in an entry of `require`")
         }
-        (List::Deny | List::Require, "role") => Some("a role grants: here select with `actions`"),
+        (List::Deny | List::Require, "role" | "rights") => Some("it grants: here select with `actions`"),
         (List::Allow | List::Deny | List::Require, _) => None,
     }
 }

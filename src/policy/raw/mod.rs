@@ -20,6 +20,7 @@ use super::{
     LimitPer, SecretTreatment,
     calendar::Calendar,
     document::{Fields, Located, Node, Reader, Text, Tree, parse},
+    entry::Rights,
     path::PathPattern,
     step_up::StepUp,
     who::Description,
@@ -71,6 +72,7 @@ pub(super) struct RawEntry {
     pub name: Text,
     pub who: Option<Vec<Text>>,
     pub role: Option<Text>,
+    pub rights: Option<Rights>,
     pub actions: Option<Vec<Text>>,
     pub kinds: Option<Vec<Kind>>,
     pub effects: Option<Effects>,
@@ -114,7 +116,7 @@ pub(super) const DESCRIPTION_KEYS: &[&str] =
     &["issuer", "group", "claims", "subject", "client", "kind", "tenant", "agent"];
 
 /// Keys of later versions, in any list.
-const LATER: &[&str] = &["rights", "as", "people", "approval", "review", "lists", "record"];
+const LATER: &[&str] = &["as", "people", "approval", "review", "lists", "record"];
 
 /// Reads one file. What could be read is returned beside the problems.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> RawFile {

@@ -106,9 +106,17 @@ impl Role {
         if answer.next_link.is_some_and(|next| !next.is_empty()) {
             return None;
         }
-        let whole = answer.value.into_iter().filter(|p| p.condition.as_deref().is_none_or(str::is_empty));
-        let blocks = whole.map(Block::from).collect();
+        let blocks = answer.value.into_iter().filter(Permission::is_unconditional).map(Block::from).collect();
         Some(Self { name: "what is held".into(), id: Box::default(), blocks, assignable: Box::default() })
+    }
+
+    /// What a deny assignment takes: its `permissions`, as JSON. A condition of a block is not looked
+    /// at. `None` for another shape.
+    #[must_use]
+    pub fn denied(permissions: serde_json::Value) -> Option<Self> {
+        let blocks: Vec<Permission> = serde_json::from_value(permissions).ok()?;
+        let blocks = blocks.into_iter().map(Block::from).collect();
+        Some(Self { name: "what is denied".into(), id: Box::default(), blocks, assignable: Box::default() })
     }
 
     /// The role's name, as published.
@@ -151,6 +159,66 @@ impl Role {
     }
 }
 
+/// A role definition as Azure's REST interface gives it: what it grants for sure, and what only on
+/// a condition.
+#[derive(Debug)]
+pub struct RoleDefinition {
+    sure: Role,
+    conditional: Role,
+}
+
+impl RoleDefinition {
+    /// From the answer to `GET {roleDefinitionId}`; `None` for another text.
+    #[must_use]
+    pub fn parse(answer: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Answer {
+            name: String,
+            properties: Properties,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Properties {
+            role_name: String,
+            permissions: Vec<Permission>,
+        }
+        let Answer { name: id, properties } = serde_json::from_slice(answer).ok()?;
+        let (sure, conditional): (Vec<_>, Vec<_>) =
+            properties.permissions.into_iter().partition(Permission::is_unconditional);
+        let role = |blocks: Vec<Permission>| Role {
+            name: properties.role_name.as_str().into(),
+            id: id.as_str().into(),
+            blocks: blocks.into_iter().map(Block::from).collect(),
+            assignable: Box::default(),
+        };
+        Some(Self { sure: role(sure), conditional: role(conditional) })
+    }
+
+    /// The role's name, as published.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.sure.name
+    }
+
+    /// What it grants for sure ([`Role::patterns`]).
+    #[must_use]
+    pub fn patterns(&self) -> Vec<String> {
+        self.sure.patterns()
+    }
+
+    /// Whether it grants an action ([`Role::grants`]).
+    #[must_use]
+    pub fn grants(&self, action: &str) -> bool {
+        self.sure.grants(action)
+    }
+
+    /// Whether a block with a condition names an action.
+    #[must_use]
+    pub fn grants_on_condition(&self, action: &str) -> bool {
+        self.conditional.grants(action)
+    }
+}
+
 impl fmt::Debug for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Role({})", self.name)
@@ -185,6 +253,12 @@ struct Permission {
     not_data_actions: Vec<String>,
     #[serde(default)]
     condition: Option<String>,
+}
+
+impl Permission {
+    fn is_unconditional(&self) -> bool {
+        self.condition.as_deref().is_none_or(|text| text.trim().is_empty())
+    }
 }
 
 impl From<Permission> for Block {
@@ -235,7 +309,7 @@ impl Roles {
 
     fn add(&mut self, definition: Definition) -> Result<(), Refused> {
         let Definition { name: id, role_name, permissions, assignable_scopes } = definition;
-        if permissions.iter().any(|p| p.condition.as_deref().is_some_and(|c| !c.trim().is_empty())) {
+        if !permissions.iter().all(Permission::is_unconditional) {
             return Err(Refused {
                 message: format!("role `{role_name}` has a `condition`, which is not in this version"),
                 hint: "an entry's own selectors and `when` can narrow it instead",

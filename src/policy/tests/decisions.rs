@@ -270,7 +270,14 @@ fn a_capability_stands_in_for_an_allow_and_for_nothing_else() {
     let ask = |set: &PolicySet, operation: &Operation| {
         let (caller, request) = (team(), request(Method::GET, "/x"));
         let standing = Standing::PollingCapability;
-        let question = Question { caller: &caller, operation, request: &request, now: noon(), standing };
+        let question = Question {
+            caller: &caller,
+            operation,
+            request: &request,
+            now: noon(),
+            standing,
+            azure: &crate::policy::rights::UNREAD,
+        };
         verdict(&agreed(set, &question))
     };
     assert_eq!(ask(&policy(""), &list_jobs()), "allow");
@@ -388,6 +395,7 @@ fn a_hypothesis_turns_exactly_what_it_supposes() {
         request: &request,
         now: noon(),
         standing: Standing::Entries,
+        azure: &crate::policy::rights::UNREAD,
     };
     let reference =
         |name: &str| set.entries().find(|(_, e)| &*e.name == name).map(|(_, e)| e.clone()).unwrap();
@@ -419,6 +427,7 @@ fn a_trace_says_of_every_entry_what_the_judgement_made_of_it() {
         request: &request,
         now: noon(),
         standing: Standing::Entries,
+        azure: &crate::policy::rights::UNREAD,
     };
     let trace = set.trace(&question);
     let said: Vec<_> = trace.iter().map(|t| (&*t.entry.name, t.matches, t.unmet.clone())).collect();
@@ -436,7 +445,8 @@ fn a_trace_says_of_every_entry_what_the_judgement_made_of_it() {
 fn permit(set: &PolicySet) -> crate::policy::Permit {
     let principal = Principal::for_tests(team());
     let request = request(Method::GET, "/x");
-    decide(set, principal, list_jobs(), request, Standing::Entries, noon()).unwrap()
+    decide(set, principal, list_jobs(), request, Standing::Entries, crate::policy::Azure::default(), noon())
+        .unwrap()
 }
 
 #[test]
@@ -446,7 +456,16 @@ fn a_permit_exists_only_where_the_judgement_allows() {
     assert_eq!(&*permit(&set).judgement().allowed_by[0].name, "readers");
     let stranger = Principal::for_tests(caller(&[]));
     let request = request(Method::GET, "/x");
-    let denied = decide(&set, stranger, list_jobs(), request, Standing::Entries, noon()).unwrap_err();
+    let denied = decide(
+        &set,
+        stranger,
+        list_jobs(),
+        request,
+        Standing::Entries,
+        crate::policy::Azure::default(),
+        noon(),
+    )
+    .unwrap_err();
     assert_eq!(verdict(&denied.judgement), "AuthorizationFailed");
     assert_eq!(denied.policy_digest, *set.digest());
 }

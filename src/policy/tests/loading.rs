@@ -60,7 +60,7 @@ require:
 
 #[test]
 fn keys_of_later_versions_are_refused_by_name() {
-    for key in ["rights", "as", "people", "approval", "review", "lists", "record"] {
+    for key in ["as", "people", "approval", "review", "lists", "record"] {
         let said = problems(&format!(
             "version: 1\nallow:\n  - {{name: a, who: [authenticated], kinds: [read], {key}: x}}\n"
         ));
@@ -69,6 +69,17 @@ fn keys_of_later_versions_are_refused_by_name() {
     }
     let said = problems("version: 1\ndeny:\n  - {name: d, kinds: [read], unless: {break_glass: true}}\n");
     assert!(said[0].contains("`break_glass` is not in this version"), "{said:?}");
+}
+
+#[test]
+fn rights_are_azures_and_have_a_scope() {
+    let said = |keys: &str| problems(&format!("version: 1\n{keys}\n"));
+    let unscoped = said("allow:\n  - {name: a, who: [authenticated], rights: azure}");
+    assert!(unscoped[0].contains("`rights` needs `scope`"), "{unscoped:?}");
+    let unknown = said("allow:\n  - {name: a, who: [authenticated], rights: aws, scope: /subscriptions/s}");
+    assert!(unknown[0].contains("`rights` does not know `aws`"), "{unknown:?}");
+    let denying = said("deny:\n  - {name: a, rights: azure, scope: /subscriptions/s}");
+    assert!(denying[0].contains("select with `actions`"), "{denying:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod decisions;
 mod loading;
 mod properties;
+mod rights;
 mod selectors;
 mod step_up;
 
@@ -108,7 +109,14 @@ pub(super) fn judge_at(
     request: &RequestFacts,
     now: Timestamp,
 ) -> Judgement {
-    let question = Question { caller, operation, request, now, standing: Standing::Entries };
+    let question = Question {
+        caller,
+        operation,
+        request,
+        now,
+        standing: Standing::Entries,
+        azure: &crate::policy::rights::UNREAD,
+    };
     agreed(set, &question)
 }
 

@@ -278,6 +278,7 @@ impl Ask {
             request: &self.request,
             now: noon(),
             standing: Standing::Entries,
+            azure: &crate::policy::rights::UNREAD,
         }
     }
 
@@ -359,8 +360,7 @@ proptest! {
             operation: &ask.operation,
             request: &ask.request,
             now: noon(),
-            standing: Standing::Entries,
-        };
+            standing: Standing::Entries, azure: &crate::policy::rights::UNREAD, };
         let trace = set.trace(&question);
         let denied = trace.iter().any(|t| t.list == crate::policy::List::Deny && t.matches);
         let unmet = trace.iter().any(|t| !t.unmet.is_empty());

@@ -177,7 +177,16 @@ fn a_watched_entry_is_counted_only_where_it_would_change_something() {
 fn a_stream_is_asked_again_with_everything_that_it_was_decided_by() {
     let opened = |set: &PolicySet, operation: Operation, request: RequestFacts| {
         let principal = Principal::for_tests(team());
-        let permit = decide(set, principal, operation, request, Standing::Entries, noon()).unwrap();
+        let permit = decide(
+            set,
+            principal,
+            operation,
+            request,
+            Standing::Entries,
+            crate::policy::Azure::default(),
+            noon(),
+        )
+        .unwrap();
         permit.lease(StreamLimits::default())
     };
     let cut = |set: &PolicySet, lease: &crate::policy::Lease, later: u64| match set
@@ -255,6 +264,7 @@ fn of_a_hundred_times_as_many_entries_no_more_are_asked_whether_they_have_condit
             request: &request,
             now: noon(),
             standing: Standing::Entries,
+            azure: &crate::policy::rights::UNREAD,
         };
         let membership = set.membership(caller, &Hypothesis::default());
         let look = set.index.look(&question, &membership);

@@ -95,6 +95,7 @@ fn flip_trace_and_words_agree() {
         request: &request,
         now: noon(),
         standing: Standing::Entries,
+        azure: &crate::policy::rights::UNREAD,
     };
     let judgement = set.judge(&question);
     let told: Vec<_> = judgement.flip.iter().map(ToString::to_string).collect();
@@ -118,7 +119,18 @@ fn a_past_sign_in_is_not_in_the_record() {
     let asked = |who: &Caller| {
         let (operation, request) = (list_jobs(), request(Method::GET, "/x"));
         let (now, standing) = (noon(), Standing::Entries);
-        replay(&set, &Question { caller: who, operation: &operation, request: &request, now, standing }, true)
+        replay(
+            &set,
+            &Question {
+                caller: who,
+                operation: &operation,
+                request: &request,
+                now,
+                standing,
+                azure: &crate::policy::rights::UNREAD,
+            },
+            true,
+        )
     };
     let Replayed::Undecidable(why) = asked(&signed_in(json!({}))) else { panic!("nobody knows") };
     assert!(why[0].contains("`guests prove themselves` reads at `step_up`"), "{why:?}");
@@ -136,6 +148,7 @@ fn a_stream_is_cut_when_its_sign_in_has_become_too_old() {
         list_jobs(),
         request(Method::GET, "/x"),
         Standing::Entries,
+        crate::policy::Azure::default(),
         noon(),
     )
     .unwrap();

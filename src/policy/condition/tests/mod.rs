@@ -109,6 +109,7 @@ impl Scene {
             request: &self.request,
             now: noon(),
             standing: Standing::Entries,
+            azure: &crate::policy::rights::UNREAD,
         };
         look(&Roots { question: &question, act: &self.operation.acts[0] })
     }

@@ -65,7 +65,14 @@ fn what_an_entry_reads_of_claims_is_undecidable_and_says_so() {
         let (now, standing) = (noon(), Standing::Entries);
         replay(
             &set(text),
-            &Question { caller: &caller, operation: &operation, request: &request, now, standing },
+            &Question {
+                caller: &caller,
+                operation: &operation,
+                request: &request,
+                now,
+                standing,
+                azure: &crate::policy::rights::UNREAD,
+            },
             true,
         )
     };
@@ -88,6 +95,7 @@ fn what_an_entry_reads_of_claims_is_undecidable_and_says_so() {
         request: &request,
         now: noon(),
         standing: Standing::Entries,
+        azure: &crate::policy::rights::UNREAD,
     };
     let Replayed::Undecidable(why) = replay(&by_body, &question, true) else { panic!("a body decides") };
     assert!(why[0].contains("`request.body.a` is not in the record"), "{why:?}");
