@@ -164,7 +164,11 @@ async fn pass(
     // May they?
     let policies = gate.parts().policies.current();
     let Caller { principal, slot } = caller;
-    let azure = policy::Azure::default();
+    let azure = match policies.azure_scopes(&principal, &operation, &facts) {
+        none if none.is_empty() => policy::Azure::default(),
+        // Boxed: hardly any request waits for it.
+        scopes => Box::pin(gate.parts().rights.of(&principal, scopes)).await,
+    };
     let permit = match policy::decide(&policies, principal, operation, facts, standing, azure, gate.now()) {
         Ok(permit) => permit,
         Err(denied) => {

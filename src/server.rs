@@ -366,6 +366,13 @@ impl Server {
         tokio::spawn(
             until.clone().run_until_cancelled_owned(async move { verifier.refresh_forever().await }),
         );
+        let current = Arc::clone(&self.parts);
+        tokio::spawn(until.clone().run_until_cancelled_owned(async move {
+            // Another configuration puts others in their place.
+            loop {
+                current.load_full().rights.renew_soon().await;
+            }
+        }));
         let journal = parts.journal.clone();
         tokio::spawn(
             until.clone().run_until_cancelled_owned(async move { journal.sign_heads(HEAD_EVERY).await }),

@@ -522,6 +522,10 @@ pub struct Timeouts {
     pub upstream_head: Option<Text>,
     /// Drain at shutdown.
     pub drain: Option<Text>,
+    /// How long a caller's rights in Azure are believed.
+    pub rights_fresh: Option<Text>,
+    /// And while Azure does not answer.
+    pub rights_stale: Option<Text>,
 }
 
 /// `streams`.

@@ -385,6 +385,10 @@ pub struct Timeouts {
     pub upstream_head: Duration,
     /// Drain at shutdown.
     pub drain: Duration,
+    /// What was read of a caller's rights in Azure is used without question for so long.
+    pub rights_fresh: Duration,
+    /// And, where Azure does not answer, for so long.
+    pub rights_stale: Duration,
 }
 
 impl Default for Timeouts {
@@ -398,6 +402,8 @@ impl Default for Timeouts {
             // Azure answers some scoring calls only after minutes.
             upstream_head: seconds(300),
             drain: seconds(30),
+            rights_fresh: seconds(60),
+            rights_stale: seconds(900),
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum ServicePurpose {
     EndpointKeys,
     /// Secrets that the configuration names in a vault.
     VaultSecrets,
+    /// What callers may do in Azure, for entries with `rights: azure`.
+    Rights,
     /// `doctor` looks whether the credential may do anything at all.
     Probe,
 }
@@ -29,13 +31,14 @@ impl ServicePurpose {
         match self {
             Self::EndpointKeys => "endpoint_keys",
             Self::VaultSecrets => "vault_secrets",
+            Self::Rights => "rights",
             Self::Probe => "probe",
         }
     }
 
     const fn audience(self) -> Audience {
         match self {
-            Self::EndpointKeys | Self::Probe => Audience::Arm,
+            Self::EndpointKeys | Self::Rights | Self::Probe => Audience::Arm,
             Self::VaultSecrets => Audience::KeyVault,
         }
     }
@@ -47,7 +50,7 @@ impl ServicePurpose {
             return false;
         };
         match self {
-            Self::EndpointKeys | Self::Probe => host == resource,
+            Self::EndpointKeys | Self::Rights | Self::Probe => host == resource,
             Self::VaultSecrets => host
                 .strip_suffix(resource)
                 .and_then(|rest| rest.strip_suffix('.'))
@@ -115,10 +118,12 @@ mod tests {
 
     #[test]
     fn a_service_token_reaches_the_hosts_of_its_purpose_only() {
-        use ServicePurpose::{EndpointKeys, Probe, VaultSecrets};
+        use ServicePurpose::{EndpointKeys, Probe, Rights, VaultSecrets};
         for (purpose, host, reached) in [
             (EndpointKeys, "management.azure.com", true),
             (Probe, "management.azure.com", true),
+            (Rights, "management.azure.com", true),
+            (Rights, "graph.microsoft.com", false),
             (EndpointKeys, "management.azure.com.evil.com", false),
             (EndpointKeys, "management.usgovcloudapi.net", false),
             (EndpointKeys, "corp.vault.azure.net", false),

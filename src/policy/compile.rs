@@ -112,6 +112,7 @@ pub(super) fn compile(
         reads_body: conditions().any(Condition::reads_body),
         asks_azure: entries.iter().any(|e| e.rights.is_some()),
         depends_on_time: conditions().any(Condition::reads_now)
+            || entries.iter().any(|e| e.rights.is_some())
             || entries.iter().any(|e| {
                 e.during.is_some()
                     || e.dry_run_until.is_some()

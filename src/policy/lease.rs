@@ -107,6 +107,12 @@ impl Lease {
         }
     }
 
+    /// What was known of the caller's rights in Azure.
+    #[must_use]
+    pub fn azure(&self) -> &Azure {
+        &self.azure
+    }
+
     /// The lease with what is known now of the caller's rights in Azure.
     pub fn refresh(&mut self, azure: Azure) {
         self.azure = azure;

@@ -12,7 +12,7 @@ use super::{Gate, respond::Refusal, routes::Chosen};
 use crate::{
     audit::Ending,
     azureml::{Operation, Protocol, SecretClass},
-    credentials::{Attempt, Bearer, Challenge},
+    credentials::{Attempt, Bearer, Challenge, LiveRights},
     http::{Body, headers},
     identity::Slot,
     net::{Destination, Scheme},
@@ -287,13 +287,15 @@ pub(super) struct Leased {
     policies: Arc<LivePolicies>,
     clock: SharedClock,
     generation: u64,
+    rights: LiveRights,
 }
 
 impl Leased {
     pub fn new(gate: &Gate, lease: Lease) -> Self {
         let policies = Arc::clone(&gate.parts().policies);
         let generation = policies.peek().generation();
-        Self { lease, policies, clock: Arc::clone(&gate.parts().clock), generation }
+        let rights = gate.parts().rights.clone();
+        Self { lease, policies, clock: Arc::clone(&gate.parts().clock), generation, rights }
     }
 }
 
@@ -306,6 +308,10 @@ impl Watch for Leased {
             return Ok(());
         }
         self.generation = policies.generation();
+        if policies.asks_azure() {
+            let now_known = self.rights.again(self.lease.principal(), self.lease.azure());
+            self.lease.refresh(now_known);
+        }
         policies.renew(&self.lease, now).map_err(|cut| cut.to_string())
     }
 }

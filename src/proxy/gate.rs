@@ -9,7 +9,7 @@ use http::HeaderMap;
 use super::{Routes, discovery::CloudDocuments, forward::TunnelSettings, meters::Meters};
 use crate::{
     audit::Journal,
-    credentials::{Credentials, EndpointKeys},
+    credentials::{Credentials, EndpointKeys, LiveRights},
     gates::Gates,
     identity::{Handles, Verifier},
     policy::{LivePolicies, StreamLimits},
@@ -54,6 +54,8 @@ pub struct GateParts {
     pub journal: Journal,
     /// Tokens.
     pub credentials: Credentials,
+    /// What Azure lets callers do.
+    pub rights: LiveRights,
     /// Keys of scoring endpoints.
     pub keys: EndpointKeys,
     /// Seals polling capabilities.

@@ -20,7 +20,10 @@ use crate::{
         settings::{Credential, EndpointAuth, Forward, Route, VaultReference},
         values::{BaseUrl, Scheme},
     },
-    credentials::{ChosenCredential, Cloud, CredentialChoice, Credentials, EndpointKeys},
+    credentials::{
+        ActsFor, ChosenCredential, Cloud, CredentialChoice, Credentials, EndpointKeys, LiveRights,
+        RightsSettings,
+    },
     gates::Gates,
     identity::{Handles, HttpKeySource, RememberedSettings, Verifier},
     listen::{Interceptor, Protocols, ServerTls},
@@ -88,6 +91,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         policies: Arc::new(policies),
         gates: Arc::new(Gates::new(Arc::clone(&clock))),
         journal,
+        rights: LiveRights::new(credentials.clone(), arm.clone(), rights(settings), Arc::clone(&clock)),
         keys: EndpointKeys::new(credentials.clone(), arm),
         credentials: credentials.clone(),
         polling: seal.mac(Purpose::Polling),
@@ -111,9 +115,12 @@ pub(super) async fn reshaped(
     secrets.follow(settings);
     let seal = seal(settings, secrets).await?;
     let routes = routes(settings)?;
-    let keys = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
-        Some(arm) => parts.keys.through(arm.upstream.clone()),
-        None => parts.keys.clone(),
+    let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
+        Some(arm) => (
+            parts.keys.through(arm.upstream.clone()),
+            parts.rights.through(arm.upstream.clone(), rights(settings)),
+        ),
+        None => (parts.keys.clone(), parts.rights.clone()),
     };
     Ok(GateParts {
         public_url: public_url(settings),
@@ -125,8 +132,27 @@ pub(super) async fn reshaped(
         well_known: discovery(settings).to_string().into(),
         clouds: Arc::new(metadata::documents(settings)),
         keys,
+        rights,
         ..parts.clone()
     })
+}
+
+/// With which credential the rights of callers are read: the one that reads at Resource Manager, as
+/// itself.
+pub(super) fn rights(settings: &Settings) -> RightsSettings {
+    let route = settings.routes.iter().find(|route| route.protocol == Protocol::Arm);
+    let choice = route.and_then(|route| route.credential.as_ref());
+    let named = |name: &Arc<str>| {
+        settings.credentials.iter().find(|c| c.name == *name && c.acts_for == ActsFor::Itself)
+    };
+    let named = choice.and_then(|by| ["read", "default"].iter().find_map(|kind| named(by.get(*kind)?)));
+    let credential = named.map(|credential| Arc::clone(&credential.name));
+    RightsSettings {
+        tenant: named.and_then(|credential| credential.tenant.clone()).map(Into::into),
+        credential,
+        fresh: settings.timeouts.rights_fresh,
+        stale: settings.timeouts.rights_stale,
+    }
 }
 
 fn tunnels(settings: &Settings) -> TunnelSettings {

@@ -53,6 +53,8 @@ pub(super) fn timeouts(raw: &raw::Timeouts, problems: &mut Problems) -> Timeouts
         connect: read(&raw.connect, default.connect),
         upstream_head: read(&raw.upstream_head, default.upstream_head),
         drain: read(&raw.drain, default.drain),
+        rights_fresh: read(&raw.rights_fresh, default.rights_fresh),
+        rights_stale: read(&raw.rights_stale, default.rights_stale),
     }
 }
 
