@@ -21,6 +21,7 @@ mod identity;
 mod on_behalf_of;
 mod operations;
 mod requests;
+mod rights;
 mod rotation;
 mod step_up;
 mod streams;

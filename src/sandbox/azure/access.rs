@@ -148,14 +148,7 @@ fn claims_challenge(login: &str, demanded: &str) -> Refusal {
 /// 403 `AuthorizationFailed` in Azure's words.
 pub fn authorize(shared: &Shared, caller: &Caller, action: &str, scope: &str) -> Result<(), Refusal> {
     let principals = caller.principals();
-    let granted = shared.with(|world| {
-        world.assignments.iter().any(|a| {
-            principals.contains(&a.principal.as_str())
-                && roles::covers(&a.scope, scope)
-                && a.role.grants(action)
-        })
-    });
-    if granted {
+    if is_allowed(shared, &principals, action, scope) {
         return Ok(());
     }
     Err(Refusal::new(
@@ -166,6 +159,20 @@ pub fn authorize(shared: &Shared, caller: &Caller, action: &str, scope: &str) ->
             caller.client_id, caller.object_id
         ),
     ))
+}
+
+/// Whether deny assignments and role assignments let one with these object ids do it.
+pub fn is_allowed(shared: &Shared, principals: &[&str], action: &str, scope: &str) -> bool {
+    shared.with(|world| {
+        let denied = world.denials.iter().any(|d| d.concerns(principals) && d.takes(action, scope));
+        !denied
+            && world.assignments.iter().any(|a| {
+                principals.contains(&a.principal.as_str())
+                    && a.condition.is_none()
+                    && roles::covers(&a.scope, scope)
+                    && a.role.grants(action)
+            })
+    })
 }
 
 /// Puts the ids that Azure puts on every answer.

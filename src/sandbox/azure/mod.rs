@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 
 pub use entra::{App, FederatedCredential, TokenVersion, UserToken, inbound as inbound_claims};
 pub use inference::Live;
-pub use roles::{Assignment, ROLES, Role};
+pub use roles::{Assignment, DenyAssignment, ROLES, Role};
 pub use throttle::Bucket;
 
 use super::{KeyRing, Observer, Person, SandboxCa, SandboxError, SigningKey, jwt, observe, serve::Server};
@@ -287,9 +287,34 @@ impl SimulatedAzure {
                 principal_type: "ServicePrincipal",
                 role,
                 scope: scope.to_owned(),
+                condition: None,
             });
         });
         Ok(())
+    }
+
+    /// Gives a role as the assignment says; a role of one's own becomes known.
+    pub fn assign_as(&self, assignment: Assignment) {
+        self.shared.with(|world| {
+            if Role::find(assignment.role.id).is_none() {
+                world.roles.retain(|role| role.id != assignment.role.id);
+                world.roles.push(assignment.role);
+            }
+            world.assignments.push(assignment);
+        });
+    }
+
+    /// Denies as the assignment says.
+    pub fn deny(&self, denial: DenyAssignment) {
+        self.shared.with(|world| world.denials.push(denial));
+    }
+
+    /// Azure's own judgement: whether `person` may do `action` at `scope`.
+    #[must_use]
+    pub fn judges(&self, person: &Person, action: &str, scope: &str) -> bool {
+        let principals: Vec<_> =
+            std::iter::once(person.object_id).chain(person.group_ids.iter().copied()).collect();
+        access::is_allowed(&self.shared, &principals, action, scope)
     }
 
     /// Takes every role from `principal`.

@@ -18,6 +18,27 @@ pub struct Role {
     data_actions: &'static [&'static str],
 }
 
+/// What is denied to some, whatever their roles grant.
+#[derive(Debug, Clone)]
+pub struct DenyAssignment {
+    /// A GUID.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// What it denies.
+    pub actions: Vec<String>,
+    /// What of that it leaves alone.
+    pub not_actions: Vec<String>,
+    /// An ARM id; it holds there and below.
+    pub scope: String,
+    /// Whether it holds there only.
+    pub only_there: bool,
+    /// Object ids with their types; the GUID of zeroes is everybody.
+    pub principals: Vec<(String, &'static str)>,
+    /// Whom it leaves alone.
+    pub excluded: Vec<(String, &'static str)>,
+}
+
 /// The built-in roles that the sandbox knows.
 pub const ROLES: &[Role] = &[
     Role {
@@ -112,6 +133,19 @@ impl Role {
         (any(self.actions) && !any(self.not_actions)) || any(self.data_actions)
     }
 
+    /// A role of the subscription's own. It lasts as long as the process.
+    #[must_use]
+    pub fn custom(id: &str, name: &str, actions: &[&str], not_actions: &[&str]) -> &'static Self {
+        fn kept(text: &str) -> &'static str {
+            String::leak(text.to_owned())
+        }
+        let all = |texts: &[&str]| -> &'static [&'static str] {
+            Vec::leak(texts.iter().map(|text| kept(text)).collect())
+        };
+        let (actions, not_actions) = (all(actions), all(not_actions));
+        Box::leak(Box::new(Self { id: kept(id), name: kept(name), actions, not_actions, data_actions: &[] }))
+    }
+
     /// The full id below a subscription.
     #[must_use]
     pub fn resource_id(&self, subscription: &str) -> String {
@@ -154,6 +188,8 @@ pub struct Assignment {
     pub role: &'static Role,
     /// An ARM id; the role holds there and below.
     pub scope: String,
+    /// A condition, which nothing here fulfils.
+    pub condition: Option<String>,
 }
 
 impl Assignment {
@@ -169,8 +205,57 @@ impl Assignment {
                 "principalId": self.principal,
                 "principalType": self.principal_type,
                 "scope": self.scope,
-                "condition": null,
-                "conditionVersion": null,
+                "condition": self.condition,
+                "conditionVersion": self.condition.as_ref().map(|_| "2.0"),
+            },
+        })
+    }
+}
+
+impl DenyAssignment {
+    /// Whether it concerns one of whom these object ids are.
+    #[must_use]
+    pub fn concerns(&self, principals: &[&str]) -> bool {
+        let among = |named: &[(String, &str)]| named.iter().any(|(id, _)| principals.contains(&id.as_str()));
+        let everybody = self.principals.iter().any(|(id, _)| id.bytes().all(|b| matches!(b, b'0' | b'-')));
+        (everybody || among(&self.principals)) && !among(&self.excluded)
+    }
+
+    /// Whether it takes an action at a resource.
+    #[must_use]
+    pub fn takes(&self, action: &str, resource: &str) -> bool {
+        let any = |patterns: &[String]| patterns.iter().any(|p| matches(p, action));
+        let here = if self.only_there {
+            self.scope.trim_end_matches('/').eq_ignore_ascii_case(resource.trim_end_matches('/'))
+        } else {
+            covers(&self.scope, resource)
+        };
+        here && any(&self.actions) && !any(&self.not_actions)
+    }
+
+    /// The REST shape.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let named = |all: &[(String, &str)]| -> Vec<Value> {
+            all.iter().map(|(id, kind)| json!({"id": id, "type": kind})).collect()
+        };
+        json!({
+            "id": format!("{}/providers/Microsoft.Authorization/denyAssignments/{}", self.scope, self.id),
+            "name": self.id,
+            "type": "Microsoft.Authorization/denyAssignments",
+            "properties": {
+                "denyAssignmentName": self.name,
+                "permissions": [{
+                    "actions": self.actions,
+                    "notActions": self.not_actions,
+                    "dataActions": [],
+                    "notDataActions": [],
+                }],
+                "scope": self.scope,
+                "doNotApplyToChildScopes": self.only_there,
+                "principals": named(&self.principals),
+                "excludePrincipals": named(&self.excluded),
+                "isSystemProtected": true,
             },
         })
     }

@@ -66,6 +66,7 @@ fn assignments() -> Vec<Assignment> {
                 principal_type,
                 role: Role::find(role)?,
                 scope: scope.clone(),
+                condition: None,
             })
         })
         .collect()

@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-use super::{names, operations::Operation, plane::tracking::Tracking, roles::Assignment};
+use super::{
+    names,
+    operations::Operation,
+    plane::tracking::Tracking,
+    roles::{Assignment, DenyAssignment, Role},
+};
 use crate::time::Timestamp;
 
 /// A resource of Azure Resource Manager.
@@ -79,6 +84,10 @@ pub struct World {
     pub operations: HashMap<String, Operation>,
     /// Who has which role where.
     pub assignments: Vec<Assignment>,
+    /// What is denied whatever roles grant.
+    pub denials: Vec<DenyAssignment>,
+    /// Roles besides the built-in ones.
+    pub roles: Vec<&'static Role>,
     /// Object id to the value that its next tokens must carry.
     pub challenges: HashMap<String, String>,
     /// Blobs by `container/path`.

@@ -19,7 +19,7 @@ use super::{
     access::{self, Caller, Service},
     call::{Call, Refusal, Reply, ok},
     names, operations,
-    roles::{ROLES, Role, covers},
+    roles::{DenyAssignment, ROLES, Role, covers},
     world::World,
 };
 use kinds::Kind;
@@ -327,7 +327,9 @@ fn authorization(shared: &Shared, call: &Call, caller: &Caller, at: usize) -> Re
     if is("roleDefinitions") {
         read("roleDefinitions")?;
         if let Some(id) = rest.get(1) {
-            let role = Role::find(id).ok_or_else(|| {
+            let custom =
+                shared.with(|world| world.roles.iter().find(|r| r.id.eq_ignore_ascii_case(id)).copied());
+            let role = Role::find(id).or(custom).ok_or_else(|| {
                 Refusal::new(
                     StatusCode::NOT_FOUND,
                     "RoleDefinitionDoesNotExist",
@@ -346,7 +348,7 @@ fn authorization(shared: &Shared, call: &Call, caller: &Caller, at: usize) -> Re
     }
     if is("denyAssignments") {
         read("denyAssignments")?;
-        return Ok(ok(json!({"value": []})));
+        return denials(shared, call, &scope, &filter);
     }
     if is("permissions") {
         known_method(call, &Method::GET)?;
@@ -384,35 +386,64 @@ fn assignments(shared: &Shared, call: &Call, scope: &str, filter: &str) -> Reply
         ));
     }
     // `assignedTo` follows groups, `principalId` does not.
-    let with_groups: Option<Vec<String>> = assigned.map(|oid| {
-        let groups =
-            crate::sandbox::PEOPLE.iter().find(|p| p.object_id == oid).map_or(&[][..], |p| p.group_ids);
-        std::iter::once(oid).chain(groups.iter().map(|g| (*g).to_owned())).collect()
-    });
-    let skip = call.query("$skipToken").and_then(|t| t.parse::<usize>().ok()).unwrap_or_default();
-    shared.with(|world| {
-        let found: Vec<Value> = world
+    let with_groups = assigned.map(with_groups);
+    let found = shared.with(|world| {
+        world
             .assignments
             .iter()
             .filter(|a| covers(&a.scope, scope) || (!at_scope && covers(scope, &a.scope)))
             .filter(|a| with_groups.as_ref().is_none_or(|all| all.contains(&a.principal)))
             .filter(|a| principal.as_ref().is_none_or(|p| *p == a.principal))
             .map(|a| a.to_json(names::SUBSCRIPTION))
-            .collect();
-        let next = skip + shared.page_size;
-        let page: Vec<&Value> = found.iter().skip(skip).take(shared.page_size).collect();
-        let mut body = json!({ "value": page });
-        if next < found.len() {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            for (name, value) in call.query.iter().filter(|(n, _)| !n.eq_ignore_ascii_case("$skipToken")) {
-                query.append_pair(name, value);
-            }
-            query.append_pair("$skipToken", &next.to_string());
-            *body.member_mut("nextLink") =
-                json!(format!("{}{}?{}", call.urls().here(), call.path, query.finish()));
+            .collect::<Vec<_>>()
+    });
+    Ok(paged(shared, call, &found))
+}
+
+/// `denyAssignments` with `atScope()` and `assignedTo('oid')`.
+fn denials(shared: &Shared, call: &Call, scope: &str, filter: &str) -> Reply {
+    known_method(call, &Method::GET)?;
+    let at_scope = filter.contains("atScope()");
+    let assigned = quoted(filter, "assignedTo(").map(with_groups);
+    let concerned = |denial: &DenyAssignment| {
+        assigned.as_ref().is_none_or(|all| {
+            let all: Vec<_> = all.iter().map(String::as_str).collect();
+            denial.principals.iter().any(|(id, _)| all.contains(&id.as_str()))
+        })
+    };
+    let found = shared.with(|world| {
+        let here = world
+            .denials
+            .iter()
+            .filter(|d| covers(&d.scope, scope) || (!at_scope && covers(scope, &d.scope)));
+        here.filter(|d| concerned(d)).map(DenyAssignment::to_json).collect::<Vec<_>>()
+    });
+    Ok(paged(shared, call, &found))
+}
+
+/// An object and its groups.
+fn with_groups(object: String) -> Vec<String> {
+    let groups =
+        crate::sandbox::PEOPLE.iter().find(|p| p.object_id == object).map_or(&[][..], |p| p.group_ids);
+    std::iter::once(object).chain(groups.iter().map(|g| (*g).to_owned())).collect()
+}
+
+/// One page of a list, with the link to the next.
+fn paged(shared: &Shared, call: &Call, found: &[Value]) -> Response {
+    let skip = call.query("$skipToken").and_then(|t| t.parse::<usize>().ok()).unwrap_or_default();
+    let next = skip + shared.page_size;
+    let page: Vec<&Value> = found.iter().skip(skip).take(shared.page_size).collect();
+    let mut body = json!({ "value": page });
+    if next < found.len() {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in call.query.iter().filter(|(n, _)| !n.eq_ignore_ascii_case("$skipToken")) {
+            query.append_pair(name, value);
         }
-        Ok(ok(body))
-    })
+        query.append_pair("$skipToken", &next.to_string());
+        *body.member_mut("nextLink") =
+            json!(format!("{}{}?{}", call.urls().here(), call.path, query.finish()));
+    }
+    ok(body)
 }
 
 /// The quoted word after `lead` in an OData filter.
