@@ -145,7 +145,8 @@ pub(super) fn rights(settings: &Settings) -> RightsSettings {
     let named = |name: &Arc<str>| {
         settings.credentials.iter().find(|c| c.name == *name && c.acts_for == ActsFor::Itself)
     };
-    let named = choice.and_then(|by| ["read", "default"].iter().find_map(|kind| named(by.get(*kind)?)));
+    let named =
+        choice.and_then(|by| ["read", "default"].iter().find_map(|kind| named(by.by_kind.get(*kind)?)));
     let credential = named.map(|credential| Arc::clone(&credential.name));
     RightsSettings {
         tenant: named.and_then(|credential| credential.tenant.clone()).map(Into::into),
