@@ -25,6 +25,7 @@ pub mod http;
 pub mod identity;
 pub mod listen;
 pub mod net;
+pub mod placeholder;
 pub mod policy;
 pub mod proxy;
 pub mod sandbox;

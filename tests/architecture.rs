@@ -13,7 +13,7 @@ use std::{
 };
 
 /// May be imported by every room.
-const GROUND: &[&str] = &["time", "secrets", "telemetry", "http", "net", "yaml"];
+const GROUND: &[&str] = &["time", "secrets", "telemetry", "http", "net", "placeholder", "yaml"];
 
 /// Each room and what it may import besides the ground.
 const ROOMS: &[(&str, &[&str])] = &[

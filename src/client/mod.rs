@@ -6,7 +6,6 @@
 
 mod environment;
 mod gate;
-mod placeholder;
 mod relay;
 mod sessions;
 mod sign_in;

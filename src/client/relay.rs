@@ -17,9 +17,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{io::copy_bidirectional, net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{ForwardDoor, SessionError, Sessions, SignIn, placeholder};
+use super::{ForwardDoor, SessionError, Sessions, SignIn};
 use crate::{
     net::{Connector, Destination, Protocols, Reach, Scheme, Trust},
+    placeholder,
     time::SharedClock,
 };
 
@@ -284,7 +285,7 @@ impl State {
         let Some((_, resource)) = resource else {
             return said(StatusCode::BAD_REQUEST, "`resource` is missing");
         };
-        let answer = placeholder::answer(&resource, self.tenant().as_deref(), self.clock.now());
+        let answer = placeholder::of_machine(&resource, self.tenant().as_deref(), self.clock.now());
         let mut response = Response::new(Either::Right(Full::from(answer.to_string())));
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -48,13 +48,21 @@ pub fn around_policies(path: &Path) -> Option<(PathBuf, BTreeSet<String>, BTreeS
     directory.is_dir().then_some((directory, issuers, routes))
 }
 
-/// The hosts of a file's routes, each once, in order; nothing if it cannot be read.
+/// The hosts of a file's routes, and the login host if the gate answers for it: each once, in order;
+/// nothing if the file cannot be read.
 #[must_use]
 pub fn upstream_hosts(path: &Path) -> BTreeSet<String> {
     let Ok(parsed) = super::parse(path) else { return BTreeSet::new() };
     let hosts =
         parsed.raw.routes.iter().filter_map(|route| routes::upstream(&route.value.upstream.value, true).ok());
-    hosts.map(|upstream| upstream.host).collect()
+    let mut hosts: BTreeSet<String> = hosts.map(|upstream| upstream.host).collect();
+    let forward = parsed.raw.listen.value.forward.as_ref();
+    let login = forward.and_then(|forward| forward.value.login.as_ref());
+    if login.is_some_and(|login| login.value == forward::ANSWER) {
+        let named = parsed.raw.cloud.as_ref().and_then(|named| cloud(&named.value).ok());
+        hosts.insert(named.unwrap_or_default().login().host);
+    }
+    hosts
 }
 
 struct Reader<'a> {
@@ -96,7 +104,7 @@ impl Reader<'_> {
         }
         let cloud = raw.cloud.as_ref().and_then(|c| problems.read(c, cloud)).unwrap_or_default();
         let listen = &raw.listen.value;
-        let forward = listen.forward.as_ref().and_then(|f| self.forward(f, problems));
+        let forward = listen.forward.as_ref().and_then(|f| self.forward(f, &cloud.login().host, problems));
         let reverse = listen.reverse.as_ref().and_then(|r| self.reverse(r, problems));
         let admin = listen.admin.as_ref().and_then(|a| self.admin(a, problems));
         let health = listen.health.as_ref().and_then(|h| problems.read(&h.value.address, values::address));

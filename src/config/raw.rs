@@ -116,7 +116,7 @@ pub struct Forward {
     pub passthrough: Vec<Text>,
     /// How callers may say who they are.
     pub identity: Option<Vec<Text>>,
-    /// What becomes of the login hosts: not in this version, but for `refuse`.
+    /// What becomes of Azure's login host: `refuse`, `passthrough` or `answer`.
     pub login: Option<Text>,
 }
 

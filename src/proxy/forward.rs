@@ -6,6 +6,7 @@
 //! `passthrough` is tunnelled untouched, and the tunnel recorded. Every other host is refused at once,
 //! and with it whatever addresses are written as numbers: instance metadata, loopback, private ones.
 
+mod login;
 mod reading;
 mod refusal;
 
@@ -15,6 +16,7 @@ use http::{HeaderValue, Method, Request, Response, request::Parts};
 use hyper::body::Incoming;
 
 use self::{
+    login::LoginHost,
     reading::{authorization, is_inside, is_named, target},
     refusal::NoTunnel,
 };
@@ -34,6 +36,8 @@ pub struct TunnelSettings {
     pub passthrough: Vec<Box<str>>,
     /// How callers may say who they are.
     pub identities: Identities,
+    /// Login hosts in whose place the gate answers.
+    pub answered: Vec<Box<str>>,
 }
 
 /// How the caller of a tunnel may say who they are.
@@ -102,6 +106,14 @@ impl Forward {
             self.intercept(connection, tunnel);
             return Ok(Response::new(Body::Empty));
         }
+        if port == 443 && tunnels.answered.iter().any(|known| **known == *host) {
+            let header = authorization(&head.headers, tunnels.identities).map_err(NoTunnel::Nobody)?;
+            self.known(&gate, connection, &header).await?;
+            let host: Arc<str> = host.into();
+            let handler = LoginHost { core: self.core.clone(), host: Arc::clone(&host) };
+            self.end_tls(connection, host, handler);
+            return Ok(Response::new(Body::Empty));
+        }
         if port == 443 && tunnels.passthrough.iter().any(|known| is_named(&host, known)) {
             let header = authorization(&head.headers, tunnels.identities).map_err(NoTunnel::Nobody)?;
             let principal = self.known(&gate, connection, &header).await?;
@@ -110,16 +122,25 @@ impl Forward {
         Err(if is_inside(&host) { NoTunnel::Inside(host) } else { NoTunnel::Host(host) })
     }
 
-    /// Ends TLS in the tunnel, once the answer is sent, and serves what comes.
     fn intercept(&self, connection: &Rc<Connection<ConnectionMemo>>, tunnel: Tunnel) {
+        let host = Arc::clone(&tunnel.host);
+        let handler = Tunnelled { core: self.core.clone(), tunnel: Rc::new(tunnel) };
+        self.end_tls(connection, host, handler);
+    }
+
+    /// Ends TLS in the tunnel, once the answer is sent, and serves what comes.
+    fn end_tls<H: Handler + 'static>(
+        &self,
+        connection: &Rc<Connection<ConnectionMemo>>,
+        host: Arc<str>,
+        handler: H,
+    ) {
         let upgraded = connection.upgraded();
         let (inside, core, peer) = (Rc::clone(&self.inside), self.core.clone(), connection.peer);
         let tasks = connection.tasks().clone();
         connection.tasks().spawn_local(async move {
             // The client went away before the tunnel was there.
             let Ok(upgraded) = upgraded.await else { return };
-            let host = Arc::clone(&tunnel.host);
-            let handler = Tunnelled { core: core.clone(), tunnel: Rc::new(tunnel) };
             if let Err(why) = inside.serve(upgraded, &host, peer, tasks, handler).await {
                 core.gate().parts().journal.refused(peer.ip(), why);
             }

@@ -302,8 +302,16 @@ impl Folder<'_> {
         let (certificate, key) = ca.server_pem(&["localhost", "*.localhost", "127.0.0.1", "::1"])?;
         self.write("certs/server.key", &key, Readers::Owner)?;
         self.write("certs/server.pem", &certificate, Readers::All)?;
-        if self.missing("certs/interception-ca.pem") || self.missing("certs/interception-ca.key") {
-            let domains = names::intercepted();
+        let domains = names::intercepted();
+        // An earlier version's may vouch for fewer.
+        let vouches = self
+            .read("certs/interception-ca.pem")
+            .ok()
+            .and_then(|text| crate::listen::domains(&text))
+            .is_some_and(|own| {
+                domains.iter().all(|domain| own.iter().any(|o| o.trim_start_matches('.') == domain))
+            });
+        if !vouches || self.missing("certs/interception-ca.key") {
             let made = crate::listen::new_authority(&domains, crate::time::SystemClock.now());
             let (certificate, key) = made.map_err(|e| {
                 Self::failed("make", Path::new("interception-ca.pem"))(std::io::Error::other(e))

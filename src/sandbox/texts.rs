@@ -26,6 +26,7 @@ listen:
   forward:                        # HTTPS_PROXY; in plaintext because it is on loopback
     address: "{forward}"
     interception_ca: {{certificate: certs/interception-ca.pem, private_key: {{file: certs/interception-ca.key}}}}
+    login: answer                 # code that insists on signing in to Entra gets what is worth nothing
   admin: {{address: "{admin}"}}
   health: {{address: "{health}"}}
 

@@ -406,3 +406,54 @@ async fn clients_learn_which_azure_is_behind_the_gate_before_anybody_signed_in()
         assert_ne!(world.nobody().get(path).await.status, StatusCode::OK, "{path}");
     }
 }
+
+#[tokio::test]
+async fn code_that_insists_on_entra_gets_a_placeholder_and_everybody_else_is_told_how_to_sign_in() {
+    let world = World::new().await;
+    let mut sam = Tunnel::dig(&world, "sam", "login.microsoftonline.com").await;
+    let tenant = names::TENANT;
+    let found = sam.get(&format!("/{tenant}/v2.0/.well-known/openid-configuration")).await.json();
+    let endpoint = found["token_endpoint"].as_str().unwrap().to_owned();
+    assert_eq!(endpoint, format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"));
+    let instance = sam.get("/common/discovery/instance?api-version=1.1").await.json();
+    assert_eq!(instance["metadata"][0]["aliases"][0], "login.microsoftonline.com");
+
+    let path = endpoint.strip_prefix("https://login.microsoftonline.com").unwrap();
+    let form = |client: &str, more: &str| {
+        format!("grant_type=client_credentials&client_id={client}&client_secret=s3cret-of-somebody{more}")
+    };
+    let scope = "&scope=https%3A%2F%2Fml.azure.com%2F.default";
+    let ours = amlgate::placeholder::CLIENT;
+    let given = sam.send(Request::post(path), &form(ours, scope)).await;
+    assert_eq!(given.status, StatusCode::OK, "{given:?}");
+    let placeholder = given.json()["access_token"].as_str().unwrap().to_owned();
+    let claims: serde_json::Value = jsonwebtoken::dangerous::insecure_decode(&placeholder).unwrap().claims;
+    assert_eq!((&claims["aud"], &claims["tid"]), (&json!("https://ml.azure.com"), &json!(tenant)));
+    // It has no authority anywhere.
+    assert_eq!(world.bearing(&placeholder).get(&jobs()).await.status, StatusCode::UNAUTHORIZED);
+
+    // Somebody's own application, a double field, a person's password, another page.
+    let double = form(ours, &format!("{scope}&client_id={}", names::GATE_CLIENT));
+    let password = format!("grant_type=password&client_id={ours}&username=sam&password=x{scope}");
+    for (path, form) in [
+        (path, form(names::GATE_CLIENT, scope)),
+        (path, double),
+        (path, password),
+        (path, "x".repeat(20_000)),
+        ("/common/oauth2/v2.0/devicecode", form(ours, scope)),
+    ] {
+        let told = sam.send(Request::post(path), &form).await;
+        assert_eq!(told.status, StatusCode::BAD_REQUEST, "{path} {told:?}");
+        assert_eq!(told.json()["error"], "unauthorized_client");
+        assert!(told.json()["error_description"].as_str().unwrap().contains("`amlgate login`"));
+        sam = Tunnel::dig(&world, "sam", "login.microsoftonline.com").await;
+    }
+    // Nobody in particular is answered nothing, and nothing came to Azure's login host.
+    let (status, ..) =
+        ask(&world, "login.microsoftonline.com:443", "1.1", "Host: login.microsoftonline.com:443\r\n").await;
+    assert_eq!(status, 407);
+    let forms = world.sandbox.azure.observer().seen_at("/oauth2/");
+    assert!(forms.iter().all(|seen| !String::from_utf8_lossy(&seen.body).contains("s3cret-of-somebody")));
+    let log = world.stop().await;
+    assert!(!format!("{:?}", log.records).contains("s3cret-of-somebody"));
+}

@@ -11,8 +11,16 @@ use crate::{
     yaml::{Place, Spanned},
 };
 
+/// `login`: the gate answers in the place of the login host.
+pub(super) const ANSWER: &str = "answer";
+
 impl Reader<'_> {
-    pub(super) fn forward(&self, found: &Spanned<raw::Forward>, problems: &mut Problems) -> Option<Forward> {
+    pub(super) fn forward(
+        &self,
+        found: &Spanned<raw::Forward>,
+        login_host: &str,
+        problems: &mut Problems,
+    ) -> Option<Forward> {
         let raw = &found.value;
         let address = problems.read(&raw.address, values::address);
         let tls = raw.tls.as_ref().map(|t| self.tls(t, problems));
@@ -23,7 +31,8 @@ impl Reader<'_> {
         let authority = self.existing(&ca.certificate, problems);
         let authority_key = self.reference(&ca.private_key, problems);
         let also_trust = ca.also_trust.iter().filter_map(|path| self.existing(path, problems)).collect();
-        let passthrough = raw.passthrough.iter().filter_map(|h| problems.read(h, pattern)).collect();
+        let mut passthrough: Vec<_> =
+            raw.passthrough.iter().filter_map(|h| problems.read(h, pattern)).collect();
         let mut identities = Identities::default();
         if let Some(named) = &raw.identity {
             identities = Identities { proxy_authorization: false, inner: false };
@@ -46,13 +55,16 @@ impl Reader<'_> {
                 problems.error(Place::of(found), "`identity` is empty, so that nobody could be known");
             }
         }
-        if let Some(login) = raw.login.as_ref().filter(|login| login.value != "refuse") {
-            let hint = "remove it; to let clients sign in themselves, put the login host into `passthrough`";
-            problems.error_with(
+        let mut answered = Vec::new();
+        match raw.login.as_ref().map(|login| (login, login.value.as_str())) {
+            None | Some((_, "refuse")) => {}
+            Some((_, "passthrough")) => passthrough.push(login_host.into()),
+            Some((_, ANSWER)) => answered.push(login_host.into()),
+            Some((login, other)) => problems.error_with(
                 Place::of(login),
-                format!("`login: {}` is not in this version", login.value),
-                hint,
-            );
+                format!("`{other}` is nothing that becomes of the login host"),
+                "write `refuse`, `passthrough` or `answer`",
+            ),
         }
         Some(Forward {
             address: address?,
@@ -63,7 +75,7 @@ impl Reader<'_> {
             authority: authority?,
             authority_key: authority_key?,
             also_trust,
-            tunnels: TunnelSettings { passthrough, identities },
+            tunnels: TunnelSettings { passthrough, identities, answered },
         })
     }
 }
@@ -82,13 +94,23 @@ pub(super) fn vouched(forward: &Forward, routes: &[Route], raw: &raw::File, prob
         }
         return;
     };
+    let within = |host: &str, domain: &String| {
+        let domain = domain.trim_start_matches('.');
+        host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+    };
+    let login = raw.listen.value.forward.as_ref().and_then(|forward| forward.value.login.as_ref());
+    for host in &forward.tunnels.answered {
+        if let Some(login) = login.filter(|_| !domains.iter().any(|domain| within(host, domain))) {
+            problems.error_with(
+                Place::of(login),
+                format!("the interception authority cannot vouch for `{host}`"),
+                "move `interception-ca.pem` and its key away and run `amlgate certs init` again, or write `login: refuse`",
+            );
+        }
+    }
     for (route, written) in routes.iter().zip(&raw.routes) {
         let host = route.upstream.host.trim_start_matches("*.");
-        let within = |domain: &String| {
-            let domain = domain.trim_start_matches('.');
-            host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-        };
-        if !domains.iter().any(within) {
+        if !domains.iter().any(|domain| within(host, domain)) {
             problems.error_with(
                 Place::of(&written.value.upstream),
                 format!("the interception authority cannot vouch for `{host}`"),

@@ -73,5 +73,6 @@ pub fn intercepted() -> Vec<String> {
         format!("{REGION}.inference.ml.azure.com"),
         format!("{ACCOUNT}.blob.core.windows.net"),
         format!("{VAULT}.vault.azure.net"),
+        "login.microsoftonline.com".to_owned(),
     ]
 }

@@ -102,6 +102,7 @@ def test_clients_of_every_family_need_no_credential_and_other_hosts_are_refused(
     assert (said["requests"], said["httpx"], said["urllib"]) == (200, 200, 200)
     assert said["openai"] == "You said: hello there"
     assert "403" in said["elsewhere"], said
+    assert said["entra"] == 200 and "`amlgate login`" in said["own"], said
 
 
 def test_mlflow_tracks_at_azures_own_address(run):
