@@ -2,12 +2,11 @@
 
 import json
 import os
-import pathlib
 import re
-import shutil
 import ssl
+import socket
 import subprocess
-import threading
+import sys
 import urllib.parse
 import urllib.request
 
@@ -58,6 +57,7 @@ def gate(sandbox):
 
     def change(settings):
         route = {"name": "cluster", "upstream": f"https://{HOST}", "protocol": "kubernetes", "credential": "gate"}
+        route["paths"] = ["/clusters/prod"]
         settings["routes"] = [route | {"address": address, "trust": {"ca": "cluster.pem"}}]
         settings["policies"] = "policies-cluster"
         names = {"certificate": "certs-cluster/interception-ca.pem", "private_key": {"file": "certs-cluster/interception-ca.key"}}
@@ -99,7 +99,7 @@ def sign_in(gate, sandbox, person, home):
 def kubectl(gate, sandbox, tmp_path):
     """kubectl of a signed-in person, started with `amlgate run`: its kubeconfig names the exec plugin."""
 
-    def of(person):
+    def of(person, server=f"https://{HOST}", authority=None):
         home = tmp_path / person
         home.mkdir()
         environment = sign_in(gate, sandbox, person, home)
@@ -110,15 +110,15 @@ def kubectl(gate, sandbox, tmp_path):
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "prod",
-            "clusters": [{"name": "prod", "cluster": {"server": f"https://{HOST}"}}],
+            "clusters": [{"name": "prod", "cluster": {"server": server, "certificate-authority": authority or ""}}],
             "users": [{"name": person, "user": {"exec": plugin}}],
             "contexts": [{"name": "prod", "context": {"cluster": "prod", "user": person, "namespace": "ml"}}],
         }
         (home / "config").write_text(json.dumps(config))
         environment["KUBECONFIG"] = str(home / "config")
 
-        def start(*arguments, **options):
-            command = [AMLGATE, "run", "--", os.environ["AMLGATE_KUBECTL"], *arguments]
+        def start(*arguments, program=os.environ["AMLGATE_KUBECTL"], through=(AMLGATE, "run", "--"), **options):
+            command = [*through, program, *arguments]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             return subprocess.Popen(command, env=environment | options, text=True, **pipes)
 
@@ -166,8 +166,6 @@ def test_a_port_is_forwarded(kubectl):
     sam, port = kubectl("sam"), free_port()
     forwarding = sam.start("port-forward", "trainer", f"{port}:8080")
     assert "Forwarding from" in forwarding.stdout.readline()
-    import socket
-
     with socket.create_connection(("127.0.0.1", port), 30) as pod:
         pod.sendall(b"hello")
         assert pod.recv(100) == b"8080 HELLO"
@@ -191,3 +189,26 @@ def test_the_cluster_sees_the_caller_and_nobody_else_can_be_named(kubectl, gate,
     named = set(re.findall(r" as (\S+) \[([^]]*)\]", log))
     assert named and {user for user, _ in named} <= {"sandbox:user-sam", "sandbox:user-rita"}, named
     assert ("sandbox:user-sam", "sandbox:data-science") in named, named
+
+
+def test_in_front_of_the_gates_own_address_nothing_but_the_kubeconfig_changes(kubectl, gate, sandbox):
+    sam = kubectl("sam", server=f"{gate.url}/clusters/prod", authority=sandbox.ca)
+    direct = {"through": ()}
+    listed = sam("get", "pods", "-o", "name", **direct)
+    assert (listed.returncode, listed.stdout) == (0, "pod/trainer\n"), listed.stderr
+    done = sam("exec", "-i", "trainer", "--", "cat", given="hello", **direct)
+    assert (done.returncode, done.stdout) == (0, "hello"), done.stderr
+
+
+def test_a_shell_by_websocket_is_the_same_shell(kubectl):
+    sam = kubectl("sam")
+    url = f"wss://{HOST}/api/v1/namespaces/ml/pods/trainer/exec?command=echo&command=hello&stdout=true"
+    script = f"""
+from websockets.sync.client import connect
+with connect({url!r}, subprotocols=["v4.channel.k8s.io"], ssl=None) as shell:
+    frames = list(shell)
+print([frame for frame in frames if len(frame) > 1])
+"""
+    done = sam("-c", script, program=sys.executable)
+    # Channel 1 is the output, channel 3 the status.
+    assert done.returncode == 0 and r"b'\x01hello\n'" in done.stdout and "Success" in done.stdout, done
