@@ -91,6 +91,11 @@ struct Content {
     issuer: Arc<str>,
     subject: Arc<str>,
     machine: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    from_pull_request: bool,
+    /// The human's issuer and subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    human: Option<(Arc<str>, Arc<str>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tenant: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,6 +147,8 @@ impl Handles {
             issuer: Arc::clone(&principal.id.issuer),
             subject: Arc::clone(&principal.id.subject),
             machine: principal.kind == PrincipalKind::Machine,
+            from_pull_request: principal.from_pull_request,
+            human: principal.human.as_ref().map(|h| (Arc::clone(&h.issuer), Arc::clone(&h.subject))),
             tenant: principal.tenant.clone(),
             client: principal.client.clone(),
             display: principal.display.clone(),
@@ -192,9 +199,9 @@ impl Handles {
             roles: Arc::default(),
             claims: Arc::default(),
             expires,
-            from_pull_request: false,
+            from_pull_request: content.from_pull_request,
             subjects_at_issue: Some(content.subjects),
-            human: None,
+            human: content.human.map(|(issuer, subject)| PrincipalId { issuer, subject }),
             token_digest: digest_of(handle),
         });
         let issued = Timestamp::from_millis(content.issued);

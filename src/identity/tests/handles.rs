@@ -44,6 +44,22 @@ async fn a_handle_is_its_holder_at_one_endpoint_and_holds_no_claims() {
 }
 
 #[tokio::test]
+async fn a_handle_keeps_that_its_holder_is_a_pull_requests_run_and_which_human_is_meant() {
+    let world = World::usual().await;
+    let (person, handles) = (person(&world).await, handles(&world, &[[7; 32]]));
+    let human = PrincipalId { issuer: "corp".into(), subject: "tenant/object".into() };
+    let marked = Caller { from_pull_request: true, human: Some(human.clone()), ..Caller::clone(&person) };
+    for (caller, wanted) in
+        [(Caller::clone(&person), (false, person.human.clone())), (marked, (true, Some(human)))]
+    {
+        let holder = Principal::for_tests(caller);
+        let handle = handles.issue(&holder, vec![], ENDPOINT, Slot::Primary, world.now()).unwrap();
+        let redeemed = handles.redeem(&handle, world.now()).unwrap().principal;
+        assert_eq!((redeemed.from_pull_request, redeemed.human.clone()), wanted);
+    }
+}
+
+#[tokio::test]
 async fn a_handle_ends_within_the_hour_and_never_after_the_token_that_asked() {
     let world = World::usual().await;
     let (long, handles) = (person(&world).await, handles(&world, &[[7; 32]]));
