@@ -258,7 +258,36 @@ pub fn upstream(headers: &HeaderMap, rule: Told) -> HeaderMap {
             out.append(name.clone(), value.clone());
         }
     }
+    if rule == Told::AllButRemoved
+        && let Some(announced) = announced(headers)
+    {
+        out.insert(header::TRAILER, announced);
+    }
     out
+}
+
+/// The trailers that are announced and cross: HTTP/1.1 sends no others (RFC 9110, 6.6.2).
+fn announced(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut kept = String::new();
+    let named = headers.get_all(header::TRAILER).iter().filter_map(|value| value.to_str().ok());
+    for name in named.flat_map(|value| value.split(',')).map(str::trim) {
+        let Ok(name) = HeaderName::try_from(name) else { continue };
+        if crosses_behind(&name) {
+            let between = if kept.is_empty() { "" } else { ", " };
+            kept = kept + between + name.as_str();
+        }
+    }
+    HeaderValue::try_from(kept).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether a trailer of this name crosses: it would as a header, and it changes nothing of what the
+/// message was taken for (RFC 9110, 6.5.1).
+fn crosses_behind(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    !is_removed(text)
+        && !text.contains(['_', '.'])
+        && !NOT_ANSWERED.are(text)
+        && !matches!(*name, header::CONTENT_TYPE | header::CONTENT_ENCODING | header::LOCATION)
 }
 
 /// Takes out of an answer's headers what belongs to the hop or to the upstream alone.
@@ -283,15 +312,7 @@ pub fn keep_trailers(trailers: &mut HeaderMap, rule: Told) -> bool {
     match rule {
         Told::Listed(_) => false,
         Told::AllButRemoved => {
-            let gone: Vec<_> = trailers
-                .keys()
-                .filter(|n| {
-                    is_removed(n.as_str())
-                        || NOT_ANSWERED.are(n.as_str())
-                        || matches!(**n, header::CONTENT_TYPE | header::CONTENT_ENCODING | header::LOCATION)
-                })
-                .cloned()
-                .collect();
+            let gone: Vec<_> = trailers.keys().filter(|name| !crosses_behind(name)).cloned().collect();
             for name in gone {
                 trailers.remove(name);
             }

@@ -142,7 +142,7 @@ async fn exchange(
     let counted = Rc::new(Cell::new(0));
     let mut again = Again::of(&sent.body);
     let Sent { onward, body, chosen, policies, upgrade: _ } = sent;
-    let mut body = body_of(body, &counted);
+    let mut body = body_of(body, &counted, &chosen.route);
     loop {
         let sending = sending(&attempt, &onward, body, &counted, &chosen);
         match upstream::forward(gate.pools(), &attempt, sending, parts.limits.upstream).await {
@@ -215,14 +215,14 @@ impl Again {
     }
 }
 
-pub(super) fn body_of(body: Outgoing, counted: &Rc<Cell<u64>>) -> Body {
+pub(super) fn body_of(body: Outgoing, counted: &Rc<Cell<u64>>, route: &Route) -> Body {
     match body {
         Outgoing::None => Body::Empty,
         Outgoing::Judged(bytes) => {
             counted.set(bytes.len() as u64);
             Body::full(bytes)
         }
-        Outgoing::Streaming(body) => Body::stream(Counted::new(body, Rc::clone(counted))),
+        Outgoing::Streaming(body) => Body::stream(Counted::new(body, Rc::clone(counted), told(route))),
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) async fn tunnel(
         .await
         .map_err(send::unminted)?;
     let counted = std::rc::Rc::default();
-    let body = send::body_of(sent.body, &counted);
+    let body = send::body_of(sent.body, &counted, &sent.chosen.route);
     let mut sending = send::sending(&attempt, &sent.onward, body, &counted, &sent.chosen);
     sending.upgrade = Some(protocol.clone());
     let mut answer = match upstream::forward(gate.pools(), &attempt, sending, parts.limits.upstream).await {

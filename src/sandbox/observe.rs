@@ -50,6 +50,8 @@ pub struct Seen {
     pub body: Bytes,
     /// Whether the body has arrived whole.
     pub body_ended: bool,
+    /// What came behind the body.
+    pub trailers: HeaderMap,
     /// The answer's status, once it was given; a hung or reset request has none.
     pub status: Option<StatusCode>,
 }
@@ -206,6 +208,7 @@ impl Observer {
                 headers: request.headers().clone(),
                 body: Bytes::new(),
                 body_ended: false,
+                trailers: HeaderMap::new(),
                 status: None,
             });
             (number, trap.map(|at| log.traps.remove(at).fault))
@@ -326,6 +329,9 @@ impl HttpBody for Heard {
                         }
                         seen.body_ended = last;
                     });
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.observer.amend(self.number, |seen| seen.trailers = trailers.clone());
                 }
             }
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}

@@ -18,7 +18,10 @@ use tokio::time::{Instant, Sleep};
 use super::forward::Connection;
 use crate::{
     audit::{Ending, OutcomeGuard},
-    http::BodyError,
+    http::{
+        BodyError,
+        headers::{self, Told},
+    },
 };
 
 /// How often a stream is asked whether it may go on: a revocation cuts it within a second.
@@ -182,13 +185,15 @@ impl fmt::Debug for Passing {
 pub struct Counted {
     body: Incoming,
     sent: Rc<Cell<u64>>,
+    told: Told,
 }
 
 impl Counted {
-    /// Passes `body` on and counts its bytes.
+    /// Passes `body` on and counts its bytes; its trailers go on as far as headers of these names
+    /// would.
     #[must_use]
-    pub fn new(body: Incoming, sent: Rc<Cell<u64>>) -> Self {
-        Self { body, sent }
+    pub fn new(body: Incoming, sent: Rc<Cell<u64>>, told: Told) -> Self {
+        Self { body, sent, told }
     }
 }
 
@@ -206,8 +211,13 @@ impl HttpBody for Counted {
                 if let Some(data) = frame.data_ref() {
                     self.sent.set(self.sent.get() + data.len() as u64);
                 }
-                // Trailers end here: nothing that Azure takes comes in one.
-                if frame.is_trailers() { Poll::Ready(None) } else { Poll::Ready(Some(Ok(frame))) }
+                match frame.into_trailers() {
+                    Err(data) => Poll::Ready(Some(Ok(data))),
+                    Ok(mut trailers) => {
+                        let kept = headers::keep_trailers(&mut trailers, self.told);
+                        Poll::Ready(kept.then(|| Ok(Frame::trailers(trailers))))
+                    }
+                }
             }
             Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
             None => Poll::Ready(None),
