@@ -19,6 +19,8 @@ pub enum Purpose {
     Polling,
     /// Thumbprints of tokens in records: keyed, so that a record does not confirm a guessed token.
     Thumbprint,
+    /// Nonces for proofs of possession.
+    DpopNonce,
 }
 
 impl Purpose {
@@ -27,6 +29,7 @@ impl Purpose {
             Self::Handle => b"amlgate handle v1",
             Self::Polling => b"amlgate polling v1",
             Self::Thumbprint => b"amlgate thumbprint v1",
+            Self::DpopNonce => b"amlgate dpop nonce v1",
         }
     }
 }

@@ -42,6 +42,12 @@ enum Kind {
 }
 
 impl Key {
+    /// The key that a proof of possession brings along: as fit as a published one, but nobody vouches
+    /// for it.
+    pub(super) fn embedded(entry: &Map<String, Value>) -> Option<Self> {
+        vet(entry, Some("embedded")).ok()
+    }
+
     /// Its `kid`.
     #[must_use]
     pub fn id(&self) -> &str {

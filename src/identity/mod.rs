@@ -9,6 +9,7 @@ mod admission;
 pub mod bearer;
 mod claims;
 mod discovery;
+pub mod dpop;
 pub mod handle;
 mod http_source;
 mod json;
