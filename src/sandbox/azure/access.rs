@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Shared,
     call::{Call, Refusal},
+    clouds::SimulatedCloud,
     names, roles,
 };
 use crate::sandbox::{PEOPLE, jwt};
@@ -29,20 +30,18 @@ pub enum Service {
 }
 
 impl Service {
-    /// The audiences that it accepts, without a slash at the end.
-    const fn audiences(self) -> &'static [&'static str] {
-        match self {
-            Self::Arm => &["https://management.azure.com", "https://management.core.windows.net"],
-            Self::DataPlane => &[
-                "https://management.azure.com",
-                "https://management.core.windows.net",
-                "https://ml.azure.com",
-            ],
-            Self::Inference => &["https://ml.azure.com"],
-            Self::Vault => &["https://vault.azure.net"],
-            Self::Graph => &["https://graph.microsoft.com"],
-            Self::Storage => &["https://storage.azure.com"],
-        }
+    /// The audiences that it accepts in a cloud, without a slash at the end.
+    fn audiences(self, cloud: &SimulatedCloud) -> Vec<String> {
+        let hosts: &[&str] = match self {
+            Self::Arm => &[cloud.arm, cloud.core],
+            Self::DataPlane => &[cloud.arm, cloud.core, cloud.studio],
+            Self::Inference => &[cloud.studio],
+            Self::Vault => &[cloud.vault],
+            Self::Graph => &[cloud.graph],
+            // The same in every cloud.
+            Self::Storage => &["storage.azure.com"],
+        };
+        hosts.iter().map(|host| format!("https://{host}")).collect()
     }
 }
 
@@ -96,10 +95,12 @@ pub fn authenticate(shared: &Shared, call: &Call, service: Service) -> Result<Ca
         }
     })?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let issuers = [
-        format!("https://sts.windows.net/{}/", names::TENANT),
-        format!("https://login.microsoftonline.com/{}/v2.0", names::TENANT),
-    ];
+    let cloud = SimulatedCloud::of(&call.host);
+    // A subscription trusts the tokens of its own tenant.
+    let partners =
+        call.segments.get(1).is_some_and(|id| id.eq_ignore_ascii_case(names::PARTNER_SUBSCRIPTION));
+    let tenant = if partners { names::PARTNER_TENANT } else { names::TENANT };
+    let issuers = [cloud.issuer_v1(tenant), cloud.issuer_v2(tenant)];
     if !issuers.contains(&text("iss")) {
         return Err(refuse(
             "InvalidAuthenticationTokenTenant",
@@ -107,12 +108,13 @@ pub fn authenticate(shared: &Shared, call: &Call, service: Service) -> Result<Ca
         ));
     }
     let audience = text("aud");
-    if !service.audiences().contains(&audience.trim_end_matches('/')) {
+    let audiences = service.audiences(cloud);
+    if !audiences.iter().any(|own| own == audience.trim_end_matches('/')) {
         return Err(refuse(
             "InvalidAuthenticationTokenAudience",
             &format!(
                 "The access token has been obtained for wrong audience or resource '{audience}'. It should exactly match with one of the allowed audiences {}.",
-                service.audiences().join(",")
+                audiences.join(",")
             ),
         ));
     }

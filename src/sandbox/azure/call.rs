@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::names;
+use super::{clouds::SimulatedCloud, names};
 
 /// A request with its body read.
 #[derive(Debug)]
@@ -117,25 +117,33 @@ impl Urls<'_> {
         !super::front::is_local(self.host)
     }
 
+    fn cloud(self) -> &'static SimulatedCloud {
+        SimulatedCloud::of(self.host)
+    }
+
     /// Azure Resource Manager, without a slash at the end.
     pub fn arm(self) -> String {
-        if self.by_name() { "https://management.azure.com".to_owned() } else { self.here() }
+        if self.by_name() { format!("https://{}", self.cloud().arm) } else { self.here() }
     }
 
     /// The workspace's data plane, without a slash at the end.
     pub fn data_plane(self) -> String {
-        if self.by_name() { format!("https://{}.api.azureml.ms", names::REGION) } else { self.here() }
+        if self.by_name() {
+            format!("https://{}.{}", names::REGION, self.cloud().data_plane)
+        } else {
+            self.here()
+        }
     }
 
     /// The login authority, without a slash at the end.
     pub fn login(self) -> String {
-        if self.by_name() { "https://login.microsoftonline.com".to_owned() } else { self.here() }
+        if self.by_name() { format!("https://{}", self.cloud().login) } else { self.here() }
     }
 
     /// An endpoint's own base, without a slash at the end.
     pub fn inference(self, endpoint: &str) -> String {
         if self.by_name() {
-            format!("https://{endpoint}.{}.inference.ml.azure.com", names::REGION)
+            format!("https://{endpoint}.{}", self.cloud().scoring())
         } else {
             format!("{}/inference/{endpoint}", self.here())
         }
@@ -144,7 +152,7 @@ impl Urls<'_> {
     /// The blob service of the workspace's account, without a slash at the end.
     pub fn blob(self) -> String {
         if self.by_name() {
-            format!("https://{}.blob.core.windows.net", names::ACCOUNT)
+            format!("https://{}.blob.{}", names::ACCOUNT, self.cloud().storage)
         } else {
             format!("{}/blob", self.here())
         }
@@ -152,7 +160,7 @@ impl Urls<'_> {
 
     /// The studio.
     pub fn studio(self) -> String {
-        if self.by_name() { "https://ml.azure.com".to_owned() } else { self.here() }
+        if self.by_name() { format!("https://{}", self.cloud().studio) } else { self.here() }
     }
 
     /// The authority that this request came to.

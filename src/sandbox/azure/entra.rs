@@ -1,6 +1,7 @@
 //! The simulated Entra: discovery, keys and the token endpoint, with its own error codes.
 
 mod assertion;
+mod people;
 mod tokens;
 
 use crate::sandbox::members::Members as _;
@@ -12,22 +13,20 @@ use http::{Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 pub use assertion::{App, FederatedCredential};
+pub use people::SignIns;
 pub use tokens::{TokenVersion, UserToken, inbound, machine};
 
 use super::{
     Shared,
     call::{Call, ok},
+    clouds::SimulatedCloud,
     names,
 };
 use crate::sandbox::{PEOPLE, jwt, people::PersonKind};
 
-/// The resources that tokens can be had for, without a slash at the end.
+/// The resources that tokens can be had for in every cloud, without a slash at the end; besides the
+/// cloud's own.
 const RESOURCES: &[&str] = &[
-    "https://management.azure.com",
-    "https://management.core.windows.net",
-    "https://ml.azure.com",
-    "https://vault.azure.net",
-    "https://graph.microsoft.com",
     "https://storage.azure.com",
     "https://monitor.azure.com",
     "api://AzureADTokenExchange",
@@ -88,22 +87,31 @@ pub fn serve(shared: &Shared, call: &Call) -> Response {
         [tenant, "v2.0", ".well-known", "openid-configuration"] if get => {
             discovery(shared, call, tenant, TokenVersion::V2)
         }
-        [_, "discovery", "keys"] | [_, "discovery", "v2.0", "keys"] if get => keys(shared),
+        [_, "discovery", "keys"] | [_, "discovery", "v2.0", "keys"] if get => keys(shared, call),
         [tenant, "oauth2", "token"] | [tenant, "oauth2", "v2.0", "token"] if call.method == Method::POST => {
             token(shared, call, tenant).unwrap_or_else(|denied| denied.into_response(shared))
+        }
+        [tenant, "oauth2", "v2.0", "authorize"] if get && is_tenant(tenant) => {
+            people::authorize(shared, call)
         }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
 fn instance(call: &Call) -> Response {
+    let cloud = SimulatedCloud::of(&call.host);
+    let public = cloud == SimulatedCloud::public();
     ok(json!({
         "tenant_discovery_endpoint": format!("{}/{}/v2.0/.well-known/openid-configuration", call.urls().login(), names::TENANT),
         "api-version": "1.1",
         "metadata": [{
-            "preferred_network": "login.microsoftonline.com",
-            "preferred_cache": "login.windows.net",
-            "aliases": ["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"],
+            "preferred_network": cloud.login,
+            "preferred_cache": if public { "login.windows.net" } else { cloud.login },
+            "aliases": if public {
+                vec![cloud.login, "login.windows.net", "login.microsoft.com", "sts.windows.net"]
+            } else {
+                vec![cloud.login]
+            },
         }],
     }))
 }
@@ -117,7 +125,19 @@ fn unknown_tenant(tenant: &str) -> Denied {
 }
 
 fn is_tenant(tenant: &str) -> bool {
-    tenant.eq_ignore_ascii_case(names::TENANT)
+    [names::TENANT, names::PARTNER_TENANT].iter().any(|own| tenant.eq_ignore_ascii_case(own))
+}
+
+/// The claims of a token, as a tenant issues it.
+fn in_tenant(mut claims: Map<String, Value>, tenant: &str) -> Map<String, Value> {
+    if tenant.eq_ignore_ascii_case(names::PARTNER_TENANT) {
+        for name in ["iss", "tid", "idp"] {
+            if let Some(Value::String(text)) = claims.get_mut(name) {
+                *text = text.replace(names::TENANT, names::PARTNER_TENANT);
+            }
+        }
+    }
+    claims
 }
 
 fn discovery(shared: &Shared, call: &Call, tenant: &str, version: TokenVersion) -> Response {
@@ -125,11 +145,12 @@ fn discovery(shared: &Shared, call: &Call, tenant: &str, version: TokenVersion) 
     if !templated && !is_tenant(tenant) {
         return unknown_tenant(tenant).into_response(shared);
     }
-    let shown = if templated { "{tenantid}" } else { names::TENANT };
-    let login = call.urls().login();
+    let low = tenant.to_ascii_lowercase();
+    let shown = if templated { "{tenantid}" } else { &low };
+    let (login, cloud) = (call.urls().login(), SimulatedCloud::of(&call.host));
     let (issuer, infix) = match version {
-        TokenVersion::V1 => (format!("https://sts.windows.net/{shown}/"), ""),
-        TokenVersion::V2 => (format!("https://login.microsoftonline.com/{shown}/v2.0"), "/v2.0"),
+        TokenVersion::V1 => (cloud.issuer_v1(shown), ""),
+        TokenVersion::V2 => (cloud.issuer_v2(shown), "/v2.0"),
     };
     let here = format!("{login}/{tenant}");
     ok(json!({
@@ -144,18 +165,19 @@ fn discovery(shared: &Shared, call: &Call, tenant: &str, version: TokenVersion) 
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
         "scopes_supported": ["openid", "profile", "email", "offline_access"],
         "tenant_region_scope": "EU",
-        "cloud_instance_name": "microsoftonline.com",
+        "cloud_instance_name": cloud.login.trim_start_matches("login."),
     }))
 }
 
-fn keys(shared: &Shared) -> Response {
+fn keys(shared: &Shared, call: &Call) -> Response {
+    let issuer = SimulatedCloud::of(&call.host).issuer_v2("{tenantid}");
     let keys: Vec<Value> = shared
         .keys
         .public()
         .into_iter()
         .map(|mut key| {
             *key.member_mut("x5t") = key.member("kid").clone();
-            *key.member_mut("issuer") = json!("https://login.microsoftonline.com/{tenantid}/v2.0");
+            *key.member_mut("issuer") = json!(issuer);
             key
         })
         .collect();
@@ -198,6 +220,9 @@ fn token(shared: &Shared, call: &Call, tenant: &str) -> Result<Response, Denied>
     }
     let form: Vec<(String, String)> = form_urlencoded::parse(&call.body).into_owned().collect();
     let grant = required(&form, "grant_type")?;
+    if matches!(grant, "authorization_code" | "refresh_token") {
+        return people::redeem(shared, call, &form);
+    }
     let client = required(&form, "client_id")?;
     let app = shared.app(client).ok_or_else(|| {
         Denied::new(
@@ -207,13 +232,13 @@ fn token(shared: &Shared, call: &Call, tenant: &str) -> Result<Response, Denied>
         )
     })?;
     assertion::prove(shared, call, &app, &form)?;
-    let resource = resource(&form)?;
+    let resource = resource(&form, SimulatedCloud::of(&call.host))?;
     match grant {
         "client_credentials" => {
             let claims = tokens::application(shared, &app, &resource, &form);
-            issue(shared, claims)
+            issue(shared, in_tenant(claims, tenant))
         }
-        "urn:ietf:params:oauth:grant-type:jwt-bearer" => on_behalf_of(shared, &app, &resource, &form),
+        "urn:ietf:params:oauth:grant-type:jwt-bearer" => on_behalf_of(shared, &app, tenant, &resource, &form),
         other => Err(Denied::new(
             "unsupported_grant_type",
             70_003,
@@ -223,7 +248,7 @@ fn token(shared: &Shared, call: &Call, tenant: &str) -> Result<Response, Denied>
 }
 
 /// The resource of `scope` (or of version 1's `resource`).
-fn resource(form: &[(String, String)]) -> Result<String, Denied> {
+fn resource(form: &[(String, String)], cloud: &SimulatedCloud) -> Result<String, Denied> {
     let resource = match (field(form, "scope"), field(form, "resource")) {
         (Some(scope), _) => {
             let asked: Vec<&str> = scope
@@ -252,7 +277,8 @@ fn resource(form: &[(String, String)]) -> Result<String, Denied> {
         (None, None) => required(form, "scope")?.to_owned(),
     };
     let plain = resource.trim_end_matches('/');
-    if RESOURCES.contains(&plain) || plain == names::GATE_APP_ID_URI {
+    let known = RESOURCES.contains(&plain) || cloud.own_resources().iter().any(|own| own == plain);
+    if known || plain == names::GATE_APP_ID_URI {
         return Ok(resource);
     }
     Err(Denied::new(
@@ -267,6 +293,7 @@ fn resource(form: &[(String, String)]) -> Result<String, Denied> {
 fn on_behalf_of(
     shared: &Shared,
     app: &App,
+    tenant: &str,
     resource: &str,
     form: &[(String, String)],
 ) -> Result<Response, Denied> {
@@ -293,6 +320,9 @@ fn on_behalf_of(
             "Assertion audience claim does not match the required value. The audience in the assertion has to match the application that asks.",
         ));
     }
+    if !text("tid").eq_ignore_ascii_case(tenant) {
+        return Err(Denied::new("invalid_grant", 50_013, "The assertion is of another tenant."));
+    }
     if text("idtyp") == "app" || text("scp").is_empty() {
         return Err(Denied::new(
             "invalid_request",
@@ -304,8 +334,20 @@ fn on_behalf_of(
         PEOPLE.iter().find(|p| p.object_id == text("oid") && p.kind == PersonKind::Human).ok_or_else(
             || Denied::new("invalid_grant", 50_020, "The user account does not exist in the tenant."),
         )?;
+    if !shared.is_consented(resource) {
+        return Err(Denied::new(
+            "invalid_grant",
+            65_001,
+            format!(
+                "The user or administrator has not consented to use the application with ID '{}' named 'amlgate'. Send an interactive authorization request for this user and resource.",
+                app.client_id
+            ),
+        ));
+    }
     if let Some(demanded) = shared.step_up_for(person.object_id)
-        && text("acrs") != demanded
+        && !claims.get("acrs").is_some_and(|held| {
+            held == &json!(demanded) || held.as_array().is_some_and(|all| all.contains(&json!(demanded)))
+        })
     {
         let mut denied = Denied::new(
             "interaction_required",
@@ -316,7 +358,7 @@ fn on_behalf_of(
             Some(json!({"access_token": {"acrs": {"essential": true, "value": demanded}}}).to_string());
         return Err(denied);
     }
-    issue(shared, tokens::delegated(shared, app, person, resource, form))
+    issue(shared, in_tenant(tokens::delegated(shared, app, person, resource, form), tenant))
 }
 
 /// Signs and answers.

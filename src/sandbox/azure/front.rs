@@ -12,7 +12,8 @@ use axum::{
 use http::StatusCode;
 
 use super::{
-    Shared, access, arm, call::Call, entra, graph, inference, managed, names, plane, storage, vault,
+    Shared, access, arm, call::Call, clouds::SimulatedCloud, entra, graph, inference, managed, names, plane,
+    storage, vault,
 };
 
 /// The largest body that is read whole.
@@ -48,15 +49,16 @@ fn side(authority: &str, path: &str) -> Side {
     let host = host_of(authority).trim_end_matches('.').to_ascii_lowercase();
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_ascii_lowercase();
     if !is_local(authority) {
+        let cloud = SimulatedCloud::of(&host);
         return match host.as_str() {
-            "login.microsoftonline.com" | "sts.windows.net" => Side::Login,
-            "management.azure.com" | "management.core.windows.net" => Side::Arm,
-            "graph.microsoft.com" => Side::Graph,
-            _ if host == format!("{}.vault.azure.net", names::VAULT) => Side::Vault,
-            _ if host == format!("{}.blob.core.windows.net", names::ACCOUNT) => Side::Blob(0),
-            _ if host.ends_with(".api.azureml.ms") => Side::DataPlane,
+            _ if [cloud.login, cloud.sts].contains(&host.as_str()) => Side::Login,
+            _ if [cloud.arm, cloud.core].contains(&host.as_str()) => Side::Arm,
+            _ if host == cloud.graph => Side::Graph,
+            _ if host == format!("{}.{}", names::VAULT, cloud.vault) => Side::Vault,
+            _ if host == format!("{}.blob.{}", names::ACCOUNT, cloud.storage) => Side::Blob(0),
+            _ if host.ends_with(&format!(".{}", cloud.data_plane)) => Side::DataPlane,
             _ => host
-                .strip_suffix(&format!(".{}.inference.ml.azure.com", names::REGION))
+                .strip_suffix(&format!(".{}", cloud.scoring()))
                 .map_or(Side::Nobody, |endpoint| Side::Inference(endpoint.to_owned(), path.to_owned())),
         };
     }

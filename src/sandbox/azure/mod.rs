@@ -8,6 +8,7 @@
 mod access;
 mod arm;
 mod call;
+mod clouds;
 mod entra;
 mod front;
 mod graph;
@@ -24,7 +25,7 @@ mod vault;
 mod world;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
@@ -33,6 +34,7 @@ use std::{
 use axum::{Router, middleware};
 use serde_json::{Value, json};
 
+pub use clouds::{CLOUDS, SimulatedCloud};
 pub use entra::{App, FederatedCredential, TokenVersion, UserToken, inbound as inbound_claims};
 pub use inference::Live;
 pub use roles::{Assignment, DenyAssignment, ROLES, Role};
@@ -40,21 +42,6 @@ pub use throttle::Bucket;
 
 use super::{KeyRing, Observer, Person, SandboxCa, SandboxError, SigningKey, jwt, observe, serve::Server};
 use crate::time::SharedClock;
-
-/// The names that the server's certificate holds.
-const NAMES: &[&str] = &[
-    "localhost",
-    "127.0.0.1",
-    "::1",
-    "management.azure.com",
-    "login.microsoftonline.com",
-    "sts.windows.net",
-    "graph.microsoft.com",
-    "*.vault.azure.net",
-    "*.blob.core.windows.net",
-    "*.api.azureml.ms",
-    "*.westeurope.inference.ml.azure.com",
-];
 
 /// What the simulated Azure is started with.
 #[derive(Debug)]
@@ -117,6 +104,9 @@ struct Shared {
     apps: RwLock<Vec<App>>,
     trusted: RwLock<HashMap<String, Arc<KeyRing>>>,
     step_ups: RwLock<HashMap<String, String>>,
+    sign_ins: entra::SignIns,
+    /// Resources that nobody consented to the application's use of for people.
+    unconsented: RwLock<HashSet<String>>,
     sas: storage::Sas,
     live: Live,
     buckets: Option<(Bucket, Bucket)>,
@@ -160,6 +150,11 @@ impl Shared {
         let bucket = if class == throttle::Class::Reads { reads } else { writes };
         let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         levels.draw(bucket, principal, class, self.clock.now()).map(Some)
+    }
+
+    fn is_consented(&self, resource: &str) -> bool {
+        let all = self.unconsented.read().unwrap_or_else(PoisonError::into_inner);
+        !all.contains(resource.trim_end_matches('/'))
     }
 
     fn step_up_for(&self, principal: &str) -> Option<String> {
@@ -213,6 +208,8 @@ impl SimulatedAzure {
             apps: RwLock::new(seed::apps()),
             trusted: RwLock::default(),
             step_ups: RwLock::default(),
+            sign_ins: entra::SignIns::default(),
+            unconsented: RwLock::default(),
             sas: storage::Sas::new(),
             live: Live::default(),
             buckets: settings.buckets,
@@ -233,7 +230,7 @@ impl SimulatedAzure {
             .fallback(front::serve_identity)
             .with_state(Arc::clone(&shared))
             .layer(middleware::from_fn_with_state(identity_observer.clone(), observe::layer));
-        let tls = settings.ca.server(NAMES)?;
+        let tls = settings.ca.server(&clouds::certified().iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(Self {
             server: Server::start(settings.bind, settings.port, Some(tls), router).await?,
             identity: Server::start(settings.bind, settings.identity_port, None, identity).await?,
@@ -396,6 +393,13 @@ impl SimulatedAzure {
     pub fn demand_step_up(&self, object_id: &str, context: &str) {
         let mut all = self.shared.step_ups.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(object_id.to_owned(), context.to_owned());
+    }
+
+    /// From now on no application may use this resource (without a slash at the end) for people: the
+    /// delegated permission is withdrawn.
+    pub fn withdraw_consent(&self, resource: &str) {
+        let mut all = self.shared.unconsented.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(resource.to_owned());
     }
 
     /// The next long-running operation that starts will fail with this error.

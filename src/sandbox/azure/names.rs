@@ -1,7 +1,13 @@
 //! The names of the sandbox's Azure: they never change, so that commands can be copied and pasted.
 
+use super::clouds::{CLOUDS, SimulatedCloud};
+
 /// The tenant.
 pub const TENANT: &str = "72f988bf-0000-4000-8000-000000000001";
+/// A second tenant, with the same people as guests: it trusts nothing of the first.
+pub const PARTNER_TENANT: &str = "72f988bf-0000-4000-8000-000000000002";
+/// A subscription of the second tenant, empty.
+pub const PARTNER_SUBSCRIPTION: &str = "22222222-3333-4444-8555-666666666666";
 /// The subscription.
 pub const SUBSCRIPTION: &str = "11111111-2222-4333-8444-555555555555";
 /// The resource group of everything.
@@ -64,15 +70,18 @@ pub fn account_id() -> String {
     format!("{}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}", group_id())
 }
 
-/// The hosts whose TLS a gate in front of this Azure ends in tunnels.
+/// The hosts whose TLS a gate in front of this Azure ends in tunnels, in whichever cloud.
 #[must_use]
 pub fn intercepted() -> Vec<String> {
-    vec![
-        "management.azure.com".to_owned(),
-        format!("{REGION}.api.azureml.ms"),
-        format!("{REGION}.inference.ml.azure.com"),
-        format!("{ACCOUNT}.blob.core.windows.net"),
-        format!("{VAULT}.vault.azure.net"),
-        "login.microsoftonline.com".to_owned(),
-    ]
+    let of = |cloud: &SimulatedCloud| {
+        [
+            cloud.arm.to_owned(),
+            format!("{REGION}.{}", cloud.data_plane),
+            cloud.scoring(),
+            format!("{ACCOUNT}.blob.{}", cloud.storage),
+            format!("{VAULT}.{}", cloud.vault),
+            cloud.login.to_owned(),
+        ]
+    };
+    CLOUDS.iter().flat_map(of).collect()
 }

@@ -8,6 +8,7 @@ use super::{
     Shared,
     access::{self, Service},
     call::{Call, Refusal, Reply, ok},
+    clouds::SimulatedCloud,
     names,
     world::SecretVersion,
 };
@@ -27,9 +28,10 @@ fn route(shared: &Shared, call: &Call) -> Reply {
     let caller = access::authenticate(shared, call, Service::Vault).map_err(|refusal| Refusal {
         code: "Unauthorized".to_owned(),
         challenge: Some(format!(
-            "Bearer authorization=\"{}/{}\", resource=\"https://vault.azure.net\"",
+            "Bearer authorization=\"{}/{}\", resource=\"https://{}\"",
             call.urls().login(),
-            names::TENANT
+            names::TENANT,
+            SimulatedCloud::of(&call.host).vault
         )),
         ..refusal
     })?;

@@ -35,6 +35,10 @@ struct Login {
     client: String,
     nonce: Option<String>,
     expires: Timestamp,
+    /// The class of the sign-in, where one was asked for (OIDC Core 3.1.2.1, RFC 9470).
+    class: Option<String>,
+    /// When the person signed in, where that was asked for.
+    at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -82,6 +86,12 @@ impl Flows {
         let lifetime = self.mint.lifetime().as_secs();
         let Ok(access) = self.mint.token_with(login.person, |claims| {
             claims.insert("azp".to_owned(), json!(login.client));
+            if let Some(class) = &login.class {
+                claims.insert("acr".to_owned(), json!(class));
+            }
+            if let Some(at) = login.at {
+                claims.insert("auth_time".to_owned(), json!(at.as_secs()));
+            }
         }) else {
             return refused(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "cannot sign");
         };
@@ -121,6 +131,7 @@ pub async fn discovery(State(flows): State<Arc<Flows>>) -> Json<Value> {
         "token_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
         "scopes_supported": ["openid", "profile", "email", "groups", "offline_access"],
         "authorization_response_iss_parameter_supported": true,
+        "acr_values_supported": ["c1", "c2", "c3"],
     }))
 }
 
@@ -190,6 +201,9 @@ pub async fn choose(State(flows): State<Arc<Flows>>, body: Bytes) -> Response {
         client: field("client_id"),
         nonce: form.get("nonce").cloned(),
         expires: flows.clock.now().plus(CODE_LIFE),
+        // Whoever clicks has done what the first class asks for.
+        class: form.get("acr_values").and_then(|all| all.split_whitespace().next()).map(str::to_owned),
+        at: form.contains_key("max_age").then(|| flows.clock.now()),
     };
     let back = form_urlencoded::Serializer::new(String::new())
         .append_pair("code", &code)
@@ -297,7 +311,14 @@ pub async fn token(State(flows): State<Arc<Flows>>, headers: HeaderMap, body: By
             let machine = Person::named(field("client_id")).filter(|p| p.kind == PersonKind::Machine);
             match machine {
                 Some(person) if person.client_secret() == field("client_secret") => {
-                    let login = Login { person, client: person.name.to_owned(), nonce: None, expires: now };
+                    let login = Login {
+                        person,
+                        client: person.name.to_owned(),
+                        nonce: None,
+                        expires: now,
+                        class: None,
+                        at: None,
+                    };
                     flows.issue(login, false)
                 }
                 Some(_) | None => {
@@ -324,7 +345,14 @@ fn redeem_device(flows: &Flows, form: &Form, now: Timestamp) -> Response {
     let Some(person) = device.person else {
         return refused(StatusCode::BAD_REQUEST, "authorization_pending", "nobody has logged in yet");
     };
-    let login = Login { person, client: device.client.clone(), nonce: None, expires: device.expires };
+    let login = Login {
+        person,
+        client: device.client.clone(),
+        nonce: None,
+        expires: device.expires,
+        class: None,
+        at: None,
+    };
     pending.devices.remove(field("device_code"));
     drop(pending);
     flows.issue(login, true)

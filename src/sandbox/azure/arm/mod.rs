@@ -18,6 +18,7 @@ use super::{
     Shared,
     access::{self, Caller, Service},
     call::{Call, Refusal, Reply, ok},
+    clouds::SimulatedCloud,
     names, operations,
     roles::{DenyAssignment, ROLES, Role, covers},
     world::World,
@@ -470,22 +471,22 @@ fn operation_names() -> Vec<Value> {
 /// `/metadata/endpoints`: a list for the version that azure-ai-ml asks for, an object for the one
 /// that the Azure CLI does.
 fn endpoints(call: &Call) -> Response {
-    let urls = call.urls();
+    let (urls, named) = (call.urls(), SimulatedCloud::of(&call.host));
     let suffix = urls.blob().split_once(".blob.").map_or_else(|| call.host.clone(), |(_, s)| s.to_owned());
     let cloud = json!({
-        "name": "AzureCloud",
-        "portal": "https://portal.azure.com",
+        "name": named.name,
+        "portal": format!("https://{}", named.portal),
         "authentication": {
             "loginEndpoint": urls.login(),
-            "audiences": ["https://management.core.windows.net/", "https://management.azure.com/"],
+            "audiences": [format!("https://{}/", named.core), format!("https://{}/", named.arm)],
             "tenant": "common",
             "identityProvider": "AAD",
         },
         "resourceManager": urls.arm(),
-        "graph": "https://graph.microsoft.com/",
+        "graph": format!("https://{}/", named.graph),
         "media": "https://rest.media.azure.net",
         "batch": "https://batch.core.windows.net/",
-        "suffixes": {"storage": suffix, "keyVaultDns": "vault.azure.net", "acrLoginServer": "azurecr.io"},
+        "suffixes": {"storage": suffix, "keyVaultDns": named.vault, "acrLoginServer": "azurecr.io"},
     });
     if call.query("api-version") == Some("2019-05-01") { ok(json!([cloud])) } else { ok(cloud) }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Denied, field, required};
 use crate::sandbox::{
-    azure::{Shared, call::Call, names},
+    azure::{Shared, SimulatedCloud, call::Call, names},
     jwt,
 };
 
@@ -130,10 +130,11 @@ fn by_certificate(
             "Client assertion application identifier doesn't match 'client_id' parameter.",
         ));
     }
+    let cloud = SimulatedCloud::of(&call.host);
     let audiences = [
         format!("{}{}", call.urls().login(), call.path),
-        format!("https://login.microsoftonline.com/{}/oauth2/v2.0/token", names::TENANT),
-        format!("https://login.microsoftonline.com/{}/v2.0", names::TENANT),
+        format!("https://{}/{}/oauth2/v2.0/token", cloud.login, names::TENANT),
+        cloud.issuer_v2(names::TENANT),
     ];
     if !audiences.iter().any(|a| a == text("aud")) {
         return Err(refused(700_023, "Client assertion audience claim does not match Realm issuer."));
@@ -166,7 +167,7 @@ fn by_federation(shared: &Shared, app: &App, assertion: &str) -> Result<(), Deni
     let credentials: Vec<&FederatedCredential> =
         app.federated.iter().filter(|f| f.issuer == issuer).collect();
     // A managed identity's token is Entra's own.
-    let own = issuer == format!("https://login.microsoftonline.com/{}/v2.0", names::TENANT);
+    let own = issuer == SimulatedCloud::public().issuer_v2(names::TENANT);
     let trusted = shared.trusted_keys(&issuer);
     let keys = if own { Some(&shared.keys) } else { trusted.as_deref() };
     let (Some(keys), false) = (keys, credentials.is_empty()) else {

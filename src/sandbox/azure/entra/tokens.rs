@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{App, field};
+use super::{App, Denied, field};
 use crate::{
     sandbox::{
         Person,
-        azure::{Shared, names},
+        azure::{Shared, SimulatedCloud, names},
         people::PersonKind,
     },
     time::Timestamp,
@@ -51,6 +51,7 @@ impl Default for UserToken {
 
 /// What every token has.
 fn base(now: Timestamp, audience: &str, version: TokenVersion, life: Duration) -> Map<String, Value> {
+    let cloud = SimulatedCloud::of_resource(audience);
     let mut claims = Map::new();
     let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     put("aud", json!(audience));
@@ -62,11 +63,11 @@ fn base(now: Timestamp, audience: &str, version: TokenVersion, life: Duration) -
     put("rh", json!("1.sandbox"));
     match version {
         TokenVersion::V1 => {
-            put("iss", json!(format!("https://sts.windows.net/{}/", names::TENANT)));
+            put("iss", json!(cloud.issuer_v1(names::TENANT)));
             put("ver", json!("1.0"));
         }
         TokenVersion::V2 => {
-            put("iss", json!(format!("https://login.microsoftonline.com/{}/v2.0", names::TENANT)));
+            put("iss", json!(cloud.issuer_v2(names::TENANT)));
             put("ver", json!("2.0"));
         }
     }
@@ -113,7 +114,7 @@ pub fn machine(shared: &Shared, client: &str, principal: &str, resource: &str) -
     let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     put("appid", json!(client));
     put("appidacr", json!("1"));
-    put("idp", json!(format!("https://sts.windows.net/{}/", names::TENANT)));
+    put("idp", json!(SimulatedCloud::of_resource(resource).issuer_v1(names::TENANT)));
     put("idtyp", json!("app"));
     put("oid", json!(principal));
     put("sub", json!(principal));
@@ -141,6 +142,45 @@ pub fn delegated(
     put("groups", json!(person.group_ids));
     capabilities(&mut claims, form, shared);
     claims
+}
+
+/// The token of somebody who signed in at `client`, for the gate or for a resource of Azure.
+///
+/// # Errors
+/// As Entra refuses an unknown resource.
+pub fn signed_in(
+    shared: &Shared,
+    person: &Person,
+    (client, at): (&str, Timestamp),
+    contexts: &[String],
+    form: &[(String, String)],
+) -> Result<Map<String, Value>, Denied> {
+    let scope = field(form, "scope").unwrap_or_default();
+    let ours = |scope: &str| {
+        [names::GATE_CLIENT, names::GATE_APP_ID_URI]
+            .iter()
+            .any(|own| scope.strip_prefix(own).is_some_and(|rest| matches!(rest, "/.default" | "/access")))
+    };
+    if !scope.split_whitespace().any(ours) {
+        return Err(Denied::new(
+            "invalid_grant",
+            65_001,
+            format!(
+                "The user or administrator has not consented to use the application with ID '{client}' for '{scope}'. Send an interactive authorization request for this user and resource."
+            ),
+        ));
+    }
+    let mut claims = inbound(shared.clock.now(), person, &UserToken::default());
+    claims.insert("azp".to_owned(), json!(client));
+    if !contexts.is_empty() {
+        claims.insert("acrs".to_owned(), json!(contexts));
+    }
+    let asked = field(form, "claims").and_then(|c| serde_json::from_str::<Value>(c).ok()).unwrap_or_default();
+    if asked.member("access_token").as_object().is_some_and(|wanted| wanted.contains_key("auth_time")) {
+        claims.insert("auth_time".to_owned(), json!(at.as_secs()));
+    }
+    capabilities(&mut claims, form, shared);
+    Ok(claims)
 }
 
 /// A person's (or machine's) token for the gate.
