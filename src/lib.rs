@@ -18,6 +18,7 @@ pub mod audit;
 pub mod azureml;
 pub mod cli;
 pub mod client;
+pub mod cloud;
 pub mod config;
 pub mod credentials;
 pub mod gates;

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// May be imported by every room.
-const GROUND: &[&str] = &["time", "secrets", "telemetry", "http", "net", "placeholder", "yaml"];
+const GROUND: &[&str] = &["time", "secrets", "telemetry", "http", "net", "placeholder", "yaml", "cloud"];
 
 /// Each room and what it may import besides the ground.
 const ROOMS: &[(&str, &[&str])] = &[
@@ -191,4 +191,44 @@ fn dashboards_and_alerts_name_only_metrics_that_the_gate_has() {
         let unknown: Vec<_> = named.difference(&counted).collect();
         assert!(unknown.is_empty(), "{file} names {unknown:?}, which nothing counts");
     }
+}
+
+/// Parts of Azure's own names, as they stand in host names and resources.
+const AZURES: &[&str] = &[
+    "microsoftonline",
+    "sts.windows.net",
+    "login.windows.net",
+    "azure.com",
+    "azure.us",
+    "azure.cn",
+    "azureml.ms",
+    "core.windows.net",
+    "vault.azure.net",
+    "graph.microsoft",
+    "graph.windows.net",
+    "usgovcloudapi",
+    "chinacloudapi",
+    "azurecr.",
+];
+
+#[test]
+fn what_azure_is_called_stands_in_one_table() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for path in sources(&src).iter().filter(|path| !is_test(path)) {
+        // The sandbox plays Azure and may not believe the gate about it.
+        if path.starts_with(src.join("sandbox")) || *path == src.join("cloud.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or(&text);
+        for (number, line) in (1..).zip(code.lines()) {
+            // Comments and help explain by example; messages may too, but nothing is compared with them.
+            let said = line.trim_start().starts_with("//");
+            if !said && AZURES.iter().any(|name| line.contains(name)) {
+                wrong.push(format!("{}:{number}: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "take these from src/cloud.rs:\n{}", wrong.join("\n"));
 }

@@ -20,6 +20,7 @@ use rcgen::{
 
 use super::{exit, report};
 use crate::{
+    cloud::Cloud,
     config,
     listen::{self, InterceptError},
     time::{Clock as _, SystemClock},
@@ -56,16 +57,15 @@ pub enum Args {
     },
 }
 
-/// Where Azure Machine Learning is in the public cloud.
-pub fn azure() -> Vec<String> {
-    let domains = [
-        "management.azure.com",
-        "api.azureml.ms",
-        "inference.ml.azure.com",
-        "blob.core.windows.net",
-        "vault.azure.net",
-    ];
-    domains.map(str::to_owned).to_vec()
+/// Where Azure Machine Learning is in a cloud.
+pub fn azure(cloud: &Cloud) -> Vec<String> {
+    vec![
+        cloud.resource_manager_host().to_owned(),
+        cloud.data_plane.to_string(),
+        cloud.inference.to_string(),
+        format!("blob.{}", cloud.storage),
+        cloud.key_vault.to_string(),
+    ]
 }
 
 /// What `rotate` renews.
@@ -179,7 +179,7 @@ pub fn init(
 fn intercepted(config: &Path) -> Vec<String> {
     let routed = config::upstream_hosts(config);
     if routed.is_empty() {
-        azure()
+        azure(&Cloud::public())
     } else {
         routed.into_iter().map(|host| host.trim_start_matches("*.").to_owned()).collect()
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{certs, exit, report};
-use crate::{azureml::ResourceId, config::values};
+use crate::{azureml::ResourceId, cloud::Cloud, config::values};
 
 /// Writes `amlgate.yaml`, starter policies with tests, and certificates for one workspace.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,9 @@ pub struct Args {
     /// The name that callers reach the gate by.
     #[arg(long, default_value = "localhost")]
     host: String,
+    /// Which Azure the workspace is in; by default the one whose login host the issuer is, else `public`.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(Cloud::WORDS))]
+    cloud: Option<String>,
 }
 
 /// Why nothing was written.
@@ -82,10 +85,12 @@ struct Workspace {
 fn write(args: &Args) -> Result<Workspace, InitError> {
     let workspace = workspace(&args.workspace)?;
     let issuer = issuer_block(&args.issuer)?;
+    let said = args.cloud.as_deref().and_then(Cloud::named);
+    let cloud = said.or_else(|| issuer.cloud.clone()).unwrap_or_default();
     let files = [
-        ("amlgate.yaml", configuration(&workspace, &issuer, &args.host)),
+        ("amlgate.yaml", configuration(&workspace, &issuer, &args.host, &cloud)),
         ("policies/starter.yaml", policies(&workspace, issuer.name)),
-        ("policies/starter.test.yaml", tests(&workspace, issuer.name)),
+        ("policies/starter.test.yaml", tests(&workspace, issuer.name, &cloud)),
     ];
     for (name, _) in &files {
         let path = args.dir.join(name);
@@ -98,7 +103,7 @@ fn write(args: &Args) -> Result<Workspace, InitError> {
     if args.host != "localhost" {
         hosts.push("localhost".to_owned());
     }
-    for (path, what) in certs::init(&certs_dir, &hosts, &certs::azure())? {
+    for (path, what) in certs::init(&certs_dir, &hosts, &certs::azure(&cloud))? {
         eprintln!("made {}: {what}", path.display());
     }
     for (name, text) in &files {
@@ -135,6 +140,8 @@ struct IssuerBlock {
     name: &'static str,
     yaml: String,
     tenant: String,
+    /// The cloud whose login host it is.
+    cloud: Option<Cloud>,
 }
 
 /// Issuers from which anybody can get a token, and the claim that narrows them to one customer.
@@ -152,12 +159,14 @@ fn issuer_block(url: &str) -> Result<IssuerBlock, InitError> {
     if uri.scheme_str() != Some("https") {
         return Err(wrong());
     }
-    if matches!(uri.host(), Some("login.microsoftonline.com" | "sts.windows.net")) {
+    let of = |host: &str, cloud: &Cloud| host == cloud.login_host() || origin == cloud.sts;
+    let cloud = uri.host().and_then(|host| Cloud::all().into_iter().find(|cloud| of(host, cloud)));
+    if cloud.is_some() {
         let tenant = uri.path().split('/').find(|s| !s.is_empty()).ok_or_else(wrong)?.to_owned();
         let yaml = format!(
             "  - name: corp\n    entra:\n      tenant: {tenant}\n      audiences: [UNSET]          # the gate's own application: its client id, or api://amlgate\n"
         );
-        return Ok(IssuerBlock { name: "corp", yaml, tenant });
+        return Ok(IssuerBlock { name: "corp", yaml, tenant, cloud });
     }
     let mut yaml = format!(
         "  - name: corp\n    oidc:\n      issuer: {url}\n      audiences: [amlgate]        # what its tokens must be addressed to\n"
@@ -169,16 +178,16 @@ fn issuer_block(url: &str) -> Result<IssuerBlock, InitError> {
             "    accept: {{claims: {{{claim}: UNSET}}}}   # mandatory: anybody can get a token from this issuer ({where_to})\n"
         ));
     }
-    Ok(IssuerBlock { name: "corp", yaml, tenant: "UNSET".to_owned() })
+    Ok(IssuerBlock { name: "corp", yaml, tenant: "UNSET".to_owned(), cloud: None })
 }
 
-fn configuration(workspace: &Workspace, issuer: &IssuerBlock, host: &str) -> String {
+fn configuration(workspace: &Workspace, issuer: &IssuerBlock, host: &str, cloud: &Cloud) -> String {
     let tenant_hint =
         if issuer.tenant == "UNSET" { "   # az account show --query tenantId -o tsv" } else { "" };
     format!(
         r#"# amlgate for the workspace `{name}`. Every UNSET must be filled in: `amlgate validate` lists them.
 version: 1
-
+{which}
 listen:
   reverse:                        # Backstage, CI jobs, SDKs with a base URL
     address: "[::]:8443"
@@ -188,7 +197,7 @@ listen:
     address: "[::]:3128"
     tls: {{certificate: certs/server.pem, private_key: {{file: certs/server.key}}}}
     interception_ca: {{certificate: certs/interception-ca.pem, private_key: {{file: certs/interception-ca.key}}}}
-    # passthrough: [login.microsoftonline.com]      # tunnelled untouched; every other host that no route names is refused
+    # passthrough: [{login}]      # tunnelled untouched; every other host that no route names is refused
   health: {{address: "127.0.0.1:8445"}}   # /healthz, /readyz, /metrics
 
 issuers:                          # who vouches for callers
@@ -200,24 +209,24 @@ credentials:                      # who the gate is towards Azure
 
 routes:
   - name: arm
-    upstream: https://management.azure.com
+    upstream: {arm}
     paths: [/subscriptions, /providers, /tenants]
     protocol: arm
     credential: gate
   - name: data-plane              # run history, MLflow, artifacts
-    upstream: https://UNSET.api.azureml.ms        # the workspace's region: az ml workspace show --query location
+    upstream: https://UNSET.{data_plane}        # the workspace's region: az ml workspace show --query location
     hosts: [ml.{host}]            # the azureml-mlflow plugin takes no path prefix
     paths: [/mlflow, /history, /mferp, /artifact, /metric, /modelregistry]
     protocol: azureml
     credential: gate
   - name: storage                 # code, models and data by signed URL; forward mode only
-    upstream: https://UNSET.blob.core.windows.net  # the workspace's account: az ml workspace show --query storage_account
+    upstream: https://UNSET.blob.{storage}  # the workspace's account: az ml workspace show --query storage_account
     protocol: storage
     credential: gate
     resource: {group}/providers/Microsoft.Storage/storageAccounts/UNSET     # its id
   # One such route for each scoring endpoint:
   # - name: churn
-  #   upstream: https://churn.REGION.inference.ml.azure.com
+  #   upstream: https://churn.REGION.{inference}
   #   paths: [/endpoints/churn]   # this prefix is removed before forwarding
   #   protocol: inference
   #   credential: gate
@@ -232,6 +241,16 @@ keys: {{seal: [{{file: certs/seal.key}}]}}
         group = workspace.id.as_str().split("/providers/").next().unwrap_or_default(),
         issuer = issuer.yaml,
         tenant = issuer.tenant,
+        which = cloud
+            .word()
+            .filter(|_| *cloud != Cloud::public())
+            .map(|word| format!("cloud: {word}\n"))
+            .unwrap_or_default(),
+        login = cloud.login_host(),
+        arm = cloud.resource_manager,
+        data_plane = cloud.data_plane,
+        storage = cloud.storage,
+        inference = cloud.inference,
     )
 }
 
@@ -284,8 +303,8 @@ deny:
     )
 }
 
-fn tests(workspace: &Workspace, issuer: &str) -> String {
-    let url = format!("https://management.azure.com{}", workspace.id);
+fn tests(workspace: &Workspace, issuer: &str, cloud: &Cloud) -> String {
+    let url = format!("{}{}", cloud.resource_manager, workspace.id);
     format!(
         r#"version: 1
 cases:

@@ -2,11 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{
-    Problems, raw,
-    values::{self, BaseUrl},
-};
+use super::{Problems, raw, values};
 use crate::{
+    cloud::Cloud,
     identity::{self, Accept, IssuerKind, IssuerSettings, KeysAt, Link, SignatureAlgorithm},
     yaml::{Place, Spanned},
 };
@@ -18,13 +16,13 @@ const MAX_PEM: u64 = 1 << 20;
 pub(super) fn read(
     found: &[Spanned<raw::Issuer>],
     base: &Path,
-    login: &BaseUrl,
+    cloud: &Cloud,
     problems: &mut Problems,
 ) -> Vec<IssuerSettings> {
     let mut read = Vec::new();
     let mut places = Vec::new();
     for issuer in found {
-        if let Some(settings) = one(issuer, base, login, problems) {
+        if let Some(settings) = one(issuer, base, cloud, problems) {
             read.push(settings);
             places.push(Place::of(issuer));
         }
@@ -97,13 +95,13 @@ pub(super) fn link(people: &raw::People, issuers: &mut [IssuerSettings], problem
 fn one(
     issuer: &Spanned<raw::Issuer>,
     base: &Path,
-    login: &BaseUrl,
+    cloud: &Cloud,
     problems: &mut Problems,
 ) -> Option<IssuerSettings> {
     let raw = &issuer.value;
     let name = problems.read(&raw.name, values::name)?;
     let mut settings = match (&raw.entra, &raw.oidc, &raw.backstage) {
-        (Some(entra), None, None) => entra_settings(&name, entra, login, problems)?,
+        (Some(entra), None, None) => entra_settings(&name, entra, cloud, problems)?,
         (None, Some(oidc), None) => oidc_settings(&name, oidc, problems)?,
         (None, None, Some(portal)) => problems.read(&portal.value.url, |url| {
             IssuerSettings::backstage(&name, url).map_err(|e| format!("`{url}`: {e}"))
@@ -141,17 +139,19 @@ fn one(
 fn entra_settings(
     name: &str,
     entra: &Spanned<raw::Entra>,
-    login: &BaseUrl,
+    cloud: &Cloud,
     problems: &mut Problems,
 ) -> Option<IssuerSettings> {
     let raw = &entra.value;
     problems.later("groups", raw.groups.as_ref());
     let tenant = problems.read(&raw.tenant, values::tenant)?;
     let audiences: Vec<&str> = raw.audiences.iter().map(|a| a.value.as_str()).collect();
-    let mut settings = IssuerSettings::entra(name, &tenant, &audiences);
+    let mut settings = IssuerSettings::entra_in(cloud, name, &tenant, &audiences);
     let own = raw.authority.as_ref().and_then(|a| problems.read(a, values::base_url));
     if let IssuerKind::Entra { authority, client_id, .. } = &mut settings.kind {
-        *authority = own.as_ref().unwrap_or(login).to_uri();
+        if let Some(own) = &own {
+            *authority = own.to_uri();
+        }
         *client_id = raw.client_id.as_ref().map(|c| c.value.as_str().into());
     }
     Some(settings)

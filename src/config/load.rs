@@ -1,6 +1,7 @@
 //! From the raw file to [`Settings`]: every block read, every reference checked, nothing opened but
 //! the files that must be there.
 
+mod cloud;
 mod credentials;
 mod forward;
 mod routes;
@@ -14,7 +15,7 @@ use std::{
 
 use super::{
     Problems, issuers, raw,
-    settings::{Admin, Audit, Cloud, Login, Reads, Reference, Reverse, Settings, Tls, VaultReference},
+    settings::{Admin, Audit, Login, Reads, Reference, Reverse, Settings, Tls, VaultReference},
     values,
 };
 use crate::yaml::{Place, Problem, Severity, Spanned};
@@ -59,8 +60,8 @@ pub fn upstream_hosts(path: &Path) -> BTreeSet<String> {
     let forward = parsed.raw.listen.value.forward.as_ref();
     let login = forward.and_then(|forward| forward.value.login.as_ref());
     if login.is_some_and(|login| login.value == forward::ANSWER) {
-        let named = parsed.raw.cloud.as_ref().and_then(|named| cloud(&named.value).ok());
-        hosts.insert(named.unwrap_or_default().login().host);
+        let named = cloud::read(parsed.raw.cloud.as_ref(), &mut Problems::of(&parsed.name));
+        hosts.insert(named.login_host().to_owned());
     }
     hosts
 }
@@ -102,9 +103,10 @@ impl Reader<'_> {
         ] {
             problems.later(key, value.as_ref());
         }
-        let cloud = raw.cloud.as_ref().and_then(|c| problems.read(c, cloud)).unwrap_or_default();
+        let cloud = cloud::read(raw.cloud.as_ref(), problems);
+        let login = cloud::login(&cloud);
         let listen = &raw.listen.value;
-        let forward = listen.forward.as_ref().and_then(|f| self.forward(f, &cloud.login().host, problems));
+        let forward = listen.forward.as_ref().and_then(|f| self.forward(f, &login.host, problems));
         let reverse = listen.reverse.as_ref().and_then(|r| self.reverse(r, problems));
         let admin = listen.admin.as_ref().and_then(|a| self.admin(a, problems));
         let health = listen.health.as_ref().and_then(|h| problems.read(&h.value.address, values::address));
@@ -112,8 +114,7 @@ impl Reader<'_> {
             let hint = "add `reverse`, `forward` or both";
             problems.error_with(Place::of(&raw.listen), "`listen` opens no door", hint);
         }
-        let login = cloud.login();
-        let mut issuers = issuers::read(&raw.issuers, self.base, &login, problems);
+        let mut issuers = issuers::read(&raw.issuers, self.base, &cloud, problems);
         if let Some(people) = &raw.people {
             issuers::link(&people.value, &mut issuers, problems);
         }
@@ -125,7 +126,7 @@ impl Reader<'_> {
             );
         }
         let credentials = self.credentials(&raw.credentials, &login, &issuers, problems);
-        let routes = self.routes(&raw.routes, &credentials, listen.forward.is_some(), problems);
+        let routes = self.routes(&raw.routes, &credentials, listen.forward.is_some(), &cloud, problems);
         if let Some(forward) = &forward {
             self::forward::vouched(forward, &routes, raw, problems);
         }
@@ -346,15 +347,6 @@ fn logins(raw: &[Spanned<raw::Issuer>], read: &[crate::identity::IssuerSettings]
             })
         })
         .collect()
-}
-
-fn cloud(text: &str) -> Result<Cloud, String> {
-    match text {
-        "public" => Ok(Cloud::Public),
-        "usgov" => Ok(Cloud::UsGov),
-        "china" => Ok(Cloud::China),
-        _ => Err(format!("`{text}` is none of `public`, `usgov`, `china`")),
-    }
 }
 
 fn reads(text: &str) -> Result<Reads, String> {

@@ -3,7 +3,11 @@
 //! Keys of features that are not built yet have the type [`Later`]: they parse, and
 //! [`super::load()`] refuses them by name instead of ignoring them.
 
+mod cloud;
+
 use std::collections::BTreeMap;
+
+pub use cloud::{Cloud, CloudTable};
 
 use serde::Deserialize;
 
@@ -40,7 +44,7 @@ pub struct File {
     /// The gate's own way out.
     pub outgoing: Option<Spanned<Outgoing>>,
     /// Which Azure.
-    pub cloud: Option<Text>,
+    pub cloud: Option<Spanned<Cloud>>,
     /// Bounds.
     pub limits: Option<Spanned<Limits>>,
     /// Times.

@@ -11,6 +11,7 @@ use std::{
 use super::values::BaseUrl;
 use crate::{
     azureml::{Protocol, ResourceId},
+    cloud::Cloud,
     credentials::ActsFor,
     identity::IssuerSettings,
     net::EgressProxy,
@@ -318,31 +319,6 @@ impl Outgoing {
             port: proxy.port,
             except: self.no_proxy.iter().map(|n| n.as_str().into()).collect(),
         })
-    }
-}
-
-/// Which Azure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Cloud {
-    /// Azure.
-    #[default]
-    Public,
-    /// Azure Government.
-    UsGov,
-    /// Azure operated by 21Vianet.
-    China,
-}
-
-impl Cloud {
-    /// The login host.
-    #[must_use]
-    pub fn login(self) -> BaseUrl {
-        let host = match self {
-            Self::Public => "login.microsoftonline.com",
-            Self::UsGov => "login.microsoftonline.us",
-            Self::China => "login.partner.microsoftonline.cn",
-        };
-        BaseUrl { scheme: super::values::Scheme::Https, host: host.to_owned(), port: 443 }
     }
 }
 

@@ -133,6 +133,32 @@ fn each_fault_is_said_at_its_place() {
         ),
         ("credential: gate}\npol", "credential: gaet}\npol", "14:109 there is no credential called `gaet`"),
         ("protocol: arm", "protocol: arms", "14:92 unknown variant `arms`"),
+        (
+            "policies: pol",
+            "cloud: azure\npolicies: pol",
+            "15:8 `azure` is none of `public`, `usgov`, `china`",
+        ),
+        ("policies: pol", "cloud: {like: usgov, lgin: x}\npolicies: pol", "15:22 unknown field `lgin`"),
+        (
+            "policies: pol",
+            "cloud: {like: public, login: http://a}\npolicies: pol",
+            "15:30 `http://a` is not https",
+        ),
+        (
+            "policies: pol",
+            "cloud: {like: public, key_vault: .vault}\npolicies: pol",
+            "15:34 `.vault` is no suffix of host names",
+        ),
+        (
+            "policies: pol",
+            "cloud: {login: https://login.example, data_plane: api.example}\npolicies: pol",
+            "15:8 the table of hosts lacks `sts`, `resource_manager`,",
+        ),
+        (
+            "policies: pol",
+            "cloud: china\npolicies: pol",
+            "14:27 `management.azure.com` is a host of the cloud `public`",
+        ),
         ("paths: [/subscriptions]", "paths: []", "14:5 no request can reach the route `arm`"),
         ("policies: policies/", "policies: nowhere/", "15:11 `"),
         ("file: audit.key", "file: missing.key", "16:68 `"),

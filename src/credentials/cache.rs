@@ -18,14 +18,15 @@ use secrecy::SecretString;
 use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{
-    ActsFor, Challenge, Cloud, CredentialError, CredentialSettings, Holder, Proof,
+    ActsFor, Challenge, CredentialError, CredentialSettings, Holder, Proof,
     entra::{self, Asked, Fetched},
     managed,
     moment::Moment,
     person::{Assertion, Caused, Person},
+    settings::resource,
     token::{Cached, Key, LAST_MINUTES, PASSING_FOR, Token},
 };
-use crate::{azureml::Audience, net::Connector, time::SharedClock};
+use crate::{azureml::Audience, cloud::Cloud, net::Connector, time::SharedClock};
 
 /// Tries of one fetch, and the pause before the second and third.
 const TRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
@@ -272,8 +273,10 @@ impl Credentials {
         &self.inner.connector
     }
 
-    pub(super) fn cloud(&self) -> Cloud {
-        self.inner.cloud
+    /// Which Azure they are of.
+    #[must_use]
+    pub fn cloud(&self) -> &Cloud {
+        &self.inner.cloud
     }
 
     pub(super) fn clock(&self) -> &SharedClock {
@@ -301,7 +304,7 @@ impl Credentials {
         refused: Option<Refused<'_>>,
         caused: Option<Caused<'_>>,
     ) -> Result<Option<HeaderValue>, CredentialError> {
-        if self.inner.cloud.resource(audience).is_none() {
+        if audience == Audience::None {
             return Ok(None);
         }
         let source = self.inner.source(credential)?;
@@ -446,7 +449,8 @@ impl Inner {
         assertion: Option<&Assertion>,
     ) -> Result<Token, CredentialError> {
         let settings = &source.settings;
-        let resource = self.cloud.resource(audience).unwrap_or_default();
+        let resource = resource(&self.cloud, audience).unwrap_or_default();
+        let resource = &*resource;
         let asked = self.now();
         let fetched = match (&settings.proof, settings.acts_for) {
             (Proof::ManagedIdentity { .. }, ActsFor::Itself) => {

@@ -31,7 +31,7 @@ pub use keys::{EndpointKeys, KeySlot};
 pub use person::CallerToken;
 pub use rights::{LiveRights, RightsSettings};
 pub use service::{ServicePurpose, ServiceToken};
-pub use settings::{ActsFor, Cloud, CredentialSettings, Proof};
+pub use settings::{ActsFor, CredentialSettings, Proof, resource};
 pub use vault::VaultSecret;
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 
-use super::{Cloud, CredentialError, Credentials};
+use super::{CredentialError, Credentials};
 use crate::{
     azureml::Audience,
+    cloud::Cloud,
     net::{Destination, FetchLimits},
 };
 
@@ -45,16 +46,10 @@ impl ServicePurpose {
 
     /// Whether a token of this purpose may be sent to a host: the resource itself, or for vaults a
     /// name directly below it. (Where the host is dialled does not matter: TLS checks the name.)
-    fn reaches(self, cloud: Cloud, host: &str) -> bool {
-        let Some(resource) = cloud.resource(self.audience()).and_then(|r| r.strip_prefix("https://")) else {
-            return false;
-        };
+    fn reaches(self, cloud: &Cloud, host: &str) -> bool {
         match self {
-            Self::EndpointKeys | Self::Rights | Self::Probe => host == resource,
-            Self::VaultSecrets => host
-                .strip_suffix(resource)
-                .and_then(|rest| rest.strip_suffix('.'))
-                .is_some_and(|vault| !vault.is_empty() && !vault.contains('.')),
+            Self::EndpointKeys | Self::Rights | Self::Probe => host == cloud.resource_manager_host(),
+            Self::VaultSecrets => cloud.is_vault(host),
         }
     }
 }
@@ -134,8 +129,8 @@ mod tests {
             (VaultSecrets, "a.b.vault.azure.net", false),
             (VaultSecrets, "management.azure.com", false),
         ] {
-            assert_eq!(purpose.reaches(Cloud::Public, host), reached, "{purpose:?} {host}");
+            assert_eq!(purpose.reaches(&Cloud::public(), host), reached, "{purpose:?} {host}");
         }
-        assert!(VaultSecrets.reaches(Cloud::UsGov, "corp.vault.usgovcloudapi.net"));
+        assert!(VaultSecrets.reaches(&Cloud::named("usgov").unwrap(), "corp.vault.usgovcloudapi.net"));
     }
 }

@@ -1,10 +1,10 @@
 //! Credentials as configured, their secrets resolved.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, fmt, path::PathBuf, sync::Arc};
 
 use secrecy::SecretString;
 
-use crate::{azureml::Audience, net::Destination};
+use crate::{azureml::Audience, cloud::Cloud, net::Destination};
 
 /// One credential.
 #[derive(Debug, Clone)]
@@ -107,36 +107,16 @@ impl fmt::Debug for Proof {
     }
 }
 
-/// Which Azure: the resources that tokens are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Cloud {
-    /// Azure.
-    #[default]
-    Public,
-    /// Azure Government.
-    UsGov,
-    /// Azure operated by 21Vianet.
-    China,
-}
-
-impl Cloud {
-    /// The resource of an audience, without `/.default`; `None` for an audience that takes no token.
-    #[must_use]
-    pub const fn resource(self, audience: Audience) -> Option<&'static str> {
-        Some(match (audience, self) {
-            (Audience::None, _) => return None,
-            (Audience::Arm, Self::Public) => "https://management.azure.com",
-            (Audience::Arm, Self::UsGov) => "https://management.usgovcloudapi.net",
-            (Audience::Arm, Self::China) => "https://management.chinacloudapi.cn",
-            (Audience::MachineLearning, Self::Public) => "https://ml.azure.com",
-            (Audience::MachineLearning, Self::UsGov) => "https://ml.azure.us",
-            (Audience::MachineLearning, Self::China) => "https://ml.azure.cn",
-            (Audience::KeyVault, Self::Public) => "https://vault.azure.net",
-            (Audience::KeyVault, Self::UsGov) => "https://vault.usgovcloudapi.net",
-            (Audience::KeyVault, Self::China) => "https://vault.azure.cn",
-            (Audience::Storage, _) => "https://storage.azure.com",
-            // "Azure Kubernetes Service AAD Server": its application's id, which has no URI.
-            (Audience::Kubernetes, _) => "6dae42f8-4368-4678-94ff-3960e28e3630",
-        })
-    }
+/// The resource of an audience, without `/.default`; `None` for an audience that takes no token.
+#[must_use]
+pub fn resource(cloud: &Cloud, audience: Audience) -> Option<Cow<'_, str>> {
+    Some(match audience {
+        Audience::None => return None,
+        Audience::Arm => Cow::Borrowed(&*cloud.resource_manager_audience),
+        Audience::MachineLearning => Cow::Borrowed(&*cloud.machine_learning),
+        Audience::KeyVault => Cow::Owned(cloud.key_vault_audience()),
+        Audience::Storage => Cow::Borrowed(&*cloud.storage_audience),
+        // "Azure Kubernetes Service AAD Server": its application's id, which has no URI.
+        Audience::Kubernetes => Cow::Borrowed("6dae42f8-4368-4678-94ff-3960e28e3630"),
+    })
 }

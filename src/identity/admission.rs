@@ -3,6 +3,7 @@
 use http::Uri;
 
 use super::settings::{Accept, IssuerKind, IssuerSettings, KeysAt, MAX_LEEWAY};
+use crate::cloud;
 
 /// What is wrong with the settings of an issuer, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,37 +59,17 @@ const OPEN: &[Open] = &[
     Open { host: "oauth2.sigstore.dev", operator: "Sigstore", confining: &["sub"] },
 ];
 
-/// Hosts that issue Entra tokens: these are configured as `entra`, so that the tenant is checked
-/// and the person is (`tid`, `oid`).
-const ENTRA_HOSTS: &[&str] = &[
-    "login.microsoftonline.com",
-    "login.microsoft.com",
-    "login.windows.net",
-    "sts.windows.net",
-    "login.microsoftonline.us",
-    "login.partner.microsoftonline.cn",
-    "sts.chinacloudapi.cn",
-];
-
 /// The tenant of personal Microsoft accounts.
 const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
-/// Audiences of Azure itself: such a token was given out for Azure, and whoever receives it could
-/// use it at the gate, and the gate at Azure.
+/// The application ids of Azure's own services, in every cloud. Such a token was given out for Azure,
+/// and whoever receives it could use it at the gate, and the gate at Azure.
 const FOREIGN: &[&str] = &[
-    "https://management.azure.com",
-    "https://management.core.windows.net",
     "797f4846-ba00-4fd7-ba43-dac1f8f63013",
-    "https://graph.microsoft.com",
     "00000003-0000-0000-c000-000000000000",
-    "https://graph.windows.net",
     "00000002-0000-0000-c000-000000000000",
-    "https://ml.azure.com",
-    "https://ai.azure.com",
     "0736f41a-0425-4b46-bdb5-1563eff02385",
-    "https://vault.azure.net",
     "cfa8b339-82a2-471a-a3c9-0fc0be7a4093",
-    "https://storage.azure.com",
     "e406a681-f3d4-42a8-90b6-c2b029497af1",
 ];
 
@@ -190,7 +171,7 @@ fn entra(tenant: &str, authority: &Uri, settings: &IssuerSettings, say: Say<'_>)
     audiences(settings, "entra.audiences", say);
     for audience in &settings.audiences {
         let bare = audience.trim_end_matches('/');
-        if FOREIGN.iter().any(|foreign| foreign.eq_ignore_ascii_case(bare)) {
+        if cloud::is_audience(bare) || FOREIGN.iter().any(|foreign| foreign.eq_ignore_ascii_case(bare)) {
             say(
                 "entra.audiences",
                 format!("`{audience}` is the audience of tokens for Azure itself"),
@@ -226,7 +207,8 @@ fn oidc(issuer: &str, keys: &KeysAt, settings: &IssuerSettings, say: Say<'_>) {
                     "write exactly what `iss` says in its tokens",
                 );
             }
-            if host_of(issuer).is_some_and(|host| ENTRA_HOSTS.contains(&host.as_str())) {
+            // As `entra` the tenant is checked, and the person is (`tid`, `oid`).
+            if host_of(issuer).is_some_and(|host| cloud::issues_tokens(&host)) {
                 say(
                     "oidc.issuer",
                     format!("`{issuer}` is an Entra tenant"),

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr, sync::Arc, 
 use http::Uri;
 use serde_json::Value;
 
+use crate::cloud::Cloud;
+
 /// A signature algorithm with a public key. There is no `none` and no HMAC to be confused with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SignatureAlgorithm {
@@ -164,6 +166,8 @@ pub enum IssuerKind {
         client_id: Option<Box<str>>,
         /// The login host: `https://login.microsoftonline.com`, a sovereign cloud's, or a test's.
         authority: Uri,
+        /// What `iss` of v1 tokens starts with, whatever the login host is called.
+        sts: Box<str>,
         /// Whether a token that carries neither a scope nor an application role is refused.
         unscoped: Unscoped,
     },
@@ -221,17 +225,22 @@ pub struct Accept {
     pub claims: BTreeMap<String, Value>,
 }
 
-/// The login host of the public cloud.
-pub const PUBLIC_LOGIN: &str = "https://login.microsoftonline.com";
-
 impl IssuerSettings {
     /// An Entra tenant of the public cloud with the defaults.
     #[must_use]
     pub fn entra(name: &str, tenant: &str, audiences: &[&str]) -> Self {
+        Self::entra_in(&Cloud::public(), name, tenant, audiences)
+    }
+
+    /// An Entra tenant of a cloud with the defaults.
+    #[must_use]
+    pub fn entra_in(cloud: &Cloud, name: &str, tenant: &str, audiences: &[&str]) -> Self {
         let kind = IssuerKind::Entra {
             tenant: tenant.to_ascii_lowercase().into(),
             client_id: None,
-            authority: Uri::from_static(PUBLIC_LOGIN),
+            // A name that is no URL makes an issuer whose keys are found nowhere.
+            authority: cloud.login.parse().unwrap_or_default(),
+            sts: (&*cloud.sts).into(),
             unscoped: Unscoped::Refuse,
         };
         Self::with_defaults(name, kind, audiences, vec![SignatureAlgorithm::Rs256])
@@ -312,13 +321,9 @@ impl IssuerSettings {
                     .into_iter()
                     .collect()
             }
-            IssuerKind::Entra { tenant, authority, .. } => {
+            IssuerKind::Entra { tenant, authority, sts, .. } => {
                 let login = authority.to_string();
                 let login = login.trim_end_matches('/');
-                let sts = match authority.host() {
-                    Some(host) if host.ends_with(".cn") => "https://sts.chinacloudapi.cn",
-                    Some(_) | None => "https://sts.windows.net",
-                };
                 [(format!("{login}/{tenant}/v2.0"), "/v2.0"), (format!("{sts}/{tenant}/"), "")]
                     .into_iter()
                     .filter_map(|(iss, version)| {
@@ -377,16 +382,14 @@ mod tests {
     fn one_tenant_has_two_issuers_each_with_its_own_discovery() {
         let tenant = "AAAAAAAA-0000-4000-8000-000000000001";
         let forms = IssuerSettings::entra("corp", tenant, &["api://amlgate"]).forms();
-        let low = tenant.to_lowercase();
+        let (low, login) = (tenant.to_lowercase(), "https://login.microsoftonline.com");
         let at = |s: &str| {
-            KeysAt::Discovery(
-                format!("{PUBLIC_LOGIN}/{low}{s}/.well-known/openid-configuration").parse().unwrap(),
-            )
+            KeysAt::Discovery(format!("{login}/{low}{s}/.well-known/openid-configuration").parse().unwrap())
         };
         assert_eq!(
             forms,
             [
-                Form { iss: format!("{PUBLIC_LOGIN}/{low}/v2.0").into(), keys: at("/v2.0") },
+                Form { iss: format!("{login}/{low}/v2.0").into(), keys: at("/v2.0") },
                 Form { iss: format!("https://sts.windows.net/{low}/").into(), keys: at("") },
             ]
         );

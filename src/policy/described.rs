@@ -16,6 +16,7 @@ use crate::{
         self, Act, Action, Audience, BodyNeed, Effect, Effects, Facts, Inspected, Naming, Operation,
         Protocol, ResourceId,
     },
+    cloud::{Cloud, Service},
     http::Target,
     identity::{Caller, Groups, PrincipalId, PrincipalKind},
     time::Timestamp,
@@ -120,21 +121,13 @@ impl Door {
     #[must_use]
     pub fn of_azure(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
-        let is = |suffixes: &[&str]| suffixes.iter().any(|s| host.ends_with(s));
-        let (route, protocol) =
-            if is(&["management.azure.com", "management.usgovcloudapi.net", "management.chinacloudapi.cn"]) {
-                ("arm", Protocol::Arm)
-            } else if is(&[".api.azureml.ms", ".api.ml.azure.us", ".api.ml.azure.cn"]) {
-                ("data-plane", Protocol::Azureml)
-            } else if is(&[".inference.ml.azure.com", ".inference.ml.azure.us", ".inference.ml.azure.cn"]) {
-                ("inference", Protocol::Inference)
-            } else if is(&[".vault.azure.net", ".vault.usgovcloudapi.net", ".vault.azure.cn"]) {
-                ("vault", Protocol::KeyVault)
-            } else if host.contains(".blob.core.") {
-                ("storage", Protocol::Storage)
-            } else {
-                return None;
-            };
+        let (route, protocol) = match Cloud::all().iter().find_map(|cloud| cloud.service(&host))? {
+            Service::ResourceManager => ("arm", Protocol::Arm),
+            Service::DataPlane => ("data-plane", Protocol::Azureml),
+            Service::Inference => ("inference", Protocol::Inference),
+            Service::KeyVault => ("vault", Protocol::KeyVault),
+            Service::Storage => ("storage", Protocol::Storage),
+        };
         Some(Self::new(route, protocol, &host))
     }
 
@@ -289,7 +282,8 @@ impl Described {
     pub fn act(caller: Caller, words: &DescribedAct<'_>) -> Result<Self, NoQuestion> {
         let wrong = || NoQuestion::Resource(words.resource.to_owned());
         let id = ResourceId::parse(words.resource).ok_or_else(wrong)?;
-        let target = Target::parse("management.azure.com", id.as_str()).map_err(|_| wrong())?;
+        let target =
+            Target::parse(Cloud::public().resource_manager_host(), id.as_str()).map_err(|_| wrong())?;
         let action = Action::new(words.action);
         let doings = azureml::action::doings(&action);
         let operation = Operation {

@@ -10,6 +10,7 @@ use http::{HeaderValue, Response, header};
 use super::{Gate, respond::Refusal};
 use crate::{
     azureml::Protocol,
+    cloud::Cloud,
     http::{Body, headers},
     policy::StepUpWanted,
 };
@@ -18,22 +19,31 @@ use crate::{
 pub(super) fn put(response: &mut Response<Body>, refusal: &Refusal, protocol: Option<Protocol>, gate: &Gate) {
     let parts = gate.parts();
     let authority = |issuer: &str| parts.verifier.entra_authority(issuer);
-    if let Some(value) = of(refusal, protocol, &parts.public_url, authority) {
+    let here = Here { public_url: &parts.public_url, cloud: parts.credentials.cloud() };
+    if let Some(value) = of(refusal, protocol, &here, authority) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }
+}
+
+/// What a challenge says of the gate.
+struct Here<'a> {
+    public_url: &'a str,
+    cloud: &'a Cloud,
 }
 
 fn of(
     refusal: &Refusal,
     protocol: Option<Protocol>,
-    public_url: &str,
+    here: &Here<'_>,
     authority: impl Fn(&str) -> Option<String>,
 ) -> Option<HeaderValue> {
     let text = match refusal {
         // Key Vault's clients ask without a token first, and take no other challenge: they read where
         // tokens come from and which resource they are for. The gate names itself.
         Refusal::Unauthenticated { .. } if protocol == Some(Protocol::KeyVault) => format!(
-            "Bearer realm=\"amlgate\", authorization=\"{public_url}\", resource=\"https://vault.azure.net\""
+            "Bearer realm=\"amlgate\", authorization=\"{}\", resource=\"{}\"",
+            here.public_url,
+            here.cloud.key_vault_audience()
         ),
         Refusal::Unauthenticated { .. } => "Bearer realm=\"amlgate\"".to_owned(),
         Refusal::SignInWanted { issuer, claims, .. } => {
@@ -96,7 +106,8 @@ mod tests {
 
     fn told(refusal: &Refusal, protocol: Protocol) -> Option<String> {
         let authority = |issuer: &str| (issuer == "corp").then(|| "https://login.example/t".to_owned());
-        of(refusal, Some(protocol), "https://gate.example", authority).map(|v| v.to_str().unwrap().to_owned())
+        let here = Here { public_url: "https://gate.example", cloud: &Cloud::public() };
+        of(refusal, Some(protocol), &here, authority).map(|v| v.to_str().unwrap().to_owned())
     }
 
     fn denied(wanted: StepUpWanted) -> Refusal {

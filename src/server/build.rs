@@ -21,7 +21,7 @@ use crate::{
         values::{BaseUrl, Scheme},
     },
     credentials::{
-        ActsFor, ChosenCredential, Cloud, CredentialChoice, Credentials, EndpointKeys, LiveRights,
+        ActsFor, ChosenCredential, CredentialChoice, Credentials, EndpointKeys, LiveRights,
         RightsSettings,
     },
     gates::Gates,
@@ -64,7 +64,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
     let arm = routes
         .iter()
         .find(|r| r.protocol == Protocol::Arm)
-        .map_or_else(|| Destination::https("management.azure.com", 443), |r| r.upstream.clone());
+        .map_or_else(|| Destination::https(settings.cloud.resource_manager_host(), 443), |r| r.upstream.clone());
     let reverse_tls = match settings.reverse.as_ref().and_then(|r| r.tls.as_ref()) {
         Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "reverse").await?)),
         None => None,
@@ -303,11 +303,7 @@ pub(super) async fn credentials(
     connector: &Connector,
     clock: &SharedClock,
 ) -> Result<(Credentials, Secrets), StartError> {
-    let cloud = match settings.cloud {
-        settings::Cloud::Public => Cloud::Public,
-        settings::Cloud::UsGov => Cloud::UsGov,
-        settings::Cloud::China => Cloud::China,
-    };
+    let cloud = settings.cloud.clone();
     let control = tokio::runtime::Handle::current();
     let credentials = Credentials::new(Vec::new(), connector.clone(), cloud, Arc::clone(clock), control);
     let mut secrets = Secrets::new(settings, credentials.clone(), Arc::clone(clock));

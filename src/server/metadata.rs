@@ -6,63 +6,12 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    config::settings::{Cloud, Settings},
-    identity::IssuerKind,
-    proxy::CloudDocuments,
-};
-
-/// What the clouds call their services (`GET /metadata/endpoints` of each).
-struct Names {
-    cloud: &'static str,
-    portal: &'static str,
-    arm: &'static str,
-    core: &'static str,
-    graph: &'static str,
-    storage: &'static str,
-    vault: &'static str,
-    registry: &'static str,
-}
-
-const fn names(cloud: Cloud) -> Names {
-    match cloud {
-        Cloud::Public => Names {
-            cloud: "AzureCloud",
-            portal: "https://portal.azure.com",
-            arm: "https://management.azure.com",
-            core: "https://management.core.windows.net/",
-            graph: "https://graph.microsoft.com/",
-            storage: "core.windows.net",
-            vault: "vault.azure.net",
-            registry: "azurecr.io",
-        },
-        Cloud::UsGov => Names {
-            cloud: "AzureUSGovernment",
-            portal: "https://portal.azure.us",
-            arm: "https://management.usgovcloudapi.net",
-            core: "https://management.core.usgovcloudapi.net/",
-            graph: "https://graph.microsoft.us/",
-            storage: "core.usgovcloudapi.net",
-            vault: "vault.usgovcloudapi.net",
-            registry: "azurecr.us",
-        },
-        Cloud::China => Names {
-            cloud: "AzureChinaCloud",
-            portal: "https://portal.azure.cn",
-            arm: "https://management.chinacloudapi.cn",
-            core: "https://management.core.chinacloudapi.cn/",
-            graph: "https://microsoftgraph.chinacloudapi.cn/",
-            storage: "core.chinacloudapi.cn",
-            vault: "vault.azure.cn",
-            registry: "azurecr.cn",
-        },
-    }
-}
+use crate::{cloud::Cloud, config::Settings, identity::IssuerKind, proxy::CloudDocuments};
 
 /// The documents for those who come to the gate's own address and those who come through a tunnel.
 pub(super) fn documents(settings: &Settings) -> CloudDocuments {
-    let names = names(settings.cloud);
-    let azure = [names.core.to_owned(), format!("{}/", names.arm)];
+    let cloud = &settings.cloud;
+    let azure = [&cloud.classic_management, &cloud.resource_manager_audience].map(|name| format!("{name}/"));
     let mut here = None;
     if let Some(reverse) = &settings.reverse {
         let entra = settings.issuers.iter().find_map(|issuer| match &issuer.kind {
@@ -76,23 +25,20 @@ pub(super) fn documents(settings: &Settings) -> CloudDocuments {
                 let audiences: Vec<&str> =
                     ours.iter().map(AsRef::as_ref).chain(azure.iter().map(String::as_str)).collect();
                 let login = authority.to_string();
-                document(&names, &gate, login.trim_end_matches('/'), tenant, &audiences)
+                document(cloud, &gate, login.trim_end_matches('/'), tenant, &audiences)
             }
-            None => {
-                let login = settings.cloud.login().to_text();
-                document(&names, &gate, &login, "common", &azure.each_ref().map(String::as_str))
-            }
+            None => document(cloud, &gate, &cloud.login, "common", &azure.each_ref().map(String::as_str)),
         });
     }
-    let login = settings.cloud.login().to_text();
-    let through = document(&names, names.arm, &login, "common", &azure.each_ref().map(String::as_str));
+    let azure = azure.each_ref().map(String::as_str);
+    let through = document(cloud, &cloud.resource_manager, &cloud.login, "common", &azure);
     CloudDocuments { here, through }
 }
 
-fn document(names: &Names, arm: &str, login: &str, tenant: &str, audiences: &[&str]) -> Value {
+fn document(cloud: &Cloud, arm: &str, login: &str, tenant: &str, audiences: &[&str]) -> Value {
     json!({
-        "name": names.cloud,
-        "portal": names.portal,
+        "name": cloud.name,
+        "portal": cloud.portal,
         "authentication": {
             "loginEndpoint": login,
             "audiences": audiences,
@@ -100,12 +46,12 @@ fn document(names: &Names, arm: &str, login: &str, tenant: &str, audiences: &[&s
             "identityProvider": "AAD",
         },
         "resourceManager": arm,
-        "graph": names.graph,
-        "microsoftGraphResourceId": names.graph,
+        "graph": format!("{}/", cloud.graph),
+        "microsoftGraphResourceId": format!("{}/", cloud.graph),
         "suffixes": {
-            "storage": names.storage,
-            "keyVaultDns": names.vault,
-            "acrLoginServer": names.registry,
+            "storage": cloud.storage,
+            "keyVaultDns": cloud.key_vault,
+            "acrLoginServer": cloud.container_registry,
         },
     })
 }

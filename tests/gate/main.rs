@@ -11,6 +11,7 @@
 mod backstage;
 mod callers;
 mod client;
+mod clouds;
 mod doctor;
 mod endpoints;
 mod explained;

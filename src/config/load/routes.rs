@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     azureml::{Protocol, ResourceId},
+    cloud::Cloud,
     config::settings::{Credential, CredentialChoice, EndpointAuth, Route},
     credentials::ActsFor,
     yaml::{Place, Spanned},
@@ -30,6 +31,7 @@ impl Reader<'_> {
         found: &[Spanned<raw::Route>],
         credentials: &[Credential],
         forward: bool,
+        cloud: &Cloud,
         problems: &mut Problems,
     ) -> Vec<Route> {
         let mut names = BTreeSet::new();
@@ -78,7 +80,7 @@ impl Reader<'_> {
             let credential = self.choice(route, credentials, problems);
             let auth = raw.auth.as_ref().and_then(|a| problems.read(a, endpoint_auth)).unwrap_or_default();
             by_nobody(credential.as_ref(), credentials, auth, Place::of(route), problems);
-            read.push(Route {
+            let built = Route {
                 credential,
                 name: name.into(),
                 upstream,
@@ -89,7 +91,9 @@ impl Reader<'_> {
                 auth,
                 address,
                 trust: raw.trust.as_ref().and_then(|t| issuers::pem(&t.value.ca, self.base, problems)),
-            });
+            };
+            super::cloud::of_route(&built, Place::of(&raw.upstream), cloud, problems);
+            read.push(built);
             if raw.protocol.value == Protocol::Inference && raw.resource.is_none() {
                 problems.warning(
                     Place::of(route),

@@ -10,9 +10,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     azureml::Audience,
+    cloud::Cloud,
     credentials::{
-        ActsFor, Challenge, Cloud, CredentialError, CredentialSettings, Credentials, EndpointKeys, KeySlot,
-        Proof, ServicePurpose,
+        ActsFor, Challenge, CredentialError, CredentialSettings, Credentials, EndpointKeys, KeySlot, Proof,
+        ServicePurpose,
     },
     net::{Connector, ConnectorSettings, Destination, Trust},
     sandbox::{
@@ -68,7 +69,7 @@ impl World {
         Credentials::new(
             vec![settings],
             connector,
-            Cloud::Public,
+            Cloud::public(),
             Arc::new(self.clock.clone()),
             tokio::runtime::Handle::current(),
         )

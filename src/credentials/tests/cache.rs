@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use super::super::*;
 use crate::{
     azureml::Audience,
+    cloud::Cloud,
     net::{Connector, ConnectorSettings, Destination},
     time::{Clock, ManualClock, Timestamp},
 };
@@ -110,7 +111,7 @@ impl Endpoint {
         Credentials::new(
             vec![settings],
             connector,
-            Cloud::Public,
+            Cloud::public(),
             Arc::new(clock.clone()),
             tokio::runtime::Handle::current(),
         )

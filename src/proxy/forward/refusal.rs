@@ -59,7 +59,7 @@ impl NoTunnel {
 
     fn message(&self) -> String {
         match self {
-            Self::Target => "a tunnel leads to a host and a port: CONNECT management.azure.com:443".to_owned(),
+            Self::Target => "a tunnel leads to a host and a port: CONNECT HOST:443".to_owned(),
             Self::Host(host) => format!(
                 "`{host}` is not tunnelled: no route of the gate names it, and `listen.forward.passthrough` does not list it; whoever runs the gate can add it, or name it in NO_PROXY to go there directly"
             ),
