@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use super::{Output, exit, print_data, report, serve::refused};
+use super::{
+    Output, exit, print_data, report,
+    serve::refused,
+    token::{self, Who},
+};
 use crate::{
     config,
     server::checkup::{self, Finding, Health},
@@ -15,6 +19,13 @@ pub struct Args {
     /// The configuration.
     #[arg(long, default_value = "amlgate.yaml")]
     config: PathBuf,
+    /// Also try what the gate and Azure make of somebody: `me`, who is signed in on this machine, or
+    /// `-`, the bearer of the token on standard input.
+    #[arg(long = "as", value_name = "WHO")]
+    who: Option<Who>,
+    /// The gate's URL; the one that was signed in to last, if it is not given.
+    #[arg(long, env = "AMLGATE_GATE", value_name = "URL")]
+    gate: Option<String>,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
@@ -29,11 +40,15 @@ pub fn run(args: &Args) -> ExitCode {
     };
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let clock: SharedClock = Arc::new(SystemClock);
+    let me = match args.who.map(|who| token::bearer(who, args.gate.as_deref())).transpose() {
+        Ok(me) => me,
+        Err(code) => return code,
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&error, exit::FINDING),
     };
-    let found = match runtime.block_on(checkup::check_up(&settings, &clock)) {
+    let found = match runtime.block_on(checkup::check_up(&settings, &clock, me.as_ref())) {
         Ok(found) => found,
         Err(error) => return report(&error, exit::FINDING),
     };

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 pub mod verify;
@@ -86,6 +86,29 @@ pub fn run(args: &Args) -> ExitCode {
         }
     }
     exit::DONE
+}
+
+/// Whose token a verb asks with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Who {
+    /// Of whoever is signed in on this machine.
+    Me,
+    /// The one on standard input.
+    #[value(name = "-")]
+    Input,
+}
+
+/// The token of somebody; where there is none, that was said.
+pub(super) fn bearer(who: Who, gate: Option<&str>) -> Result<SecretString, ExitCode> {
+    match who {
+        Who::Me => match fresh(gate) {
+            Ok((_, tokens)) => Ok(tokens.access),
+            Err(error) => Err(report(&error, error.code())),
+        },
+        Who::Input => verify::read_token()
+            .map(|text| SecretString::from(text.as_str()))
+            .map_err(|error| report(&error, exit::usage())),
+    }
 }
 
 fn fresh(gate: Option<&str>) -> Result<(String, Tokens), ClientError> {

@@ -18,7 +18,7 @@ use secrecy::SecretString;
 use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{
-    ActsFor, Challenge, CredentialError, CredentialSettings, Holder, Proof,
+    ActsFor, CallerToken, Challenge, CredentialError, CredentialSettings, Holder, Proof,
     entra::{self, Asked, Fetched},
     managed,
     moment::Moment,
@@ -26,7 +26,13 @@ use super::{
     settings::resource,
     token::{Cached, Key, LAST_MINUTES, PASSING_FOR, Token},
 };
-use crate::{azureml::Audience, cloud::Cloud, net::Connector, time::SharedClock};
+use crate::{
+    azureml::Audience,
+    cloud::Cloud,
+    identity::Caller,
+    net::{ClockSkew, Connector},
+    time::SharedClock,
+};
 
 /// Tries of one fetch, and the pause before the second and third.
 const TRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
@@ -264,13 +270,37 @@ impl Credentials {
     ///
     /// # Errors
     /// [`CredentialError`].
-    pub async fn probe(&self, name: &str) -> Result<Holder, CredentialError> {
+    pub async fn probe(&self, name: &str, audience: Audience) -> Result<Holder, CredentialError> {
         let source = self.inner.source(name)?;
-        self.inner.fetch(&source, Audience::Arm, None, None).await.map(|token| Holder::of(&token))
+        self.inner.fetch(&source, audience, None, None).await.map(|token| Holder::of(&token))
+    }
+
+    /// The same for somebody who is there: the exchange of their token.
+    ///
+    /// # Errors
+    /// [`CredentialError`].
+    pub async fn probe_for(
+        &self,
+        name: &str,
+        audience: Audience,
+        caller: &Caller,
+        token: &CallerToken,
+    ) -> Result<Holder, CredentialError> {
+        let source = self.inner.source(name)?;
+        let caused = Caused::by(caller, token);
+        caused.person(&source.settings)?;
+        let assertion = caused.assertion()?;
+        self.inner.fetch(&source, audience, None, Some(&assertion)).await.map(|token| Holder::of(&token))
     }
 
     pub(super) fn connector(&self) -> &Connector {
         &self.inner.connector
+    }
+
+    /// What was seen of other clocks while tokens were fetched.
+    #[must_use]
+    pub fn skew(&self) -> Option<Arc<ClockSkew>> {
+        self.inner.connector.skew().cloned()
     }
 
     /// Which Azure they are of.

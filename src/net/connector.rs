@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Destination, Protocols, Reach, Scheme, Stream, Trust, TrustError,
+    ClockSkew, Destination, Protocols, Reach, Scheme, Stream, Trust, TrustError,
     race::{HEAD_START, race},
     resolve::{check_literal, resolve},
 };
@@ -57,6 +57,7 @@ impl EgressProxy {
 pub struct Connector {
     settings: Arc<ConnectorSettings>,
     system: Trust,
+    pub(super) skew: Option<Arc<ClockSkew>>,
 }
 
 impl Connector {
@@ -65,7 +66,19 @@ impl Connector {
     /// # Errors
     /// [`TrustError`] if the system's roots cannot be read.
     pub fn new(settings: ConnectorSettings) -> Result<Self, TrustError> {
-        Ok(Self { settings: Arc::new(settings), system: Trust::new(None)? })
+        Ok(Self { settings: Arc::new(settings), system: Trust::new(None)?, skew: None })
+    }
+
+    /// The same, which notes what answers say of other clocks.
+    #[must_use]
+    pub fn noting(self, skew: Arc<ClockSkew>) -> Self {
+        Self { skew: Some(skew), ..self }
+    }
+
+    /// What answers said of other clocks, if it is noted.
+    #[must_use]
+    pub const fn skew(&self) -> Option<&Arc<ClockSkew>> {
+        self.skew.as_ref()
     }
 
     /// Connects, with TLS where the scheme says so.

@@ -105,6 +105,9 @@ impl Connector {
             let response =
                 sender.send_request(Request::from_parts(head, Full::new(body))).await.map_err(broke)?;
             let (head, body) = response.into_parts();
+            if let Some(skew) = &self.skew {
+                skew.note(&to.host, &head.headers);
+            }
             let body = Limited::new(body, max_body)
                 .collect()
                 .await

@@ -11,6 +11,7 @@ mod destination;
 mod fetch;
 mod race;
 mod resolve;
+mod skew;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -20,5 +21,6 @@ pub use address::forbidden;
 pub use connector::{Connector, ConnectorSettings, EgressProxy};
 pub use destination::{Destination, Reach, Scheme};
 pub use fetch::{FetchError, FetchLimits};
+pub use skew::{ClockSkew, DOUBTFUL_SKEW, Skew};
 pub use stream::{Protocols, Stream};
 pub use trust::{Trust, TrustError};

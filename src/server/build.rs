@@ -21,13 +21,12 @@ use crate::{
         values::{BaseUrl, Scheme},
     },
     credentials::{
-        ActsFor, ChosenCredential, CredentialChoice, Credentials, EndpointKeys, LiveRights,
-        RightsSettings,
+        ActsFor, ChosenCredential, CredentialChoice, Credentials, EndpointKeys, LiveRights, RightsSettings,
     },
     gates::Gates,
     identity::{Handles, HttpKeySource, RememberedSettings, Verifier},
     listen::{Interceptor, Protocols, ServerTls},
-    net::{Connector, ConnectorSettings, Destination, Reach, Trust},
+    net::{ClockSkew, Connector, ConnectorSettings, Destination, Reach, Trust},
     policy::{LivePolicies, Surroundings},
     proxy::{self, GateParts, ProxyLimits, RouteSettings, Routes, forward::TunnelSettings},
     secrets::{Purpose, Seal},
@@ -53,7 +52,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
     let policies = LivePolicies::load(&settings.policies, surroundings(settings), Arc::clone(&clock))
         .await
         .map_err(StartError::Policies)?;
-    let connector = connector(settings)?;
+    let connector = connector(settings, &clock)?;
     let (credentials, mut secrets) = credentials(settings, &connector, &clock).await?;
     let seal = seal(settings, &mut secrets).await?;
     let source = Arc::new(HttpKeySource::new(connector.clone()));
@@ -61,10 +60,10 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         RememberedSettings { tokens: settings.limits.remembered_tokens, ..RememberedSettings::default() };
     let verifier = Arc::new(Verifier::new(settings.issuers.clone(), remembered, source, Arc::clone(&clock)));
     let routes = routes(settings)?;
-    let arm = routes
-        .iter()
-        .find(|r| r.protocol == Protocol::Arm)
-        .map_or_else(|| Destination::https(settings.cloud.resource_manager_host(), 443), |r| r.upstream.clone());
+    let arm = routes.iter().find(|r| r.protocol == Protocol::Arm).map_or_else(
+        || Destination::https(settings.cloud.resource_manager_host(), 443),
+        |r| r.upstream.clone(),
+    );
     let reverse_tls = match settings.reverse.as_ref().and_then(|r| r.tls.as_ref()) {
         Some(tls) => Some(Arc::new(server_tls(tls, &mut secrets, "reverse").await?)),
         None => None,
@@ -177,10 +176,11 @@ fn limits(settings: &Settings) -> ProxyLimits {
 }
 
 /// The gate's one way out.
-pub(super) fn connector(settings: &Settings) -> Result<Connector, StartError> {
+pub(super) fn connector(settings: &Settings, clock: &SharedClock) -> Result<Connector, StartError> {
     let proxy = settings.outgoing.egress();
-    Connector::new(ConnectorSettings { proxy, connect_timeout: settings.timeouts.connect })
-        .map_err(|source| StartError::Trust { name: "the system".to_owned(), source })
+    let connector = Connector::new(ConnectorSettings { proxy, connect_timeout: settings.timeouts.connect })
+        .map_err(|source| StartError::Trust { name: "the system".to_owned(), source })?;
+    Ok(connector.noting(Arc::new(ClockSkew::new(Arc::clone(clock)))))
 }
 
 /// The names that policies may use.
@@ -338,6 +338,14 @@ pub(super) fn dependencies(settings: &Settings, parts: &GateParts) -> Vec<Depend
             State::Degraded { detail: format!("the last good policies are in force: {problem}") }
         }
     }));
+    if let Some(skew) = parts.credentials.skew() {
+        dependencies.push(Dependency::new("clock", move || match skew.nearest() {
+            Some(skew) if skew.is_doubtful() => {
+                State::Degraded { detail: format!("{skew}: set it by NTP, because tokens are judged by it") }
+            }
+            Some(_) | None => State::Ready,
+        }));
+    }
     for issuer in &settings.issuers {
         let (verifier, name) = (Arc::clone(&parts.verifier), Arc::clone(&issuer.name));
         dependencies.push(Dependency::new(format!("issuer {name}"), move || {

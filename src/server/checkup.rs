@@ -1,11 +1,12 @@
 //! Tries everything that a gate depends on, one after another, without being one: for `doctor`.
 
 mod credentials;
+mod me;
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, header};
+use http::{Request, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
@@ -15,14 +16,11 @@ use crate::{
     config::{Settings, settings},
     identity::{HttpKeySource, RememberedSettings, Verifier},
     listen::{Protocols, ServerTls},
-    net::{Connector, Destination, FetchError, FetchLimits},
+    net::{Connector, Destination, FetchError, FetchLimits, Skew},
     policy::PolicySet,
     secrets::Seal,
-    time::{SharedClock, Timestamp},
+    time::SharedClock,
 };
-
-/// Clocks may differ so much before somebody should look: tokens are refused at five minutes.
-const SKEW: Duration = Duration::from_secs(60);
 
 /// What was tried, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -81,28 +79,39 @@ impl Finding {
     }
 }
 
-/// Tries everything that the settings name; takes at most about ten seconds for each part.
+/// Tries everything that the settings name, and with the token of somebody what comes of it; takes at
+/// most about ten seconds for each part.
 ///
 /// # Errors
 /// [`StartError`] if so much is missing that nothing can be tried.
-pub async fn check_up(settings: &Settings, clock: &SharedClock) -> Result<Vec<Finding>, StartError> {
-    let connector = build::connector(settings)?;
+pub async fn check_up(
+    settings: &Settings,
+    clock: &SharedClock,
+    me: Option<&SecretString>,
+) -> Result<Vec<Finding>, StartError> {
+    let connector = build::connector(settings, clock)?;
     let (opened, mut secrets) = build::credentials(settings, &connector, clock).await?;
     let mut found = vec![policies(settings)];
-    found.extend(listeners(settings, &mut secrets).await);
+    found.extend(listeners(settings, &mut secrets, clock).await);
     found.push(seal(settings, &mut secrets).await);
     found.push(record(settings, &mut secrets).await);
-    found.extend(issuers(settings, &connector, clock).await);
+    let verifier = verifier(settings, &connector, clock);
+    verifier.refresh_once().await;
+    found.extend(issuers(&verifier));
     let mut objects = BTreeMap::new();
     for credential in &settings.credentials {
-        let (finding, object) = credentials::one(credential, &opened, &secrets, clock).await;
+        let (finding, object) = credentials::one(credential, settings, &opened, &secrets, clock).await;
         found.push(finding);
         objects.extend(object.map(|object| (Arc::clone(&credential.name), object)));
     }
     for route in &settings.routes {
-        found.extend(upstream(route, &connector, clock).await);
+        found.push(upstream(route, &connector).await);
     }
     found.extend(credentials::rights(settings, &opened, &objects).await);
+    if let Some(token) = me {
+        found.extend(me::all(token, settings, &verifier, &opened).await);
+    }
+    found.extend(connector.skew().and_then(|skew| skew.nearest()).map(|skew| clocks(&skew)));
     Ok(found)
 }
 
@@ -142,7 +151,7 @@ fn policies(settings: &Settings) -> Finding {
     }
 }
 
-async fn listeners(settings: &Settings, secrets: &mut Secrets) -> Vec<Finding> {
+async fn listeners(settings: &Settings, secrets: &mut Secrets, clock: &SharedClock) -> Vec<Finding> {
     let reverse = settings.reverse.as_ref().and_then(|r| r.tls.as_ref());
     let admin = settings.admin.as_ref().and_then(|a| a.tls.as_ref());
     let mut found = Vec::new();
@@ -157,11 +166,28 @@ async fn listeners(settings: &Settings, secrets: &mut Secrets) -> Vec<Finding> {
             Err(error) => Err(causes(&error)),
         };
         found.push(match loaded {
-            Ok(_) => Finding::fine(part, format!("`{}` and its key", tls.certificate.display())),
+            Ok(_) => lasting(part, &tls.certificate, clock),
             Err(why) => Finding::broken(part, why, mend),
         });
     }
     found
+}
+
+/// A certificate and its end.
+fn lasting(part: String, certificate: &Path, clock: &SharedClock) -> Finding {
+    let seen = format!("`{}` and its key", certificate.display());
+    let Some(until) = credentials::validity(certificate).1 else { return Finding::fine(part, seen) };
+    let now = clock.now();
+    let days = until.since(now).as_secs() / 86_400;
+    let mend =
+        "`amlgate certs rotate server`, or a new pair in its place: the gate takes it up while it runs";
+    if until <= now {
+        Finding::broken(part, format!("{seen}: it has ended"), mend)
+    } else if days < credentials::SOON {
+        Finding::doubtful(part, format!("{seen}: it ends in {days} days"), mend)
+    } else {
+        Finding::fine(part, format!("{seen}: it ends in {days} days"))
+    }
 }
 
 async fn seal(settings: &Settings, secrets: &mut Secrets) -> Finding {
@@ -221,11 +247,13 @@ fn writable(directory: &Path) -> std::io::Result<()> {
     tried.and(removed)
 }
 
-async fn issuers(settings: &Settings, connector: &Connector, clock: &SharedClock) -> Vec<Finding> {
+fn verifier(settings: &Settings, connector: &Connector, clock: &SharedClock) -> Verifier {
     let source = Arc::new(HttpKeySource::new(connector.clone()));
     let remembered = RememberedSettings { tokens: 1, ..RememberedSettings::default() };
-    let verifier = Verifier::new(settings.issuers.clone(), remembered, source, Arc::clone(clock));
-    verifier.refresh_once().await;
+    Verifier::new(settings.issuers.clone(), remembered, source, Arc::clone(clock))
+}
+
+fn issuers(verifier: &Verifier) -> Vec<Finding> {
     let mut found = Vec::new();
     for status in verifier.status() {
         let part = format!("issuer {} ({})", status.name, status.iss);
@@ -260,62 +288,43 @@ async fn issuers(settings: &Settings, connector: &Connector, clock: &SharedClock
     found
 }
 
-/// Whether the upstream answers at all, over TLS that is trusted, and what time it has. Nothing is
-/// asked that needs a right: whatever status comes back was an answer.
-async fn upstream(route: &settings::Route, connector: &Connector, clock: &SharedClock) -> Vec<Finding> {
+/// What was seen of other clocks on the way.
+fn clocks(skew: &Skew) -> Finding {
+    if skew.is_doubtful() {
+        let mend = "set this machine's clock by NTP: tokens are judged by it";
+        Finding::doubtful("clock", skew.to_string(), mend)
+    } else {
+        Finding::fine("clock", skew.to_string())
+    }
+}
+
+/// Whether the upstream answers at all, over TLS that is trusted. Nothing is asked that needs a right:
+/// whatever status comes back was an answer.
+async fn upstream(route: &settings::Route, connector: &Connector) -> Finding {
     let part = format!("route {}", route.name);
     let to = match build::upstream(route) {
         Ok(to) => to,
         Err(error) => {
-            return vec![Finding::broken(part, causes(&error), "`trust.ca` holds PEM certificates")];
+            return Finding::broken(part, causes(&error), "`trust.ca` holds PEM certificates");
         }
     };
-    let asked = match ask(connector, &to).await {
-        Ok(headers) => headers,
+    match ask(connector, &to).await {
+        Ok(()) => Finding::fine(part, format!("`{}` answers", to.authority())),
         Err(error) => {
             let mend = "check `upstream`, `address` and `trust`, and the way out (`outgoing.proxy`)";
-            return vec![Finding::unreachable(part, causes(&error), mend)];
+            Finding::unreachable(part, causes(&error), mend)
         }
-    };
-    let mut found = vec![Finding::fine(part, format!("`{}` answers", to.authority()))];
-    if let Some(skew) = skew(&asked, clock.now()).filter(|skew| *skew > SKEW) {
-        found.push(Finding::doubtful(
-            "clock",
-            format!("it differs from that of `{}` by {} s", to.host, skew.as_secs()),
-            "set this machine's clock by NTP: tokens are judged by it",
-        ));
     }
-    found
 }
-
-async fn ask(connector: &Connector, to: &Destination) -> Result<HeaderMap, FetchError> {
+async fn ask(connector: &Connector, to: &Destination) -> Result<(), FetchError> {
     let request = Request::builder().uri("/").header(header::HOST, to.authority()).body(Bytes::new());
     let request = request.unwrap_or_default();
-    let answer = connector.send(to, request, FetchLimits::default()).await?;
-    Ok(answer.headers().clone())
-}
-
-/// How far `Date` (RFC 9110, 6.6.1) is from now.
-fn skew(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let date = chrono::DateTime::parse_from_rfc2822(headers.get(header::DATE)?.to_str().ok()?).ok()?;
-    let there = u64::try_from(date.timestamp()).ok()?;
-    Some(Duration::from_secs(there.abs_diff(now.as_secs())))
+    connector.send(to, request, FetchLimits::default()).await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_clocks_difference_is_read_from_an_answer() {
-        let mut headers = HeaderMap::new();
-        let now = Timestamp::from_secs(1_795_435_200);
-        assert_eq!(skew(&headers, now), None);
-        headers.insert(header::DATE, "Mon, 23 Nov 2026 12:02:00 GMT".parse().unwrap());
-        assert_eq!(skew(&headers, now), Some(Duration::from_secs(120)));
-        headers.insert(header::DATE, "yesterday".parse().unwrap());
-        assert_eq!(skew(&headers, now), None);
-    }
 
     #[test]
     fn a_folder_that_cannot_be_written_is_found_before_the_gate_needs_it() {

@@ -238,7 +238,7 @@ async fn a_machine_whose_metadata_service_is_not_ready_is_asked_again_in_its_own
         let credentials = machine(&world);
         let waiting = tokio::spawn({
             let credentials = credentials.clone();
-            async move { credentials.probe("gate").await }
+            async move { credentials.probe("gate", Audience::Arm).await }
         });
         for (tries, pause) in pauses.into_iter().enumerate() {
             world.azure.identity_observer().wait_for(|seen| seen.len() == tries + 1).await;
@@ -264,7 +264,7 @@ async fn a_machine_without_an_identity_is_told_so_at_once() {
     let body = r#"{"error":"invalid_request","error_description":"Identity not found"}"#.to_owned();
     let fault = Fault::Answer { status: StatusCode::BAD_REQUEST, headers: Vec::new(), body };
     world.azure.identity_observer().trap("/metadata/", None, fault);
-    let error = machine(&world).probe("gate").await.unwrap_err();
+    let error = machine(&world).probe("gate", Audience::Arm).await.unwrap_err();
     assert!(!error.is_passing() && error.to_string().contains("assign a managed identity"), "{error}");
     assert_eq!(world.azure.identity_observer().count(), 1);
 }

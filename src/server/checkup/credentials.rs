@@ -12,12 +12,13 @@ use x509_parser::pem::Pem;
 
 use super::{super::build, Finding, causes};
 use crate::{
-    azureml::{self, Protocol, ResourceId},
+    azureml::{self, Audience, Protocol, ResourceId},
     config::{
         Settings,
-        settings::{self, Credential},
+        settings::{self, Credential, EndpointAuth},
     },
-    credentials::{CredentialError, Credentials, Holder, ServicePurpose},
+    credentials::{ActsFor, CallerToken, CredentialError, Credentials, Holder, ServicePurpose},
+    identity::Caller,
     net::Destination,
     policy::{PolicySet, roles::Role},
     server::secrets::{Age, Secrets},
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Secrets that end within so many days should be exchanged.
-const SOON: u64 = 30;
+pub(super) const SOON: u64 = 30;
 /// A secret that is older and has no end that is known should be exchanged.
 const OLD: u64 = 365;
 /// The right without which Azure Resource Manager shows nothing of a workspace.
@@ -34,29 +35,27 @@ const API_VERSION: &str = "2022-04-01";
 /// At most so many scopes are asked about.
 const SCOPES: usize = 20;
 
-/// Tries one credential; also gives the object that roles are assigned to.
+/// Tries one credential, for each audience that its routes need; also gives the object that roles are
+/// assigned to.
 pub(super) async fn one(
     found: &Credential,
+    settings: &Settings,
     credentials: &Credentials,
     secrets: &Secrets,
     clock: &SharedClock,
 ) -> (Finding, Option<String>) {
     let part = format!("credential {}", found.name);
-    let holder = match credentials.probe(&found.name).await {
-        Ok(holder) => holder,
-        Err(CredentialError::Fatal { what, mend, .. }) => return (Finding::broken(part, what, mend), None),
-        Err(
-            error @ (CredentialError::Passing { .. }
-            | CredentialError::Unknown(_)
-            | CredentialError::NotAPerson { .. }
-            | CredentialError::SignInWanted { .. }
-            | CredentialError::CallerTokenOver(_)),
-        ) => {
-            let mend = "try again; check the login host and the way out";
-            return (Finding::unreachable(part, error.to_string(), mend), None);
+    let mut holder = Holder::default();
+    let audiences = audiences(found, settings);
+    for audience in &audiences {
+        match credentials.probe(&found.name, *audience).await {
+            Ok(had) => holder = had,
+            Err(error) => return (failed(part, *audience, &error), None),
         }
-    };
-    let seen = format!("a token for Resource Manager was had{}", spoken_for(&holder));
+    }
+    let whose = if found.acts_for == ActsFor::Caller { "its own proof is taken: " } else { "" };
+    let had = audiences.iter().map(|audience| called(*audience)).collect::<Vec<_>>().join(" and ");
+    let seen = format!("{whose}a token for {had} was had{}", spoken_for(&holder));
     let Some(reference) = found.proof.secret() else { return (Finding::fine(part, seen), holder.object) };
     let mut age = secrets.age(reference);
     if let settings::Proof::Certificate { certificate, .. } = &found.proof {
@@ -65,6 +64,95 @@ pub(super) async fn one(
         age.place = format!("`{}`", certificate.display());
     }
     (aged(part, seen, &age, clock.now()), holder.object)
+}
+
+/// What tokens of a credential are needed for: Resource Manager always, and what its routes speak.
+fn audiences(found: &Credential, settings: &Settings) -> Vec<Audience> {
+    let mut needed = vec![Audience::Arm];
+    for route in &settings.routes {
+        if !route.credential.iter().flat_map(|choice| choice.names()).any(|name| *name == found.name) {
+            continue;
+        }
+        let audience = match (route.protocol, route.auth) {
+            (Protocol::Inference, EndpointAuth::Entra) => Audience::MachineLearning,
+            (Protocol::KeyVault, _) => Audience::KeyVault,
+            (Protocol::Kubernetes, _) => Audience::Kubernetes,
+            // Endpoints with keys, and storage behind signed URLs, take none of it.
+            (Protocol::Inference, EndpointAuth::Key)
+            | (Protocol::Arm | Protocol::Azureml | Protocol::Storage | Protocol::Http, _) => continue,
+        };
+        if !needed.contains(&audience) {
+            needed.push(audience);
+        }
+    }
+    needed
+}
+
+const fn called(audience: Audience) -> &'static str {
+    match audience {
+        Audience::Arm => "Resource Manager",
+        Audience::MachineLearning => "Azure Machine Learning",
+        Audience::KeyVault => "Key Vault",
+        Audience::Storage => "storage",
+        Audience::Kubernetes => "Kubernetes",
+        Audience::None => "nothing",
+    }
+}
+
+fn failed(part: String, audience: Audience, error: &CredentialError) -> Finding {
+    let of = called(audience);
+    match error {
+        CredentialError::Fatal { code, what, mend } => {
+            Finding::broken(part, format!("no token for {of} is to be had: {what} ({code})"), *mend)
+        }
+        CredentialError::NotAPerson { why, cure } => {
+            Finding::broken(part, format!("it cannot act for you: {why}"), *cure)
+        }
+        CredentialError::SignInWanted { code, what, .. } => Finding::doubtful(
+            part,
+            format!("Entra wants another sign-in before it gives a token for {of}: {what} ({code})"),
+            "sign in again: `amlgate login`; the gate hands the challenge on to clients",
+        ),
+        CredentialError::CallerTokenOver(what) => Finding::broken(
+            part,
+            format!("your token is not taken: {what}"),
+            "sign in again: `amlgate login`",
+        ),
+        CredentialError::Passing { .. } | CredentialError::Unknown(_) => {
+            let mend = "try again; check the login host and the way out";
+            Finding::unreachable(part, error.to_string(), mend)
+        }
+    }
+}
+
+/// What a credential that acts for callers brings for somebody who is there: which consent is missing,
+/// and what Azure sees.
+pub(super) async fn on_behalf(
+    found: &Credential,
+    settings: &Settings,
+    credentials: &Credentials,
+    (caller, token): (&Caller, &CallerToken),
+) -> Vec<Finding> {
+    const DELEGATED: &str = "user_impersonation";
+    let mut said = Vec::new();
+    for audience in audiences(found, settings) {
+        let part = format!("credential {} for you", found.name);
+        let of = called(audience);
+        said.push(match credentials.probe_for(&found.name, audience, caller, token).await {
+            Err(error) => failed(part, audience, &error),
+            Ok(holder) => {
+                let seen = format!("a token for {of} was had{}", spoken_for(&holder));
+                let scopes = holder.scopes.as_deref().unwrap_or_default();
+                if scopes.split(' ').any(|scope| scope == DELEGATED) {
+                    Finding::fine(part, seen)
+                } else {
+                    let mend = "grant the application the delegated permission `user_impersonation`, with an administrator's consent: `az ad app permission admin-consent --id CLIENT_ID`";
+                    Finding::doubtful(part, format!("{seen}, without the scope `{DELEGATED}`"), mend)
+                }
+            }
+        });
+    }
+    said
 }
 
 fn spoken_for(holder: &Holder) -> String {
@@ -86,7 +174,7 @@ fn spoken_for(holder: &Holder) -> String {
 }
 
 /// From when to when a certificate holds; nothing if it cannot be read.
-fn validity(path: &std::path::Path) -> (Option<Timestamp>, Option<Timestamp>) {
+pub(super) fn validity(path: &std::path::Path) -> (Option<Timestamp>, Option<Timestamp>) {
     let Ok(text) = std::fs::read(path) else { return (None, None) };
     let Some(Ok(pem)) = Pem::iter_from_buffer(&text).next() else { return (None, None) };
     let Ok(certificate) = pem.parse_x509() else { return (None, None) };
