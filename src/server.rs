@@ -4,6 +4,7 @@
 //! control plane (keys, tokens, policies, certificates, health) is the runtime that calls
 //! [`Server::start`]. They share snapshots and the journal's queue, nothing else.
 
+pub mod asking;
 mod build;
 pub mod checkup;
 mod metadata;

@@ -1,8 +1,15 @@
 //! `amlgate login`, `logout` and `whoami`: who is signed in on this machine.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use super::{Output, exit, print_data, put, report};
+use super::{
+    Output, can_i, exit, print_data, put, report,
+    token::{self, Who},
+};
 use crate::{
     client::{
         At, GateDescription, GateError, Issuer, Session, SessionError, Sessions, SignIn, SignInError, Tokens,
@@ -46,6 +53,15 @@ pub struct Whoami {
     /// The gate's URL; the one that was signed in to last, if it is not given.
     #[arg(long, env = "AMLGATE_GATE", value_name = "URL")]
     gate: Option<String>,
+    /// Also say everything that they may do, and by which entry or role assignment.
+    #[arg(long)]
+    can: bool,
+    /// With `--can`: where; the scopes that entries name, if it is not given.
+    #[arg(long, value_name = "ARM_ID", requires = "can")]
+    scope: Option<String>,
+    /// With `--can`: the gate's configuration.
+    #[arg(long, default_value = "amlgate.yaml", requires = "can")]
+    config: PathBuf,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
@@ -198,16 +214,32 @@ pub fn logout(args: &Logout) -> ExitCode {
     ended(forgotten.map_err(ClientError::from), |gate| eprintln!("Signed out of {gate}."))
 }
 
+/// Everything that who is signed in may do, by the policies of a configuration.
+fn may(args: &Whoami) -> Result<Vec<can_i::Line>, ExitCode> {
+    let bench = can_i::Bench::of(&args.config)?;
+    let token = token::bearer(Who::Me, args.gate.as_deref())?;
+    let asked = async {
+        let asker = bench.asker(&token, IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;
+        can_i::list(&asker, args.scope.as_deref()).await
+    };
+    bench.runtime.block_on(asked).map_err(|error| report(&error, error.code()))
+}
+
 /// Runs `whoami`.
 #[must_use]
 pub fn whoami(args: &Whoami) -> ExitCode {
+    let can = if args.can { may(args).map(Some) } else { Ok(None) };
+    let can = match can {
+        Ok(can) => can,
+        Err(code) => return code,
+    };
     let found = Sessions::of_user().and_then(|sessions| sessions.find(args.gate.as_deref()));
     ended(found.map_err(ClientError::from), |(gate, session)| {
         let claims = session.tokens.claims();
         let expires = Timestamp::from_secs(session.tokens.expires);
         let over = expires <= SystemClock.now();
         let text = |name: &str| claims.get(name).and_then(|v| v.as_str()).map(str::to_owned);
-        let data = serde_json::json!({
+        let mut data = serde_json::json!({
             "gate": gate,
             "issuer": session.issuer_name,
             "issuer_url": session.issuer,
@@ -231,7 +263,13 @@ pub fn whoami(args: &Whoami) -> ExitCode {
                 (true, false) => " (over: sign in again)",
             };
             put(format_args!("  until    {}{renewed}", field("token_expires")));
+            if let Some(lines) = &can {
+                can_i::print(lines, args.output);
+            }
         } else {
+            if let (Some(lines), Some(data)) = (&can, data.as_object_mut()) {
+                data.insert("can".to_owned(), serde_json::json!(lines));
+            }
             print_data(&data, args.output);
         }
     })

@@ -339,6 +339,13 @@ impl Described {
         Self { azure, ..self }
     }
 
+    /// The role assignment in Azure that grants the first of its acts, in words, if that was read.
+    #[must_use]
+    pub fn assignment(&self) -> Option<String> {
+        let act = self.operation.as_ref()?.acts.first()?;
+        self.azure.granting(act.action.as_str(), act.resource.as_ref()?)
+    }
+
     /// Where the caller's own rights in Azure must be read before it can be judged
     /// ([`PolicySet::azure_scopes`]).
     #[must_use]

@@ -10,6 +10,7 @@
 
 mod backstage;
 mod callers;
+mod can_i;
 mod client;
 mod clouds;
 mod doctor;

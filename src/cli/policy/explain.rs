@@ -25,6 +25,7 @@ pub fn explain(set: &PolicySet, described: &Described, all: bool, output: Output
             "cause": judgement.denial.as_ref().map(|d| &d.cause),
             "cure": judgement.denial.as_ref().map(|d| &d.cure),
             "allowed_by": judgement.allowed_by,
+            "through": described.assignment(),
             "would_deny": judgement.would_deny,
             "but": hinges
                 .iter()
@@ -41,6 +42,9 @@ pub fn explain(set: &PolicySet, described: &Described, all: bool, output: Output
         None => {
             let by: BTreeSet<_> = judgement.allowed_by.iter().map(|e| format!("`{}`", e.name)).collect();
             put(format_args!("allowed by {}", by.into_iter().collect::<Vec<_>>().join(", ")));
+            if let Some(assignment) = described.assignment() {
+                put(format_args!("through {assignment}"));
+            }
         }
         Some(denial) => {
             put(format_args!("denied, {}: {}", denial.code.name(), denial.cause));
