@@ -53,9 +53,10 @@ class Seen:
 class Fault:
     """An answer instead of Azure's: a status with headers, `reset`, or `truncated` after a few bytes."""
 
-    def __init__(self, method, part, status=None, headers=(), how="answer"):
+    def __init__(self, method, part, status=None, headers=(), how="answer", body=None):
         self.method, self.part = method, part
         self.status, self.headers, self.how = status, dict(headers), how
+        self.body = body or b'{"error":{"code":"Fault","message":"as told"}}'
 
 
 class Between:
@@ -83,7 +84,7 @@ class Between:
                     self.connection.close()
                     return
                 if fault and fault.how == "answer":
-                    self.answer(fault.status, fault.headers, b'{"error":{"code":"Fault","message":"as told"}}')
+                    self.answer(fault.status, fault.headers, fault.body)
                     return
                 name = seen.headers["host"].split(":")[0]
                 azure = http.client.HTTPSConnection(name, 443, context=trust, timeout=30)
