@@ -32,6 +32,7 @@ pub mod proxy;
 pub mod sandbox;
 pub mod secrets;
 pub mod server;
+pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod upstream;

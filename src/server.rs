@@ -7,6 +7,7 @@
 pub mod asking;
 mod build;
 pub mod checkup;
+pub mod keeping;
 mod metadata;
 mod reload;
 mod rotation;
@@ -110,6 +111,9 @@ pub enum StartError {
     /// The record.
     #[error("the record cannot be kept")]
     Journal(#[from] OpenError),
+    /// The store.
+    #[error("the store cannot be used")]
+    Store(#[from] crate::store::OpenError),
     /// The record takes no first event.
     #[error("the record takes nothing: is there space on the disk of `audit.directory`?")]
     Unrecorded,

@@ -19,16 +19,20 @@ const GROUND: &[&str] = &["time", "secrets", "telemetry", "http", "net", "placeh
 const ROOMS: &[(&str, &[&str])] = &[
     ("client", &[]),
     ("azureml", &[]),
-    ("identity", &[]),
+    ("store", &[]),
+    ("identity", &["store"]),
     ("policy", &["identity", "azureml"]),
-    ("gates", &["policy", "identity", "azureml"]),
+    ("gates", &["policy", "identity", "azureml", "store"]),
     ("audit", &["gates", "policy", "identity", "azureml"]),
     ("credentials", &["audit", "gates", "identity", "azureml", "policy"]),
     ("upstream", &["credentials", "azureml", "audit", "identity"]),
     ("listen", &[]),
     // The forward proxy hands the tunnels that it accepts back to `listen`, which ends their TLS.
-    ("proxy", &["upstream", "credentials", "audit", "gates", "policy", "identity", "azureml", "listen"]),
-    ("admin", &["gates", "audit", "policy", "identity"]),
+    (
+        "proxy",
+        &["upstream", "credentials", "audit", "gates", "policy", "identity", "azureml", "listen", "store"],
+    ),
+    ("admin", &["gates", "audit", "policy", "identity", "store"]),
     (
         "config",
         &[

@@ -15,6 +15,7 @@ pub mod relay;
 pub mod run;
 pub mod sandbox;
 pub mod serve;
+pub mod store;
 pub mod token;
 pub mod validate;
 
@@ -85,6 +86,9 @@ enum Verb {
     Serve(serve::Args),
     /// Checks configuration and policies without starting.
     Validate(validate::Args),
+    /// Looks after the gate's state: sessions, revocations, grants.
+    #[command(subcommand)]
+    Store(store::Args),
     /// Prints the version.
     Version,
     /// Prints a completion script for a shell.
@@ -114,6 +118,7 @@ pub fn main() -> ExitCode {
         Verb::Sandbox(args) => sandbox::run(&args),
         Verb::Serve(args) => serve::run(&args),
         Verb::Validate(args) => validate::run(&args),
+        Verb::Store(args) => store::run(&args),
         Verb::Version => {
             println!("amlgate {}", env!("CARGO_PKG_VERSION"));
             exit::DONE

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     Problems, issuers, raw,
-    settings::{Admin, Audit, Login, Reads, Reference, Reverse, Settings, Tls, VaultReference},
+    settings::{Admin, Audit, Login, Reads, Reference, Reverse, Settings, Store, Tls, VaultReference},
     values,
 };
 use crate::yaml::{Place, Problem, Severity, Spanned};
@@ -95,7 +95,6 @@ impl Reader<'_> {
             problems.error(Place::of(&raw.version), message);
         }
         for (key, value) in [
-            ("store", &raw.store),
             ("gerrit", &raw.gerrit),
             ("notify", &raw.notify),
             ("break_glass", &raw.break_glass),
@@ -143,6 +142,7 @@ impl Reader<'_> {
                 "`amlgate certs init` makes certs/seal.key",
             );
         }
+        let store = raw.store.as_ref().and_then(|store| self.store(store, problems));
         Some(Settings {
             file: path.to_owned(),
             digest: super::digest(parsed.text.as_bytes()),
@@ -157,6 +157,7 @@ impl Reader<'_> {
             policies,
             audit,
             seal,
+            store,
             outgoing: raw.outgoing.as_ref().map(|o| tuning::outgoing(&o.value, problems)).unwrap_or_default(),
             cloud,
             limits: raw.limits.as_ref().map(|l| tuning::limits(&l.value, problems)).unwrap_or_default(),
@@ -293,6 +294,21 @@ impl Reader<'_> {
                 Some(tls) => Some(tls?),
             },
         })
+    }
+
+    fn store(&self, found: &Spanned<raw::Store>, problems: &mut Problems) -> Option<Store> {
+        match (&found.value.sqlite, &found.value.postgres) {
+            (Some(path), None) => Some(Store::Sqlite(self.file(&path.value))),
+            (None, Some(postgres)) => self.reference(&postgres.value.url, problems).map(Store::Postgres),
+            (Some(_), Some(_)) | (None, None) => {
+                problems.error_with(
+                    Place::of(found),
+                    "a store is exactly one of `sqlite`, `postgres`",
+                    "write `{sqlite: var/amlgate.db}`, or `{postgres: {url: {env: DATABASE_URL}}}` for replicas",
+                );
+                None
+            }
+        }
     }
 
     fn audit(&self, raw: &raw::Audit, problems: &mut Problems) -> Option<Audit> {

@@ -55,8 +55,8 @@ pub struct File {
     pub telemetry: Option<Spanned<Telemetry>>,
     /// The same human under several issuers.
     pub people: Option<Spanned<People>>,
-    #[allow(missing_docs, reason = "not in this version")]
-    pub store: Later,
+    /// Where state is kept that replicas share.
+    pub store: Option<Spanned<Store>>,
     #[allow(missing_docs, reason = "not in this version")]
     pub gerrit: Later,
     #[allow(missing_docs, reason = "not in this version")]
@@ -486,6 +486,24 @@ pub struct Audit {
     /// Exporters: not in this version, so the list must be empty.
     #[serde(default)]
     pub sinks: Vec<Spanned<serde::de::IgnoredAny>>,
+}
+
+/// `store`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// A file of this machine.
+    pub sqlite: Option<Text>,
+    /// A database that replicas share.
+    pub postgres: Option<Spanned<Postgres>>,
+}
+
+/// `postgres`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Postgres {
+    /// `postgres://user:password@host/database?sslmode=verify-full`.
+    pub url: Spanned<Reference>,
 }
 
 /// `keys`.

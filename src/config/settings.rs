@@ -50,6 +50,8 @@ pub struct Settings {
     pub audit: Audit,
     /// Sealing keys: the first signs, all verify.
     pub seal: Vec<Reference>,
+    /// Where state is kept, if anywhere.
+    pub store: Option<Store>,
     /// The gate's own way out.
     pub outgoing: Outgoing,
     /// Which Azure.
@@ -90,6 +92,15 @@ pub struct VaultReference {
     pub address: Option<SocketAddr>,
     /// Roots besides the system's, PEM.
     pub trust: Option<Arc<[u8]>>,
+}
+
+/// Where state is kept that outlives requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// In a file of this machine.
+    Sqlite(PathBuf),
+    /// In a database that replicas share; the URL holds a password.
+    Postgres(Reference),
 }
 
 /// A server certificate.

@@ -14,6 +14,7 @@ use crate::{
     identity::{Handles, Verifier},
     policy::{LivePolicies, StreamLimits},
     secrets::Mac,
+    store::Store,
     time::{SharedClock, Timestamp},
     upstream::{Pools, UpstreamTimeouts},
 };
@@ -60,6 +61,8 @@ pub struct GateParts {
     pub keys: EndpointKeys,
     /// Seals polling capabilities.
     pub polling: Mac,
+    /// What outlives requests and is shared by replicas; none if the configuration names none.
+    pub store: Option<Store>,
     /// Time.
     pub clock: SharedClock,
     /// Bounds.

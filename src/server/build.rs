@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, metadata, secrets::Secrets};
+use super::{StartError, keeping, metadata, secrets::Secrets};
 use crate::{
     admin::{Dependency, Health, State},
     audit::{Condition, Journal, JournalSettings, Reads},
@@ -80,7 +80,8 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         let (certificate, key) = secrets.authority(forward).await?;
         interceptor = Some(Arc::new(Interceptor::new(&certificate, key.expose_secret())?));
     }
-    // Last, because it is the one thing that a gate which does not start would leave behind.
+    let store = keeping::opened(settings, &mut secrets).await?;
+    // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock).await?;
     let parts = Arc::new(GateParts {
         public_url: public_url(settings),
@@ -95,6 +96,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         credentials: credentials.clone(),
         polling: seal.mac(Purpose::Polling),
         clock,
+        store,
         limits: limits(settings),
         tunnels: tunnels(settings),
         well_known: discovery(settings).to_string().into(),
@@ -331,6 +333,7 @@ pub(super) fn dependencies(settings: &Settings, parts: &GateParts) -> Vec<Depend
         Condition::Healthy => State::Ready,
         Condition::Failing { why } => State::Unready { detail: why },
     }));
+    dependencies.extend(parts.store.as_ref().map(keeping::dependency));
     let policies = Arc::clone(&parts.policies);
     dependencies.push(Dependency::new("policies", move || match policies.status().problems.first() {
         None => State::Ready,

@@ -60,7 +60,7 @@ pub enum Health {
 }
 
 impl Finding {
-    fn fine(part: impl Into<String>, seen: impl Into<String>) -> Self {
+    pub(super) fn fine(part: impl Into<String>, seen: impl Into<String>) -> Self {
         Self { part: part.into(), state: Health::Fine { seen: seen.into() } }
     }
 
@@ -68,12 +68,16 @@ impl Finding {
         Self { part: part.into(), state: Health::Doubtful { seen: seen.into(), mend: mend.into() } }
     }
 
-    fn broken(part: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(super) fn broken(part: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) -> Self {
         let state = Health::Broken { why: why.into(), mend: mend.into(), unreachable: false };
         Self { part: part.into(), state }
     }
 
-    fn unreachable(part: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(super) fn unreachable(
+        part: impl Into<String>,
+        why: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         let state = Health::Broken { why: why.into(), mend: mend.into(), unreachable: true };
         Self { part: part.into(), state }
     }
@@ -95,6 +99,7 @@ pub async fn check_up(
     found.extend(listeners(settings, &mut secrets, clock).await);
     found.push(seal(settings, &mut secrets).await);
     found.push(record(settings, &mut secrets).await);
+    found.extend(super::keeping::finding(settings, &mut secrets).await);
     let verifier = verifier(settings, &connector, clock);
     verifier.refresh_once().await;
     found.extend(issuers(&verifier));
