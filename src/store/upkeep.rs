@@ -1,6 +1,6 @@
 //! Migration, backup and check.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use sqlx::{AnyPool, migrate::MigrateError};
 
@@ -24,19 +24,39 @@ pub(super) fn known() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
+/// How often a migration is tried that failed: SQLite has no lock for it, so that of two gates that
+/// start at once, one may find the other's tables half way, and whole at the next try.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
+
 pub(super) async fn migrate(pool: &AnyPool) -> Result<(), OpenError> {
-    MIGRATIONS.run(pool).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) | MigrateError::VersionTooNew(found, _) => {
-            OpenError::Newer { found, known: known() }
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let error = match MIGRATIONS.run(pool).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        match error {
+            // Only what the database itself complains of: nobody waits for one that is not there.
+            MigrateError::Execute(sqlx::Error::Database(_))
+            | MigrateError::ExecuteMigration(sqlx::Error::Database(_), _)
+                if tries < TRIES =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            MigrateError::VersionMissing(found) | MigrateError::VersionTooNew(found, _) => {
+                return Err(OpenError::Newer { found, known: known() });
+            }
+            MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) => {
+                return Err(OpenError::Foreign(format!("number {version} is not this program's")));
+            }
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                return Err(OpenError::Unreachable(words(&error)));
+            }
+            other => return Err(OpenError::Foreign(other.to_string())),
         }
-        MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) => {
-            OpenError::Foreign(format!("number {version} is not this program's"))
-        }
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            OpenError::Unreachable(words(&error))
-        }
-        other => OpenError::Foreign(other.to_string()),
-    })
+    }
 }
 
 impl Store {
