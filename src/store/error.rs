@@ -60,10 +60,10 @@ impl StoreError {
 
     /// The database's own words, which hold no value that was bound.
     pub(super) fn of(error: &sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::PoolTimedOut => Self::Late,
-            other => Self::Unavailable(words(other)),
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::Late;
         }
+        Self::Unavailable(words(error))
     }
 }
 

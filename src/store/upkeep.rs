@@ -33,30 +33,31 @@ pub(super) async fn migrate(pool: &AnyPool) -> Result<(), OpenError> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let error = match MIGRATIONS.run(pool).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        match error {
-            // Only what the database itself complains of: nobody waits for one that is not there.
+        let Err(error) = MIGRATIONS.run(pool).await else { return Ok(()) };
+        // Only what the database itself complains of: nobody waits for one that is not there.
+        let half_way = matches!(
+            error,
             MigrateError::Execute(sqlx::Error::Database(_))
-            | MigrateError::ExecuteMigration(sqlx::Error::Database(_), _)
-                if tries < TRIES =>
-            {
-                tokio::time::sleep(PAUSE).await;
-            }
-            MigrateError::VersionMissing(found) | MigrateError::VersionTooNew(found, _) => {
-                return Err(OpenError::Newer { found, known: known() });
-            }
-            MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) => {
-                return Err(OpenError::Foreign(format!("number {version} is not this program's")));
-            }
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                return Err(OpenError::Unreachable(words(&error)));
-            }
-            other => return Err(OpenError::Foreign(other.to_string())),
+                | MigrateError::ExecuteMigration(sqlx::Error::Database(_), _)
+        );
+        if !half_way || tries >= TRIES {
+            return Err(unopened(error));
         }
+        tokio::time::sleep(PAUSE).await;
     }
+}
+
+fn unopened(error: MigrateError) -> OpenError {
+    if let MigrateError::VersionMissing(found) | MigrateError::VersionTooNew(found, _) = error {
+        return OpenError::Newer { found, known: known() };
+    }
+    if let MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) = error {
+        return OpenError::Foreign(format!("number {version} is not this program's"));
+    }
+    if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = &error {
+        return OpenError::Unreachable(words(error));
+    }
+    OpenError::Foreign(error.to_string())
 }
 
 impl Store {
