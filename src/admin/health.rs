@@ -68,6 +68,11 @@ impl Health {
     /// The gate needs and says other things from here on.
     pub fn follow(&self, dependencies: Vec<Dependency>, discovery: serde_json::Value) {
         self.dependencies.store(Arc::new(dependencies));
+        self.describe(discovery);
+    }
+
+    /// The gate says other things from here on.
+    pub fn describe(&self, discovery: serde_json::Value) {
         self.discovery.store(Arc::new(discovery));
     }
 }

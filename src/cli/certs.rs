@@ -1,9 +1,12 @@
 //! `amlgate certs`: the gate's own certificates and keys.
 //!
 //! `init` makes what is missing and never overwrites; `rotate` renews the server certificate from
-//! the same authority, or puts a new sealing key before the old one. The server's authority signs
+//! the same authority, puts a new sealing key before the old one, or exchanges the interception
+//! authority under its clients. The server's authority signs
 //! nothing else: an interception authority is another one, so that trusting the gate's address
 //! does not mean trusting what it mints.
+
+mod interception;
 
 use std::{
     fs,
@@ -18,6 +21,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+pub use self::interception::{Step, rotate as rotate_interception};
 use super::{exit, report};
 use crate::{
     cloud::Cloud,
@@ -45,12 +49,18 @@ pub enum Args {
     },
     /// Renews one of them; the old one is kept beside it.
     Rotate {
-        /// Which: `server` or `seal`.
+        /// Which.
         #[arg(value_enum)]
         what: Rotated,
         /// Where they are.
         #[arg(long, default_value = "certs")]
         dir: PathBuf,
+        /// For `interception`: the second step, once clients believe the next authority.
+        #[arg(long)]
+        switch: bool,
+        /// For `interception`: the configuration whose routes it is for.
+        #[arg(long, default_value = "amlgate.yaml")]
+        config: PathBuf,
         /// For `server`: names and addresses; repeatable.
         #[arg(long = "host", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])]
         hosts: Vec<String>,
@@ -75,6 +85,9 @@ pub enum Rotated {
     Server,
     /// The sealing key; name both files in `keys.seal`, the new one first.
     Seal,
+    /// The authority of what is shown inside tunnels: first made and handed to clients, then, with
+    /// `--switch`, put in the place of the one in use.
+    Interception,
 }
 
 /// Why certificates could not be made.
@@ -83,7 +96,7 @@ pub enum CertsError {
     /// A file could not be read or written.
     #[error("cannot {verb} `{path}`")]
     File {
-        /// `read`, `write` or `create`.
+        /// `read`, `write`, `create` or `remove`.
         verb: &'static str,
         /// Which.
         path: PathBuf,
@@ -96,6 +109,17 @@ pub enum CertsError {
     /// The interception authority.
     #[error(transparent)]
     Interception(#[from] InterceptError),
+    /// The first step was taken already.
+    #[error("the next authority is `{0}` already: `--switch` puts it in the place of the one in use")]
+    Announced(PathBuf),
+    /// The first step was not taken.
+    #[error(
+        "there is no next interception authority in `{0}`: run this without `--switch` first, and give clients time to take it"
+    )]
+    NotAnnounced(PathBuf),
+    /// A file of authorities holds something else.
+    #[error("the files of the interception authorities cannot be read: they are certificates in PEM form")]
+    NoCertificate,
     /// The generator of randomness failed.
     #[error("the system gave no randomness")]
     Randomness,
@@ -113,9 +137,14 @@ pub fn run(args: Args) -> ExitCode {
                 eprintln!("nothing to do: {} is complete", dir.display());
             }
         }),
-        Args::Rotate { what, dir, hosts } => match what {
+        Args::Rotate { what, dir, switch, config, hosts } => match what {
             Rotated::Server => rotate_server(&dir, &hosts),
             Rotated::Seal => rotate_seal(&dir),
+            Rotated::Interception => {
+                let step = if switch { Step::Switch } else { Step::Announce };
+                rotate_interception(&dir, &intercepted(&config), step)
+                    .map(|said| said.iter().for_each(|line| eprintln!("{line}")))
+            }
         },
     };
     match done {

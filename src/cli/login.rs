@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     client::{
-        At, GateDescription, GateError, Issuer, Session, SessionError, Sessions, SignIn, SignInError, Tokens,
-        describe,
+        At, Files, GateDescription, GateError, Issuer, Session, SessionError, Sessions, SignIn, SignInError,
+        Tokens, describe,
     },
     net::{Connector, ConnectorSettings, Trust, TrustError},
     time::{Clock as _, SystemClock, Timestamp},
@@ -78,6 +78,8 @@ pub(super) enum ClientError {
     Gate(#[from] GateError),
     #[error("cannot set up outgoing connections")]
     Trust(#[from] TrustError),
+    #[error("cannot write `{path}`")]
+    Bundle { path: PathBuf, source: std::io::Error },
     #[error("cannot read `{path}`")]
     Ca { path: PathBuf, source: std::io::Error },
     #[error(
@@ -102,6 +104,7 @@ impl ClientError {
             | Self::Gate(GateError::NoGate { .. } | GateError::Unreadable { .. })
             | Self::Trust(_)
             | Self::NoIssuer { .. }
+            | Self::Bundle { .. }
             | Self::Runtime(_) => exit::FINDING,
         }
     }
@@ -178,6 +181,11 @@ async fn signed_in(args: &Login) -> Result<(Session, Tokens), ClientError> {
         tokens: tokens.clone(),
     };
     sessions.keep(&args.gate, session.clone())?;
+    if let Some(door) = &gate.forward {
+        // What other shells' programs believe follows the gate's authorities.
+        let files = Files::below(sessions.folder());
+        files.keep(&door.ca).map_err(|source| ClientError::Bundle { path: files.bundle.clone(), source })?;
+    }
     Ok((session, tokens))
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     client::{Files, Relay, RelayError, SessionError, Sessions, SignIn, Source, describe, write_private},
-    net::Trust,
+    net::{Connector, Trust},
     time::{Clock as _, SystemClock},
 };
 
@@ -83,6 +83,9 @@ pub(super) struct Listening {
     pub gate: String,
     /// The gate's interception authorities, PEM.
     pub authorities: String,
+    /// Who vouches for the gate besides the system, PEM.
+    pub trust: Option<String>,
+    pub connector: Connector,
     /// The folder of the user's own files.
     pub folder: PathBuf,
 }
@@ -109,9 +112,33 @@ pub(super) async fn listen(whose: &Whose, port: u16) -> Result<Listening, NoRela
     let door = described.forward.ok_or_else(|| RelayError::NoForward(gate.clone()))?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let clock = Arc::new(SystemClock);
-    let relay = Relay::listen(address, &door, trust.as_deref(), source, connector, clock).await?;
+    let relay = Relay::listen(address, &door, trust.as_deref(), source, connector.clone(), clock).await?;
     let address = relay.address().map_err(|source| RelayError::Listen { address, source })?;
-    Ok(Listening { relay, address, gate, authorities: door.ca, folder })
+    Ok(Listening { relay, address, gate, authorities: door.ca, trust, connector, folder })
+}
+
+/// How often the gate is asked which authorities it mints from.
+const FOLLOW_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// Keeps the bundle as the gate says, for as long as it is polled.
+pub(super) async fn follow(
+    connector: Connector,
+    gate: String,
+    trust: Option<String>,
+    mut authorities: String,
+    files: Files,
+) {
+    loop {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        let Ok(roots) = trust.as_deref().map(|pem| Trust::new(Some(pem.as_bytes()))).transpose() else {
+            return;
+        };
+        match files.renew(&connector, &gate, roots, &authorities).await {
+            Ok(Some(others)) => authorities = others,
+            Ok(None) => {}
+            Err(error) => eprintln!("amlgate: `{}` cannot be written: {error}", files.bundle.display()),
+        }
+    }
 }
 
 /// A relay that runs, for `amlgate env` in other shells.
@@ -120,6 +147,9 @@ pub(super) struct Running {
     pub address: SocketAddr,
     pub word: String,
     pub gate: String,
+    /// Who vouches for the gate besides the system, PEM.
+    #[serde(default)]
+    pub trust: Option<String>,
 }
 
 impl Running {
@@ -150,12 +180,13 @@ pub fn run(args: &Args) -> ExitCode {
 
 async fn relay(args: &Args) -> Result<(), NoRelay> {
     let listening = listen(&args.whose, args.port).await?;
-    let Listening { relay, address, gate, authorities, folder } = listening;
+    let Listening { relay, address, gate, authorities, trust, connector, folder } = listening;
     let write = |path: PathBuf, error| NoRelay::File { path, source: error };
     let files = Files::below(&folder);
     files.keep(&authorities).map_err(|error| write(files.bundle.clone(), error))?;
     let file = Running::file(&folder);
-    let running = Running { address, word: relay.word().to_owned(), gate: gate.clone() };
+    let running =
+        Running { address, word: relay.word().to_owned(), gate: gate.clone(), trust: trust.clone() };
     let text = serde_json::to_vec(&running).unwrap_or_default();
     write_private(&file, &text).map_err(|error| write(file.clone(), error))?;
     eprintln!("Relay to {gate} at {address}; Ctrl-C ends it.");
@@ -163,6 +194,7 @@ async fn relay(args: &Args) -> Result<(), NoRelay> {
     let stop = CancellationToken::new();
     tokio::select! {
         () = relay.serve(stop) => {}
+        () = follow(connector, gate, trust, authorities, files) => {}
         interrupted = tokio::signal::ctrl_c() => drop(interrupted),
         () = terminated() => {}
     }

@@ -9,7 +9,7 @@ use super::{
     exit,
     login::ClientError,
     put,
-    relay::{Listening, NoRelay, Running, Whose, listen, terminated},
+    relay::{Listening, NoRelay, Running, Whose, follow, listen, terminated},
     report,
 };
 use crate::client::{Environment, Files, Sessions, Shell};
@@ -60,7 +60,8 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 async fn ran(args: &Args) -> Result<ExitCode, RunError> {
-    let Listening { relay, address, authorities, folder, .. } = listen(&args.whose, 0).await?;
+    let Listening { relay, address, gate, authorities, trust, connector, folder } =
+        listen(&args.whose, 0).await?;
     let files = Files::below(&folder);
     files.keep(&authorities).map_err(|source| NoRelay::File { path: files.bundle.clone(), source })?;
     let environment = Environment::through(address, relay.word(), &files, &no_proxy());
@@ -71,6 +72,7 @@ async fn ran(args: &Args) -> Result<ExitCode, RunError> {
     let mut child = command.spawn().map_err(broken)?;
     let stop = CancellationToken::new();
     let relaying = tokio::spawn(relay.serve(stop.clone()));
+    let following = tokio::spawn(follow(connector, gate, trust, authorities, files));
     let status = loop {
         tokio::select! {
             status = child.wait() => break status.map_err(broken)?,
@@ -81,6 +83,7 @@ async fn ran(args: &Args) -> Result<ExitCode, RunError> {
         }
     };
     stop.cancel();
+    following.abort();
     drop(relaying.await);
     Ok(code(status))
 }

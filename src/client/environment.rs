@@ -11,7 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{relay::IDENTITY, sessions};
+use super::{describe, relay::IDENTITY, sessions};
+use crate::net::{Connector, Trust};
 
 /// What is never asked of a proxy: this machine, and Azure's instance metadata, which the gate refuses
 /// and which programs should not wait for.
@@ -89,6 +90,27 @@ impl Files {
             );
         }
         Ok(())
+    }
+
+    /// Writes them anew if the gate names other authorities than `known`: one that is exchanged has to
+    /// be here before its first leaf is shown. A gate that does not answer changes nothing.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn renew(
+        &self,
+        connector: &Connector,
+        gate: &str,
+        trust: Option<Trust>,
+        known: &str,
+    ) -> io::Result<Option<String>> {
+        let described = describe(connector, gate, trust).await.ok().and_then(|gate| gate.forward);
+        let Some(authorities) = described.map(|door| door.ca).filter(|ca| ca != known && !ca.is_empty())
+        else {
+            return Ok(None);
+        };
+        self.keep(&authorities)?;
+        Ok(Some(authorities))
     }
 
     /// Removes them; what is not there is no error.

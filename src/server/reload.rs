@@ -125,6 +125,7 @@ impl Watch {
         self.configuration().await;
         self.certificates().await;
         self.authority().await;
+        self.described();
         let parts = self.parts.load_full();
         self.rotation.look(&parts, &self.in_force, &mut self.secrets, self.clock.now(), asked).await;
         parts.gates.tidy();
@@ -225,6 +226,22 @@ impl Watch {
                 refused(&parts, "interception authority", &error.to_string(), 1).await;
             }
         }
+    }
+}
+
+impl Watch {
+    /// Hands clients the authorities as their files stand now: one that is exchanged must be believed
+    /// before its first leaf is shown.
+    fn described(&self) {
+        let discovery = build::discovery(&self.in_force);
+        let text = discovery.to_string();
+        let parts = self.parts.load_full();
+        if parts.well_known == text.as_bytes() {
+            return;
+        }
+        self.health.describe(discovery);
+        self.parts.store(Arc::new(GateParts { well_known: text.into(), ..GateParts::clone(&parts) }));
+        tracing::info!("what the gate says of itself has changed: clients are told of other authorities");
     }
 }
 

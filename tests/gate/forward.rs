@@ -21,17 +21,17 @@ use crate::world::{Answer, Changes, Sent, VERSION, World, job, whole, workspace}
 
 const ARM: &str = "management.azure.com";
 
-fn token(world: &World, name: &str) -> String {
+pub fn token(world: &World, name: &str) -> String {
     world.sandbox.issuer.mint().token(Person::named(name).unwrap()).unwrap()
 }
 
 /// `Proxy-Authorization` as the URL of HTTPS_PROXY makes it.
-fn basic(token: &str) -> String {
+pub fn basic(token: &str) -> String {
     format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(format!("token:{token}")))
 }
 
 /// Asks for a tunnel with the given head lines; the status line, the head, and the connection.
-async fn ask(world: &World, target: &str, version: &str, lines: &str) -> (u16, String, TcpStream) {
+pub async fn ask(world: &World, target: &str, version: &str, lines: &str) -> (u16, String, TcpStream) {
     let mut stream = TcpStream::connect(world.server.forward().unwrap()).await.unwrap();
     let asked = format!("CONNECT {target} HTTP/{version}\r\n{lines}\r\n");
     stream.write_all(asked.as_bytes()).await.unwrap();
@@ -45,7 +45,7 @@ async fn ask(world: &World, target: &str, version: &str, lines: &str) -> (u16, S
 }
 
 /// A refusal's body.
-async fn said(head: &str, mut stream: TcpStream) -> String {
+pub async fn said(head: &str, mut stream: TcpStream) -> String {
     let length = head.to_ascii_lowercase();
     let length = length.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
     let mut body = vec![0; length.parse().unwrap()];
@@ -68,7 +68,7 @@ async fn inside(world: &World, name: &str, host: &str, protocol: &[u8]) -> TlsSt
     inside_with(world, &token(world, name), host, protocol).await
 }
 
-async fn inside_with(world: &World, token: &str, host: &str, protocol: &[u8]) -> TlsStream<TcpStream> {
+pub async fn inside_with(world: &World, token: &str, host: &str, protocol: &[u8]) -> TlsStream<TcpStream> {
     let lines = format!("Host: {host}:443\r\n{}", basic(token));
     let (status, head, stream) = ask(world, &format!("{host}:443"), "1.1", &lines).await;
     assert_eq!(status, 200, "{head}");
@@ -102,7 +102,7 @@ impl Tunnel {
         Answer::of(self.sender.send_request(request).await.unwrap()).await
     }
 
-    async fn get(&mut self, target: &str) -> Answer {
+    pub async fn get(&mut self, target: &str) -> Answer {
         self.send(Request::get(target), "").await
     }
 }

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod authorities;
 mod backstage;
 mod callers;
 mod can_i;

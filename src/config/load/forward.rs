@@ -1,5 +1,7 @@
 //! `listen.forward`: the proxy that clients find by `HTTPS_PROXY`.
 
+use std::path::PathBuf;
+
 use super::{
     super::{Problems, raw, values},
     Reader, plaintext, routes,
@@ -30,7 +32,7 @@ impl Reader<'_> {
         let ca = &raw.interception_ca.value;
         let authority = self.existing(&ca.certificate, problems);
         let authority_key = self.reference(&ca.private_key, problems);
-        let also_trust = ca.also_trust.iter().filter_map(|path| self.existing(path, problems)).collect();
+        let also_trust = ca.also_trust.iter().filter_map(|path| self.believed(path, problems)).collect();
         let mut passthrough: Vec<_> =
             raw.passthrough.iter().filter_map(|h| problems.read(h, pattern)).collect();
         let mut identities = Identities::default();
@@ -78,6 +80,21 @@ impl Reader<'_> {
             tunnels: TunnelSettings { passthrough, identities, answered },
         })
     }
+
+    /// A file of authorities that clients are to believe.
+    fn believed(&self, path: &Spanned<String>, problems: &mut Problems) -> Option<PathBuf> {
+        let found = self.existing(path, problems)?;
+        let text = std::fs::read_to_string(&found).unwrap_or_default();
+        let all = pem::parse_many(&text).unwrap_or_default();
+        if all.is_empty() || all.iter().any(|one| one.tag() != "CERTIFICATE") {
+            problems.error_with(
+                Place::of(path),
+                format!("`{}` holds something else than certificates in PEM form", path.value),
+                "`amlgate certs rotate interception` makes the next authority",
+            );
+        }
+        Some(found)
+    }
 }
 
 /// Each route's host must be one that the interception authority can vouch for: clients refuse the
@@ -98,26 +115,48 @@ pub(super) fn vouched(forward: &Forward, routes: &[Route], raw: &raw::File, prob
         let domain = domain.trim_start_matches('.');
         host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
     };
+    // The next authority of a rotation will have to vouch for them too.
+    let written = raw.listen.value.forward.iter().flat_map(|f| &f.value.interception_ca.value.also_trust);
+    for (path, written) in forward.also_trust.iter().zip(written) {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let Some(domains) = listen::domains(&text) else { continue };
+        let outside = |route: &&Route| {
+            let host = route.upstream.host.trim_start_matches("*.");
+            !domains.iter().any(|domain| within(host, domain))
+        };
+        for route in routes.iter().filter(|route| is_intercepted(route)).filter(outside) {
+            problems.warning(
+                Place::of(written),
+                format!("this authority cannot vouch for `{}`", route.upstream.host),
+                "if it is the next one, make it again before clients take it; if it is the previous one, nothing is amiss",
+            );
+        }
+    }
     let login = raw.listen.value.forward.as_ref().and_then(|forward| forward.value.login.as_ref());
     for host in &forward.tunnels.answered {
         if let Some(login) = login.filter(|_| !domains.iter().any(|domain| within(host, domain))) {
             problems.error_with(
                 Place::of(login),
                 format!("the interception authority cannot vouch for `{host}`"),
-                "move `interception-ca.pem` and its key away and run `amlgate certs init` again, or write `login: refuse`",
+                "`amlgate certs rotate interception` makes an authority for all hosts of the configuration; or write `login: refuse`",
             );
         }
     }
-    for (route, written) in routes.iter().zip(&raw.routes) {
+    for (route, written) in routes.iter().zip(&raw.routes).filter(|(route, _)| is_intercepted(route)) {
         let host = route.upstream.host.trim_start_matches("*.");
         if !domains.iter().any(|domain| within(host, domain)) {
             problems.error_with(
                 Place::of(&written.value.upstream),
                 format!("the interception authority cannot vouch for `{host}`"),
-                "move `interception-ca.pem` and its key away and run `amlgate certs init` again, or remove the route",
+                "`amlgate certs rotate interception` makes an authority for all hosts of the configuration; or remove the route",
             );
         }
     }
+}
+
+/// Whether TLS is ended on the way to it: what is plaintext, or on this machine, is asked for without.
+fn is_intercepted(route: &Route) -> bool {
+    route.upstream.scheme == values::Scheme::Https
 }
 
 /// A host, or `*.` and a domain.
