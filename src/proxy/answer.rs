@@ -14,7 +14,7 @@ use crate::{
     azureml::{Operation, Protocol, SecretClass},
     credentials::{Attempt, Bearer, Challenge, LiveRights},
     http::{Body, headers},
-    identity::Slot,
+    identity::{Slot, Verifier},
     net::{Destination, Scheme},
     policy::{Lease, LivePolicies, OnTokenExpiry, Permit, PolicySet, SecretTreatment, StreamLimits},
     time::SharedClock,
@@ -288,6 +288,7 @@ pub(super) struct Leased {
     clock: SharedClock,
     generation: u64,
     rights: LiveRights,
+    verifier: Arc<Verifier>,
 }
 
 impl Leased {
@@ -295,12 +296,17 @@ impl Leased {
         let policies = Arc::clone(&gate.parts().policies);
         let generation = policies.peek().generation();
         let rights = gate.parts().rights.clone();
-        Self { lease, policies, clock: Arc::clone(&gate.parts().clock), generation, rights }
+        let (clock, verifier) = (Arc::clone(&gate.parts().clock), Arc::clone(&gate.parts().verifier));
+        Self { lease, policies, clock, generation, rights, verifier }
     }
 }
 
 impl Watch for Leased {
     fn may_go_on(&mut self) -> Result<(), String> {
+        let issuer = &self.lease.principal().id.issuer;
+        if !self.verifier.knows(issuer) {
+            return Err(format!("the issuer `{issuer}` vouches for nobody here any more"));
+        }
         let now = self.clock.now();
         let policies = self.policies.peek();
         let changed = policies.generation() != self.generation;

@@ -1,4 +1,5 @@
-//! Tunnels through which bytes pass untouched: two records, and an end when the caller's token ends.
+//! Tunnels through which bytes pass untouched: two records, and an end when the caller's token
+//! ends, or its issuer is one of the gate's no longer.
 
 use tokio::{io::copy_bidirectional_with_sizes, net::TcpStream, sync::oneshot, time::interval};
 
@@ -41,9 +42,13 @@ pub(super) async fn flow(
             loop {
                 tokio::select! {
                     _ = &mut copy => break "completed",
-                    _ = ask.tick() => if gate.now() >= ends {
-                        break "cut";
-                    },
+                    _ = ask.tick() => {
+                        // Policies say nothing of it; who may ask for it at all does.
+                        let known = gate.parts().verifier.knows(&principal.id.issuer);
+                        if !known || gate.now() >= ends {
+                            break "cut";
+                        }
+                    }
                 }
             }
         };

@@ -21,6 +21,7 @@ mod failures;
 mod forward;
 mod framing;
 mod identity;
+mod leases;
 mod on_behalf_of;
 mod operations;
 mod requests;
