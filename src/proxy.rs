@@ -49,7 +49,7 @@ use crate::{
 pub(crate) enum Door<'t> {
     /// To the gate's own address: a path or a host of its own selects the route.
     Reverse,
-    /// Through a tunnel to the upstream's own name.
+    /// To the upstream's own name: through a tunnel, or by an absolute URL where that is plaintext.
     Tunnel(&'t forward::Tunnel),
 }
 
@@ -130,7 +130,7 @@ async fn pass(
         Door::Tunnel(tunnel) if *tunnel.host != *target.host() => {
             return Err(early(Refusal::Head(framing::BadHead::Misdirected), "misdirected"));
         }
-        Door::Tunnel(tunnel) => gate.parts().routes.inside(tunnel.port, &target),
+        Door::Tunnel(tunnel) => gate.parts().routes.inside(tunnel.scheme, tunnel.port, &target),
     };
     let chosen = chosen.ok_or_else(|| early(Refusal::NoRoute, "no_route"))?;
     known.route = Some(Arc::clone(&chosen.route));

@@ -56,7 +56,11 @@ pub fn upstream_hosts(path: &Path) -> BTreeSet<String> {
     let Ok(parsed) = super::parse(path) else { return BTreeSet::new() };
     let hosts =
         parsed.raw.routes.iter().filter_map(|route| routes::upstream(&route.value.upstream.value, true).ok());
-    let mut hosts: BTreeSet<String> = hosts.map(|upstream| upstream.host).collect();
+    // No certificate is minted for what is plaintext.
+    let mut hosts: BTreeSet<String> = hosts
+        .filter(|upstream| upstream.scheme == super::values::Scheme::Https)
+        .map(|upstream| upstream.host)
+        .collect();
     let forward = parsed.raw.listen.value.forward.as_ref();
     let login = forward.and_then(|forward| forward.value.login.as_ref());
     if login.is_some_and(|login| login.value == forward::ANSWER) {

@@ -3,8 +3,9 @@
 //! A tunnel to a host that a route names is accepted and its TLS ended here, so that each request in
 //! it is judged like any other and a refusal is explained in the protocol that the client speaks:
 //! clients show nothing of a refused CONNECT but its status line (DECISIONS 20). A host of
-//! `passthrough` is tunnelled untouched, and the tunnel recorded. Every other host is refused at once,
-//! and with it whatever addresses are written as numbers: instance metadata, loopback, private ones.
+//! `passthrough` is tunnelled untouched, and the tunnel recorded. A request by its absolute `http://`
+//! URL is judged where a route's upstream is plaintext. Every other host is refused at once, and with
+//! it whatever addresses are written as numbers: instance metadata, loopback, private ones.
 
 mod login;
 mod reading;
@@ -12,7 +13,7 @@ mod refusal;
 
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, request::Parts};
+use http::{HeaderValue, Method, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 
 use self::{
@@ -55,9 +56,11 @@ impl Default for Identities {
     }
 }
 
-/// A tunnel that was accepted.
+/// A tunnel that was accepted, or one request by its absolute URL.
 #[derive(Debug)]
 pub struct Tunnel {
+    /// What is spoken to the host.
+    pub scheme: Scheme,
     /// The host that it leads to, in lower case.
     pub host: Arc<str>,
     /// Its port.
@@ -87,11 +90,7 @@ impl Forward {
         head: &Parts,
     ) -> Result<Response<Body>, NoTunnel> {
         if head.method != Method::CONNECT {
-            return Err(match head.uri.host() {
-                Some(host) if is_inside(host) => NoTunnel::Inside(host.to_owned()),
-                Some(host) => NoTunnel::Plaintext(host.to_owned()),
-                None => NoTunnel::Itself,
-            });
+            return Err(NoTunnel::Itself);
         }
         let (host, port) = head.uri.authority().and_then(target).ok_or(NoTunnel::Target)?;
         let gate = self.core.gate();
@@ -102,7 +101,7 @@ impl Forward {
                 Err(why) => return Err(NoTunnel::Nobody(why)),
                 Ok(header) => Some(header),
             };
-            let tunnel = Tunnel { host: host.into(), port, authorization };
+            let tunnel = Tunnel { scheme: Scheme::Https, host: host.into(), port, authorization };
             self.intercept(connection, tunnel);
             return Ok(Response::new(Body::Empty));
         }
@@ -120,6 +119,43 @@ impl Forward {
             return self.pass(&gate, connection, principal, &host, port).await;
         }
         Err(if is_inside(&host) { NoTunnel::Inside(host) } else { NoTunnel::Host(host) })
+    }
+
+    /// A request by its absolute URL, in plaintext: for routes whose upstream is plaintext, judged and
+    /// recorded like any other (RFC 9112, 3.2.2). Instance metadata is asked for in this form.
+    fn plain(&self, request: &mut Request<Incoming>) -> Result<Tunnel, NoTunnel> {
+        let (host, port) = reading::plain(request.uri()).ok_or(NoTunnel::Target)?;
+        let gate = self.core.gate();
+        if !gate.parts().routes.lead_to(Scheme::Http, &host, port) {
+            return Err(if is_inside(&host) { NoTunnel::Inside(host) } else { NoTunnel::Plaintext(host) });
+        }
+        if request.headers().contains_key("metadata") {
+            return Err(NoTunnel::Metadata(host));
+        }
+        let identities = gate.parts().tunnels.identities;
+        let authorization = match authorization(request.headers(), identities) {
+            Err("no_credentials") if identities.inner => None,
+            Err(why) => return Err(NoTunnel::Nobody(why)),
+            Ok(header) => Some(header),
+        };
+        // The URL says which host is meant; `Host` is what HTTP/1.0 lacks.
+        if !request.headers().contains_key(header::HOST)
+            && let Some(named) = request.uri().authority()
+        {
+            let named = HeaderValue::from_str(named.as_str()).map_err(|_| NoTunnel::Target)?;
+            request.headers_mut().insert(header::HOST, named);
+        }
+        Ok(Tunnel { scheme: Scheme::Http, host: host.into(), port, authorization })
+    }
+
+    /// Says why not, where whoever runs the gate sees it too.
+    fn refused(&self, peer: IpAddr, refusal: &NoTunnel) -> Response<Body> {
+        metrics::counter!("amlgate_tunnels_total", "result" => refusal.reason()).increment(1);
+        if let NoTunnel::Host(host) = refusal {
+            tracing::info!(%host, %peer, "a tunnel is refused: no route and no passthrough has this host");
+        }
+        self.core.gate().parts().journal.refused(peer, refusal.reason());
+        refusal.answer()
     }
 
     fn intercept(&self, connection: &Rc<Connection<ConnectionMemo>>, tunnel: Tunnel) {
@@ -217,6 +253,16 @@ impl Handler for Forward {
         connection: &Rc<Connection<ConnectionMemo>>,
         request: Request<Incoming>,
     ) -> Response<Body> {
+        let peer = connection.peer.ip();
+        if request.method() != Method::CONNECT && request.uri().host().is_some() {
+            let mut request = request;
+            return match self.plain(&mut request) {
+                Ok(tunnel) => {
+                    serve_through(&self.core.gate(), connection, request, Door::Tunnel(&tunnel)).await
+                }
+                Err(refusal) => self.refused(peer, &refusal),
+            };
+        }
         let (head, _body) = request.into_parts();
         if head.uri.host().is_none()
             && let Some(document) = discovery::own(&self.core.gate(), &head.method, head.uri.path())
@@ -228,14 +274,7 @@ impl Handler for Forward {
                 metrics::counter!("amlgate_tunnels_total", "result" => "accepted").increment(1);
                 accepted
             }
-            Err(refusal) => {
-                metrics::counter!("amlgate_tunnels_total", "result" => refusal.reason()).increment(1);
-                if let NoTunnel::Host(host) = &refusal {
-                    tracing::info!(%host, peer = %connection.peer.ip(), "a tunnel is refused: no route and no passthrough has this host");
-                }
-                self.core.gate().parts().journal.refused(connection.peer.ip(), refusal.reason());
-                refusal.answer()
-            }
+            Err(refusal) => self.refused(peer, &refusal),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     azureml::{Naming, Protocol, ResourceId},
     credentials::CredentialChoice,
     http::Target,
-    net::{Destination, Scheme},
+    net::{Destination, Reach, Scheme},
 };
 
 /// How a scoring endpoint authenticates the gate, where the caller brought no handle.
@@ -67,11 +67,13 @@ impl Route {
         self.settings.upstream.host.starts_with("*.")
     }
 
-    /// Whether its upstream is, or its many are among others, this host.
-    fn leads_to(&self, host: &str, port: u16) -> bool {
+    /// Whether its upstream is, or its many are among others, this host. What runs on the gate's own
+    /// machine has no name that anybody could ask for: only `address` leads there.
+    fn leads_to(&self, scheme: Scheme, host: &str, port: u16) -> bool {
         let upstream = &self.settings.upstream;
-        upstream.scheme == Scheme::Https
+        upstream.scheme == scheme
             && upstream.port == port
+            && (upstream.reach != Reach::Loopback || upstream.address.is_some())
             && match upstream.host.strip_prefix("*.") {
                 None => *upstream.host == *host,
                 Some(domain) => is_below(host, domain),
@@ -142,18 +144,24 @@ impl Routes {
     /// Whether a tunnel to this host may be asked for.
     #[must_use]
     pub fn tunnels_to(&self, host: &str, port: u16) -> bool {
-        self.routes.iter().any(|route| route.leads_to(host, port))
+        self.lead_to(Scheme::Https, host, port)
+    }
+
+    /// Whether a route leads to this host.
+    #[must_use]
+    pub fn lead_to(&self, scheme: Scheme, host: &str, port: u16) -> bool {
+        self.routes.iter().any(|route| route.leads_to(scheme, host, port))
     }
 
     /// The route of a target inside a tunnel: that of the tunnel's host; of several, the one whose
     /// path fits best.
     #[must_use]
-    pub fn inside(&self, port: u16, target: &Target) -> Option<Chosen> {
+    pub fn inside(&self, scheme: Scheme, port: u16, target: &Target) -> Option<Chosen> {
         let fit = |route: &&Arc<Route>| {
             let fits = route.settings.paths.iter().filter(|path| begins_with(target.path(), path));
             (!route.has_many_hosts(), fits.map(String::len).max())
         };
-        let leading = self.routes.iter().filter(|route| route.leads_to(target.host(), port));
+        let leading = self.routes.iter().filter(|route| route.leads_to(scheme, target.host(), port));
         // The first of those that fit alike.
         let route = leading.rev().max_by_key(fit)?;
         let route =

@@ -246,8 +246,13 @@ fn trusting(to: Destination, name: &str, pem: Option<&Arc<[u8]>>) -> Result<Dest
     Ok(to.trusting(trust))
 }
 
+/// A host that a route names may be a private endpoint's; never this machine, link-local or metadata.
 pub(super) fn upstream(route: &Route) -> Result<Destination, StartError> {
-    trusting(destination(&route.upstream).at(route.address), &route.name, route.trust.as_ref())
+    let mut to = destination(&route.upstream);
+    if to.reach == Reach::Public {
+        to.reach = Reach::Private;
+    }
+    trusting(to.at(route.address), &route.name, route.trust.as_ref())
 }
 
 fn routes(settings: &Settings) -> Result<Vec<RouteSettings>, StartError> {

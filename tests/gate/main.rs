@@ -24,6 +24,7 @@ mod identity;
 mod leases;
 mod on_behalf_of;
 mod operations;
+mod plain;
 mod requests;
 mod rights;
 mod rotation;

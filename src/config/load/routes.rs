@@ -46,6 +46,7 @@ impl Reader<'_> {
             let Some(upstream) = problems.read(&raw.upstream, |text| upstream(text, forward)) else {
                 continue;
             };
+            without_tokens(&upstream, raw, problems);
             let many = upstream.host.starts_with("*.");
             if many && !(raw.paths.is_empty() && raw.hosts.is_empty() && raw.address.is_none()) {
                 problems.error_with(
@@ -218,7 +219,8 @@ fn endpoint_auth(text: &str) -> Result<EndpointAuth, String> {
     }
 }
 
-/// Plaintext goes to loopback only: there it cannot be listened to.
+/// Plaintext goes to loopback, where it cannot be listened to; elsewhere in forward mode alone, where
+/// [`without_tokens`] sees to it that no token goes along.
 pub(super) fn upstream(text: &str, forward: bool) -> Result<BaseUrl, String> {
     if let Some(suffix) = text.strip_prefix("https://*.") {
         if !forward {
@@ -234,11 +236,27 @@ pub(super) fn upstream(text: &str, forward: bool) -> Result<BaseUrl, String> {
         return Err(format!("`{text}`: `*` stands for the first label alone, as in `https://*.example.com`"));
     }
     let url = values::base_url(text)?;
-    let loopback = url.host == "localhost" || url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if url.scheme == values::Scheme::Http && !loopback {
+    if is_plain(&url) && !forward {
         return Err(format!("`{text}`: the gate's tokens go over https only (http is for loopback)"));
     }
     Ok(url)
+}
+
+/// Whether it is spoken to in plaintext off this machine.
+fn is_plain(url: &BaseUrl) -> bool {
+    let loopback = url.host == "localhost" || url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    url.scheme == values::Scheme::Http && !loopback
+}
+
+/// What is asked for by absolute `http://` URLs gets no token of the gate's.
+fn without_tokens(upstream: &BaseUrl, raw: &raw::Route, problems: &mut Problems) {
+    if is_plain(upstream) && (raw.protocol.value != Protocol::Http || raw.credential.is_some()) {
+        problems.error_with(
+            Place::of(&raw.upstream),
+            format!("`{}`: the gate's tokens go over https only (http is for loopback)", raw.upstream.value),
+            "write https; `protocol: http` without `credential` may be plaintext in forward mode",
+        );
+    }
 }
 
 fn prefix(text: &str) -> Result<String, String> {

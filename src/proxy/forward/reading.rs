@@ -1,7 +1,7 @@
 //! What a CONNECT says, read one way or not at all.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderValue, header, uri::Authority};
+use http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
 use secrecy::zeroize::Zeroizing;
 
 use super::Identities;
@@ -9,13 +9,27 @@ use crate::proxy::routes::is_below;
 
 /// The host, in lower case and without a dot at its end, and the port of a CONNECT's target.
 pub(super) fn target(authority: &Authority) -> Option<(String, u16)> {
-    let port = authority.port_u16()?;
+    let (host, port) = authority_of(authority)?;
+    Some((host, port?))
+}
+
+fn authority_of(authority: &Authority) -> Option<(String, Option<u16>)> {
+    let port = authority.port_u16();
     let host = authority.host();
     let host = host.strip_suffix('.').unwrap_or(host).trim_matches(['[', ']']).to_ascii_lowercase();
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_');
     // Neither a user nor an escape: an authority that two readers could read differently.
     let exact = authority.as_str().bytes().all(|b| plain(b) || matches!(b, b'[' | b']'));
-    (exact && !host.is_empty() && host.bytes().all(plain)).then_some((host, port))
+    // `host:` without a port is read as either scheme's.
+    let whole = !authority.as_str().ends_with(':');
+    (exact && whole && !host.is_empty() && host.bytes().all(plain)).then_some((host, port))
+}
+
+/// The same of a request's absolute URL in plaintext.
+pub(super) fn plain(uri: &Uri) -> Option<(String, u16)> {
+    let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http"))?;
+    let (host, port) = authority_of(authority)?;
+    Some((host, port.unwrap_or(80)))
 }
 
 /// Whether a host is one of `passthrough`.
@@ -85,6 +99,22 @@ mod tests {
         assert_eq!(of("management.azure.com.:443"), some("management.azure.com"));
         assert_eq!(of("[::1]:443"), some("::1"));
         for text in ["management.azure.com", "user@management.azure.com:443", "a%2e.b:443", ":443"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_url_is_read_in_plaintext_only_and_has_one_reading() {
+        let of = |text: &str| plain(&text.parse().ok()?);
+        assert_eq!(of("http://Tracking.Example/a?b"), Some(("tracking.example".to_owned(), 80)));
+        assert_eq!(of("http://tracking.example.:5000"), Some(("tracking.example".to_owned(), 5000)));
+        for text in [
+            "https://tracking.example/",
+            "ftp://tracking.example/",
+            "http://u@tracking.example/",
+            "http://a%2e.b/",
+            "/a",
+        ] {
             assert_eq!(of(text), None, "{text}");
         }
     }

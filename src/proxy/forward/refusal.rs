@@ -18,6 +18,8 @@ pub(super) enum NoTunnel {
     Nobody(&'static str),
     /// 403: plaintext.
     Plaintext(String),
+    /// 403: a question for an instance's metadata.
+    Metadata(String),
     /// 400: a request to the proxy itself.
     Itself,
     /// 502.
@@ -34,7 +36,7 @@ impl NoTunnel {
     fn status(&self) -> StatusCode {
         match self {
             Self::Target | Self::Itself => StatusCode::BAD_REQUEST,
-            Self::Host(_) | Self::Inside(_) | Self::Plaintext(_) => StatusCode::FORBIDDEN,
+            Self::Host(_) | Self::Inside(_) | Self::Plaintext(_) | Self::Metadata(_) => StatusCode::FORBIDDEN,
             Self::Nobody(_) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
             Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
             Self::Unrecorded | Self::IssuerDown | Self::GroupsUnknown => StatusCode::SERVICE_UNAVAILABLE,
@@ -49,6 +51,7 @@ impl NoTunnel {
             Self::Inside(_) => "forbidden_address",
             Self::Nobody(why) => why,
             Self::Plaintext(_) => "plaintext",
+            Self::Metadata(_) => "metadata",
             Self::Itself => "not_a_proxy_request",
             Self::Unreachable(_) => "unreachable",
             Self::Unrecorded => "unrecorded",
@@ -67,7 +70,8 @@ impl NoTunnel {
                 "`{host}` is an address of a machine's own (instance metadata, loopback, link-local or private), which the gate never reaches for anybody; name it in NO_PROXY if your own machine\'s is meant"
             ),
             Self::Nobody(_) => "nobody is known: put a token of one of the gate's issuers into the proxy's URL as password, HTTPS_PROXY=https://token:TOKEN@HOST:PORT, or send Proxy-Authorization: Bearer TOKEN".to_owned(),
-            Self::Plaintext(host) => format!("`{host}` over plain http is not forwarded: use https"),
+            Self::Plaintext(host) => format!("`{host}` over plain http is not forwarded, because no route of the gate has it as upstream: use https, or name it in NO_PROXY to go there directly"),
+            Self::Metadata(host) => format!("a request with `Metadata` to `{host}` is not forwarded: it asks for a machine's identity, which the gate gives nobody"),
             Self::Itself => "this is a forward proxy: set HTTPS_PROXY to its address".to_owned(),
             Self::Unreachable(why) => why.clone(),
             Self::Unrecorded => "the tunnel cannot be recorded now, and what is not recorded is not dug; try again".to_owned(),
@@ -101,6 +105,7 @@ mod tests {
             NoTunnel::Inside("169.254.169.254".into()),
             NoTunnel::Nobody("no_credentials"),
             NoTunnel::Plaintext("example.com".into()),
+            NoTunnel::Metadata("example.com".into()),
             NoTunnel::Itself,
         ] {
             let answer = refusal.answer();
