@@ -13,6 +13,7 @@ mod identify;
 mod impersonation;
 mod meters;
 mod passthrough;
+pub mod possession;
 pub mod respond;
 pub mod routes;
 mod send;
@@ -140,7 +141,8 @@ async fn pass(
     }
     let mut watch = Stopwatch::start(gate.meters());
     // Who?
-    let caller = identify::caller(gate, &connection.memory, &head.headers, &chosen, door)
+    let asked = identify::Asked { method: &head.method, headers: &head.headers, target: &target };
+    let caller = identify::caller(gate, connection, asked, &chosen, door)
         .await
         .map_err(|(refusal, reason)| early(refusal, reason))?;
     watch.ended(Stage::Identify);

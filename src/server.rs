@@ -8,6 +8,7 @@ pub mod asking;
 mod build;
 pub mod checkup;
 pub mod keeping;
+mod machines;
 mod metadata;
 mod reload;
 mod rotation;
@@ -37,7 +38,7 @@ use crate::{
     config::Settings,
     credentials::CredentialError,
     http::{Body, Connection},
-    identity::ConnectionMemo,
+    identity::{ConnectionMemo, certificate::BadAuthority},
     listen::{
         self, Handler, Inside, InterceptError, Interceptor, ListenSettings, Listener, ServerTls, Sockets,
         TlsError,
@@ -100,6 +101,14 @@ pub enum StartError {
     /// The interception authority.
     #[error("`listen.forward.interception_ca` cannot be used")]
     Interception(#[from] InterceptError),
+    /// Authorities or revocation lists of callers' certificates.
+    #[error("client certificates of `{name}` cannot be judged")]
+    Authority {
+        /// The issuer, or the listener.
+        name: String,
+        /// Why.
+        source: BadAuthority,
+    },
     /// Roots.
     #[error("the roots of `{name}` cannot be used")]
     Trust {

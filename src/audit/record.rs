@@ -8,7 +8,7 @@ use std::{fmt::Write as _, net::IpAddr, time::Duration};
 use super::canonical::{Digits, Line, MAX_TEXT};
 use crate::{
     azureml::{Allocation, Kind, Operation, Protocol},
-    identity::{Caller, Groups, PrincipalKind},
+    identity::{Caller, Groups, Principal, PrincipalKind},
     policy::{Denial, EntryRef, Judgement, Obligation, RequestFacts, SecretTreatment, Standing},
     secrets::Mac,
     time::Timestamp,
@@ -93,7 +93,7 @@ pub(super) enum Phase<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parts<'a> {
     pub phase: Phase<'a>,
-    pub caller: &'a Caller,
+    pub caller: &'a Principal,
     /// None where the request could not be named.
     pub operation: Option<&'a Operation>,
     pub request: &'a RequestFacts,
@@ -324,6 +324,9 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     if let Phase::Outcome(outcome) = phase {
         l.text("because", outcome.because.as_deref());
     }
+    if let Some(shown) = parts.caller.certificate() {
+        l.hex("certificate", shown.fingerprint());
+    }
     l.text("credential", parts.credential);
     l.text("decision", parts.request.decision.written(&mut [0; 36]));
     if let Phase::Denial(denial) = phase {
@@ -374,6 +377,7 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     if let Some(digest) = parts.policy_digest {
         l.hex("policy_digest", digest);
     }
+    l.word("proof", parts.caller.proven().name());
     let judgement = judgement.filter(|_| listed > 0);
     l.text("protocol", operation.map(|o| protocol(o.protocol)));
     l.list("read", judgement.iter().flat_map(|j| &j.read).take(listed), |l, (name, value)| {

@@ -154,7 +154,7 @@ impl Bench {
         let remembered = RememberedSettings { tokens: 1, ..RememberedSettings::default() };
         let verifier = Verifier::new(self.settings.issuers.clone(), remembered, source, Arc::clone(&clock));
         verifier.refresh_once().await;
-        let principal = verifier.authenticate(token.expose_secret()).await.map_err(|rejection| {
+        let principal = verifier.present(token.expose_secret()).await.map_err(|rejection| {
             if rejection.is_outage() { CanIError::Outage } else { CanIError::Rejected(rejection.to_string()) }
         })?;
         let rights = if self.set.asks_azure() {

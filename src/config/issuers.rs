@@ -5,7 +5,10 @@ use std::{path::Path, sync::Arc};
 use super::{Problems, raw, values};
 use crate::{
     cloud::Cloud,
-    identity::{self, Accept, IssuerKind, IssuerSettings, KeysAt, Link, SignatureAlgorithm},
+    identity::{
+        self, Accept, CertificateName, CertificateSettings, Certificates, IssuerKind, IssuerSettings, KeysAt,
+        LapsedList, Link, SignatureAlgorithm, certificate::BadAuthority,
+    },
     yaml::{Place, Spanned},
 };
 
@@ -40,7 +43,7 @@ pub(super) fn link(people: &raw::People, issuers: &mut [IssuerSettings], problem
     let named = issuers.iter().find(|issuer| *issuer.name == *canonical.value);
     let entra = named.and_then(|issuer| match &issuer.kind {
         IssuerKind::Entra { tenant, .. } => Some((Arc::clone(&issuer.name), tenant.clone())),
-        IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } => None,
+        IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } | IssuerKind::Certificate(_) => None,
     });
     let Some((name, tenant)) = entra else {
         problems.error_with(
@@ -100,6 +103,14 @@ fn one(
 ) -> Option<IssuerSettings> {
     let raw = &issuer.value;
     let name = problems.read(&raw.name, values::name)?;
+    if let Some(found) = &raw.certificate {
+        if raw.entra.is_some() || raw.oidc.is_some() || raw.backstage.is_some() {
+            let message = "an issuer is one of `entra`, `oidc`, `backstage` and `certificate`, not several";
+            problems.error(Place::of(found), message);
+            return None;
+        }
+        return certificate(issuer, &name, found, base, problems);
+    }
     let mut settings = match (&raw.entra, &raw.oidc, &raw.backstage) {
         (Some(entra), None, None) => entra_settings(&name, entra, cloud, problems)?,
         (None, Some(oidc), None) => oidc_settings(&name, oidc, problems)?,
@@ -110,7 +121,7 @@ fn one(
             problems.error_with(
                 Place::of(issuer),
                 format!("the issuer `{name}` says not what it is"),
-                "add an `entra`, `oidc` or `backstage` block",
+                "add an `entra`, `oidc`, `backstage` or `certificate` block",
             );
             return None;
         }
@@ -130,9 +141,91 @@ fn one(
     if let Some(leeway) = &raw.leeway {
         settings.leeway = problems.read(leeway, values::duration).unwrap_or_default();
     }
+    if let Some(nonce) = raw.dpop.as_ref().and_then(|dpop| dpop.value.nonce.as_ref()) {
+        settings.dpop_nonce = problems
+            .read(nonce, |text| match text {
+                "required" => Ok(true),
+                "none" => Ok(false),
+                _ => Err(format!("`{text}` is neither `required` nor `none`")),
+            })
+            .unwrap_or_default();
+    }
     settings.accept = raw.accept.as_ref().map(|a| Accept { claims: a.value.claims.clone() });
     settings.address = raw.address.as_ref().and_then(|a| problems.read(a, values::address));
     settings.trust = raw.trust.as_ref().and_then(|t| pem(&t.value.ca, base, problems));
+    Some(settings)
+}
+
+/// An issuer of certificates has no tokens, and so nothing of what concerns them.
+fn certificate(
+    issuer: &Spanned<raw::Issuer>,
+    name: &str,
+    found: &Spanned<raw::Certificate>,
+    base: &Path,
+    problems: &mut Problems,
+) -> Option<IssuerSettings> {
+    const NO_TOKENS: &str = "an issuer with `certificate` has no tokens, whose business this is";
+    let (raw, block) = (&issuer.value, &found.value);
+    let algorithms = raw.algorithms.as_ref().and_then(|all| all.first()).map(Place::of);
+    let others = [
+        algorithms,
+        raw.leeway.as_ref().map(Place::of),
+        raw.address.as_ref().map(Place::of),
+        raw.trust.as_ref().map(Place::of),
+        raw.dpop.as_ref().map(Place::of),
+    ];
+    for place in others.into_iter().flatten() {
+        problems.error_with(place, NO_TOKENS, "remove it");
+    }
+    let named = match (&block.spiffe, &block.san) {
+        (Some(spiffe), None) => {
+            Some(CertificateName::Spiffe { trust_domain: spiffe.value.trust_domain.value.as_str().into() })
+        }
+        (None, Some(san)) => problems.read(san, |text| match text {
+            "dns" => Ok(CertificateName::Dns),
+            "uri" => Ok(CertificateName::Uri),
+            "email" => Ok(CertificateName::Email),
+            _ => Err(format!("`{text}` is none of `dns`, `uri`, `email`")),
+        }),
+        (None, None) | (Some(_), Some(_)) => {
+            problems.error_with(
+                Place::of(found),
+                "it must be told which of a certificate's names is its holder's",
+                "write `spiffe: {trust_domain: prod.example.com}` or `san: dns` (or `uri`, `email`)",
+            );
+            None
+        }
+    };
+    let lapsed = block.crl_lapsed.as_ref().and_then(|text| {
+        problems.read(text, |text| match text {
+            "refuse" => Ok(LapsedList::Refuse),
+            "accept" => Ok(LapsedList::Accept),
+            _ => Err(format!("`{text}` is neither `refuse` nor `accept`")),
+        })
+    });
+    let mut material = Vec::new();
+    for path in std::iter::once(&block.ca).chain(&block.crl) {
+        material.push(problems.read(path, |p| {
+            std::fs::read(base.join(p)).map_err(|error| format!("`{p}` cannot be read: {error}"))
+        }));
+    }
+    if let Some((Some(ca), lists)) = material.split_first()
+        && let Some(lists) = lists.iter().cloned().collect::<Option<Vec<_>>>()
+        && let Err(error) = Certificates::tried(ca, &lists)
+    {
+        let place = if error == BadAuthority::List { block.crl.first() } else { None };
+        problems.error(Place::of(place.unwrap_or(&block.ca)), error.to_string());
+    }
+    let mut settings = IssuerSettings::certificate(
+        name,
+        CertificateSettings {
+            name: named?,
+            ca: base.join(&block.ca.value),
+            crl: block.crl.iter().map(|path| base.join(&path.value)).collect(),
+            lapsed: lapsed.unwrap_or_default(),
+        },
+    );
+    settings.accept = raw.accept.as_ref().map(|a| Accept { claims: a.value.claims.clone() });
     Some(settings)
 }
 

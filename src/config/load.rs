@@ -1,6 +1,7 @@
 //! From the raw file to [`Settings`]: every block read, every reference checked, nothing opened but
 //! the files that must be there.
 
+mod certificates;
 mod cloud;
 mod credentials;
 mod forward;
@@ -9,7 +10,7 @@ mod tuning;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -128,6 +129,7 @@ impl Reader<'_> {
                 "add the issuer of your callers' tokens",
             );
         }
+        certificates::agree(reverse.as_ref(), forward.as_ref(), &issuers, raw, problems);
         let credentials = self.credentials(&raw.credentials, &login, &issuers, problems);
         let routes = self.routes(&raw.routes, &credentials, listen.forward.is_some(), &cloud, problems);
         if let Some(forward) = &forward {
@@ -255,10 +257,17 @@ impl Reader<'_> {
     }
 
     fn tls(&self, found: &Spanned<raw::Tls>, problems: &mut Problems) -> Option<Tls> {
-        problems.later("client_ca", found.value.client_ca.as_ref());
         let certificate = self.existing(&found.value.certificate, problems);
         let private_key = self.reference(&found.value.private_key, problems);
-        Some(Tls { certificate: certificate?, private_key: private_key? })
+        let client_ca = found.value.client_ca.as_ref().map(|path| self.bundle(path, problems));
+        Some(Tls {
+            certificate: certificate?,
+            private_key: private_key?,
+            client_ca: match client_ca {
+                None => None,
+                Some(path) => Some(path?),
+            },
+        })
     }
 
     fn reverse(&self, found: &Spanned<raw::Reverse>, problems: &mut Problems) -> Option<Reverse> {
@@ -269,7 +278,7 @@ impl Reader<'_> {
         if let (Some(address), None, false) = (address, &tls, raw.insecure_plaintext) {
             plaintext(address, Place::of(&raw.address), problems);
         }
-        let trusted_proxies = raw.trusted_proxies.iter().filter_map(|p| problems.read(p, network)).collect();
+        let (trusted_proxies, terminators) = certificates::trusted(&raw.trusted_proxies, problems);
         Some(Reverse {
             address: address?,
             public_url: public_url?,
@@ -278,6 +287,7 @@ impl Reader<'_> {
                 Some(tls) => Some(tls?),
             },
             trusted_proxies,
+            terminators,
             proxy_protocol: raw.proxy_protocol,
         })
     }
@@ -287,6 +297,13 @@ impl Reader<'_> {
         problems.later("on_reverse", raw.on_reverse.as_ref());
         let address = problems.read(&raw.address, values::address);
         let tls = raw.tls.as_ref().map(|t| self.tls(t, problems));
+        if let Some(found) = raw.tls.as_ref().and_then(|tls| tls.value.client_ca.as_ref()) {
+            problems.error_with(
+                Place::of(found),
+                "client certificates at the admin listener are not in this version",
+                "remove `client_ca`",
+            );
+        }
         if let (Some(address), None) = (address, &tls) {
             plaintext(address, Place::of(&raw.address), problems);
         }
@@ -375,10 +392,4 @@ fn reads(text: &str) -> Result<Reads, String> {
         "best_effort" => Ok(Reads::BestEffort),
         _ => Err(format!("`{text}` is neither `required` nor `best_effort`")),
     }
-}
-
-fn network(text: &str) -> Result<ipnet::IpNet, String> {
-    text.parse()
-        .or_else(|_| text.parse::<IpAddr>().map(ipnet::IpNet::from))
-        .map_err(|_| format!("`{text}` is not an address or network: write `10.1.2.3` or `10.0.0.0/8`"))
 }

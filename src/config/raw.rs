@@ -94,12 +94,49 @@ pub struct Reverse {
     /// Needed to listen in plaintext off loopback.
     #[serde(default)]
     pub insecure_plaintext: bool,
-    /// Peers whose `X-Forwarded-For` is believed.
+    /// Peers whose `X-Forwarded-For` is believed, and whose word on certificates.
     #[serde(default)]
-    pub trusted_proxies: Vec<Text>,
+    pub trusted_proxies: Vec<Spanned<TrustedProxy>>,
     /// Whether trusted peers speak the PROXY protocol.
     #[serde(default)]
     pub proxy_protocol: bool,
+}
+
+/// One of `trusted_proxies`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum TrustedProxy {
+    /// An address or network.
+    Network(String),
+    /// One that ends TLS and passes certificates on.
+    Terminator(Terminator),
+}
+
+/// One of `trusted_proxies` that ends TLS and passes certificates on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terminator {
+    /// An address or network.
+    pub peer: String,
+    /// `client_cert` (RFC 9440) or `xfcc` (Envoy).
+    pub certificate_header: String,
+    /// How the peer is known to be the terminator.
+    pub authenticated_by: AuthenticatedBy,
+}
+
+/// How a terminator is known.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum AuthenticatedBy {
+    /// `network`: by its address.
+    Word(String),
+    /// By its own certificate.
+    Certificate {
+        /// An issuer with `certificate`.
+        issuer: String,
+        /// Its subject there.
+        subject: String,
+    },
 }
 
 /// `listen.forward`.
@@ -167,8 +204,8 @@ pub struct Tls {
     pub certificate: Text,
     /// Its key.
     pub private_key: Spanned<Reference>,
-    /// Client certificates as identity: not in this version.
-    pub client_ca: Later,
+    /// Authorities of which clients are asked for a certificate, PEM.
+    pub client_ca: Option<Text>,
 }
 
 /// Where a secret is found.
@@ -219,6 +256,10 @@ pub struct Issuer {
     pub oidc: Option<Spanned<Oidc>>,
     /// A Backstage portal.
     pub backstage: Option<Spanned<Backstage>>,
+    /// An authority whose certificates are identities.
+    pub certificate: Option<Spanned<Certificate>>,
+    /// Proofs of possession.
+    pub dpop: Option<Spanned<Dpop>>,
     /// What a token must hold to be accepted at all.
     pub accept: Option<Spanned<Accept>>,
     /// Signature algorithms.
@@ -229,6 +270,39 @@ pub struct Issuer {
     pub address: Option<Text>,
     /// Extra roots.
     pub trust: Option<Spanned<Trust>>,
+}
+
+/// `certificate`: exactly one of `spiffe` and `san`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// The authority's certificates, PEM.
+    pub ca: Text,
+    /// The holder is its SPIFFE id.
+    pub spiffe: Option<Spanned<Spiffe>>,
+    /// The holder is its only `dns`, `uri` or `email` name.
+    pub san: Option<Text>,
+    /// Revocation lists, PEM or DER.
+    #[serde(default)]
+    pub crl: Vec<Text>,
+    /// What becomes of certificates when a list has lapsed: `refuse` or `accept`.
+    pub crl_lapsed: Option<Text>,
+}
+
+/// `spiffe`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spiffe {
+    /// What stands between `spiffe://` and the path.
+    pub trust_domain: Text,
+}
+
+/// `dpop`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dpop {
+    /// `required` or `none`.
+    pub nonce: Option<Text>,
 }
 
 /// `entra`.
@@ -526,6 +600,8 @@ pub struct Limits {
     pub connections_per_peer: Option<Spanned<usize>>,
     /// Remembered tokens.
     pub remembered_tokens: Option<Spanned<u64>>,
+    /// Remembered proofs of possession.
+    pub dpop_proofs: Option<Spanned<usize>>,
 }
 
 /// `timeouts`.
@@ -548,6 +624,8 @@ pub struct Timeouts {
     pub rights_fresh: Option<Text>,
     /// And while Azure does not answer.
     pub rights_stale: Option<Text>,
+    /// How long a proof of possession is good.
+    pub dpop_proof: Option<Text>,
 }
 
 /// `streams`.

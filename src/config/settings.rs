@@ -16,7 +16,7 @@ use crate::{
     identity::IssuerSettings,
     net::EgressProxy,
     policy::StreamLimits,
-    proxy::forward::TunnelSettings,
+    proxy::{forward::TunnelSettings, possession::Terminator},
     telemetry::TelemetrySettings,
     yaml::Problem,
 };
@@ -110,6 +110,8 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its key.
     pub private_key: Reference,
+    /// Authorities of which clients are asked for a certificate, PEM.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// The reverse proxy.
@@ -123,6 +125,8 @@ pub struct Reverse {
     pub tls: Option<Tls>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Those of them that pass certificates on.
+    pub terminators: Vec<Terminator>,
     /// Whether those peers speak the PROXY protocol.
     pub proxy_protocol: bool,
 }
@@ -344,6 +348,8 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// Remembered tokens.
     pub remembered_tokens: u64,
+    /// Remembered proofs of possession.
+    pub dpop_proofs: usize,
 }
 
 impl Default for Limits {
@@ -353,6 +359,7 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_peer: 1_024,
             remembered_tokens: 1_000_000,
+            dpop_proofs: 200_000,
         }
     }
 }
@@ -376,6 +383,8 @@ pub struct Timeouts {
     pub rights_fresh: Duration,
     /// And, where Azure does not answer, for so long.
     pub rights_stale: Duration,
+    /// How long a proof of possession is good.
+    pub dpop_proof: Duration,
 }
 
 impl Default for Timeouts {
@@ -391,6 +400,7 @@ impl Default for Timeouts {
             drain: seconds(30),
             rights_fresh: seconds(60),
             rights_stale: seconds(900),
+            dpop_proof: seconds(60),
         }
     }
 }

@@ -254,3 +254,54 @@ fn each_fault_of_a_forward_listener_is_said_at_its_place() {
     }
     assert!(unsaid.is_empty(), "{unsaid:#?}");
 }
+
+#[test]
+fn certificates_are_asked_for_and_vouched_for_and_what_does_not_fit_is_said() {
+    let folder = folder();
+    let mesh = crate::sandbox::mesh::MeshCa::generate().unwrap();
+    fs::write(folder.path().join("mesh.pem"), mesh.certificate_pem()).unwrap();
+    fs::write(folder.path().join("none.pem"), "nothing").unwrap();
+    let issuer = |block: &str| {
+        let text = format!("  - {{name: mesh, certificate: {{{block}}}}}\n  - {{name: corp,");
+        GOOD.replace("  - {name: corp,", &text)
+    };
+    let trusting = |text: &str, entry: &str| {
+        let with = format!("public_url: http://127.0.0.1:8443, trusted_proxies: [{entry}]}}");
+        text.replace("public_url: http://127.0.0.1:8443}", &with)
+    };
+    let good = "ca: mesh.pem, spiffe: {trust_domain: prod.example.com}";
+    let network = "{peer: 10.0.0.0/8, certificate_header: client_cert, authenticated_by: network}";
+    let fine = trusting(&issuer(good), &format!("10.1.1.1, {network}"));
+    assert_eq!(said(folder.path(), &fine), Vec::<String>::new());
+    let settings = load(&folder.path().join("amlgate.yaml")).unwrap();
+    let reverse = settings.reverse.unwrap();
+    assert_eq!((reverse.trusted_proxies.len(), reverse.terminators.len()), (2, 1));
+    let other = "{peer: 10.0.0.0/8, certificate_header: xfcc, authenticated_by: {issuer: corp, subject: x}}";
+    for (text, why) in [
+        (issuer(good), "5:5 nobody is asked for a certificate of `mesh`"),
+        (trusting(GOOD, network), "no issuer vouches for the certificates that it passes on"),
+        (trusting(&issuer(good), other), "`corp` is no issuer with a `certificate` block"),
+        (trusting(&issuer(good), &network.replace("client_cert", "x-cert")), "`x-cert` is neither"),
+        (trusting(&issuer(good), &network.replace("by: network", "by: hope")), "`hope` is no way to know"),
+        (trusting(&issuer(good), &network.replace("10.0.0.0/8", "lb")), "`lb` is not an address"),
+        (trusting(&issuer("ca: none.pem, san: dns"), network), "the bundle holds no authority's"),
+        (trusting(&issuer("ca: away.pem, san: dns"), network), "`away.pem` cannot be read"),
+        (trusting(&issuer("ca: mesh.pem"), network), "which of a certificate's names"),
+        (trusting(&issuer("ca: mesh.pem, san: cn"), network), "`cn` is none of `dns`, `uri`, `email`"),
+        (
+            trusting(&issuer("ca: mesh.pem, san: dns, crl: [none.pem]"), network),
+            "a revocation list cannot be read",
+        ),
+        (
+            trusting(&issuer("ca: mesh.pem, san: dns, crl_lapsed: hope"), network),
+            "`hope` is neither `refuse`",
+        ),
+        (
+            trusting(&issuer("ca: mesh.pem, spiffe: {trust_domain: A/b}"), network),
+            "`A/b` is not a trust domain",
+        ),
+    ] {
+        let said = said(folder.path(), &text).join("\n");
+        assert!(said.contains(why), "{why}: {said}");
+    }
+}

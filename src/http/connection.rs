@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
@@ -24,6 +25,7 @@ pub struct Connection<M> {
     pub secure: bool,
     /// What the handler remembers.
     pub memory: RefCell<M>,
+    certificates: Box<[CertificateDer<'static>]>,
     tasks: TaskTracker,
     upgrade: RefCell<Option<oneshot::Sender<Upgraded>>>,
 }
@@ -38,11 +40,31 @@ impl<M: Default> Connection<M> {
     /// A connection of which nothing is remembered yet.
     #[must_use]
     pub fn new(peer: SocketAddr, secure: bool, tasks: TaskTracker) -> Self {
-        Self { peer, secure, memory: RefCell::default(), tasks, upgrade: RefCell::default() }
+        Self {
+            peer,
+            secure,
+            memory: RefCell::default(),
+            certificates: Box::default(),
+            tasks,
+            upgrade: RefCell::default(),
+        }
+    }
+
+    /// The same whose peer showed these certificates in the handshake, its own first.
+    #[must_use]
+    pub fn showing(self, certificates: Box<[CertificateDer<'static>]>) -> Self {
+        Self { certificates, ..self }
     }
 }
 
 impl<M> Connection<M> {
+    /// The certificates that the peer showed in the handshake that was ended here, its own first:
+    /// whose key it has, and nothing of whether they still stand.
+    #[must_use]
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
+    }
+
     /// Tasks that the listener waits for when it drains, besides connections.
     #[must_use]
     pub const fn tasks(&self) -> &TaskTracker {

@@ -169,6 +169,7 @@ const CREDENTIALS: &[&str] = &[
     "api-key",
     "authorization",
     "cookie",
+    "dpop",
     "ocp-apim-subscription-key",
     "proxy-authorization",
     "subscription-key",
@@ -180,12 +181,15 @@ const CREDENTIALS: &[&str] = &[
 /// Who the caller is, who forwarded, what the method and path really are: said by the gate or by
 /// nobody.
 const IDENTITY: &[&str] = &[
+    "client-cert*",
     "forwarded",
     "impersonate-*",
     "metadata",
+    "ssl-client-*",
     "true-client-ip",
     "via",
     "x-amlgate-*",
+    "x-arr-clientcert",
     "x-auth-request-*",
     "x-client-cert*",
     "x-client-ip",
@@ -201,6 +205,7 @@ const IDENTITY: &[&str] = &[
     "x-real-ip",
     "x-remote-*",
     "x-rewrite-url",
+    "x-ssl-*",
     "x-user",
     "x-webauth-*",
 ];

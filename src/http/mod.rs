@@ -1,6 +1,7 @@
 //! What HTTP itself demands, as pure functions: request targets, headers, framing, error bodies.
 
 mod body;
+mod client_certificate;
 mod connection;
 mod forwarded;
 pub mod framing;
@@ -9,6 +10,7 @@ pub mod problem;
 pub mod target;
 
 pub use body::{Body, BodyError};
+pub use client_certificate::{BadCertificateHeader, CertificateHeader, forwarded_chain};
 pub use connection::{Connection, Upgraded};
 pub use forwarded::source;
 pub use target::{MAX_TARGET, Query, Target, TargetError};

@@ -2,7 +2,11 @@
 
 use http::Uri;
 
-use super::settings::{Accept, IssuerKind, IssuerSettings, KeysAt, MAX_LEEWAY};
+use super::{
+    CertificateName, CertificateSettings,
+    certificate::is_trust_domain,
+    settings::{Accept, IssuerKind, IssuerSettings, KeysAt, MAX_LEEWAY},
+};
 use crate::cloud;
 
 /// What is wrong with the settings of an issuer, and how to mend it.
@@ -85,7 +89,7 @@ fn open(settings: &IssuerSettings) -> Option<&'static Open> {
             let host = host_of(issuer)?;
             OPEN.iter().find(|open| open.host == host)
         }
-        IssuerKind::Entra { .. } | IssuerKind::Backstage { .. } => None,
+        IssuerKind::Entra { .. } | IssuerKind::Backstage { .. } | IssuerKind::Certificate(_) => None,
     }
 }
 
@@ -106,9 +110,12 @@ pub fn problems(issuers: &[IssuerSettings]) -> Vec<SettingsProblem> {
         match &settings.kind {
             IssuerKind::Entra { tenant, authority, .. } => entra(tenant, authority, settings, &mut say),
             IssuerKind::Backstage { url } => backstage(url, &mut say),
+            IssuerKind::Certificate(found) => certificate(found, &mut say),
             IssuerKind::Oidc { issuer, keys } => oidc(issuer, keys, settings, &mut say),
         }
-        bounds(settings, &mut say);
+        if !matches!(settings.kind, IssuerKind::Certificate(_)) {
+            bounds(settings, &mut say);
+        }
         accept(settings, &mut say);
         let earlier = issuers.get(..place).unwrap_or_default();
         if earlier.iter().any(|other| other.name == settings.name) {
@@ -193,6 +200,18 @@ fn backstage(url: &Uri, say: Say<'_>) {
     base(url, "backstage.url", say);
     if url.query().is_some() {
         say("backstage.url", format!("`{url}` has a query"), "write the portal's `backend.baseUrl`");
+    }
+}
+
+fn certificate(found: &CertificateSettings, say: Say<'_>) {
+    if let CertificateName::Spiffe { trust_domain } = &found.name
+        && !is_trust_domain(trust_domain)
+    {
+        say(
+            "certificate.spiffe.trust_domain",
+            format!("`{trust_domain}` is not a trust domain"),
+            "write what stands between `spiffe://` and the first `/`, in lower case",
+        );
     }
 }
 

@@ -8,6 +8,15 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use super::jws::MAX_TOKEN;
 
+/// How a token is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// By whoever bears it (RFC 6750).
+    Bearer,
+    /// With a proof of the key that it is bound to (RFC 9449, 7.1).
+    Dpop,
+}
+
 /// Why a request carries no bearer token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NoBearer {
@@ -18,7 +27,7 @@ pub enum NoBearer {
     #[error("there is more than one `Authorization` header")]
     Several,
     /// It has another scheme.
-    #[error("the scheme of the `Authorization` header is not `Bearer`")]
+    #[error("the scheme of the `Authorization` header is neither `Bearer` nor `DPoP`")]
     Scheme,
     /// What follows the scheme is not one token.
     #[error("the `Authorization` header holds no single token")]
@@ -51,24 +60,50 @@ pub fn sole(headers: &HeaderMap) -> Result<&HeaderValue, NoBearer> {
     }
 }
 
-/// The token in an `Authorization` header's value; the scheme is compared without case.
+/// The token in an `Authorization` header's value, if anybody may bear it.
+///
+/// # Errors
+/// [`NoBearer::Scheme`] or [`NoBearer::Malformed`], as [`credentials`]; a token that is sent with a
+/// proof is none that is borne.
+pub fn token(value: &HeaderValue) -> Result<&str, NoBearer> {
+    match credentials(value)? {
+        (Scheme::Bearer, token) => Ok(token),
+        (Scheme::Dpop, _) => Err(NoBearer::Scheme),
+    }
+}
+
+/// How a token is sent, by an `Authorization` header that was found to hold one.
+#[must_use]
+pub fn scheme(value: &HeaderValue) -> Scheme {
+    match value.as_bytes().first() {
+        Some(b'D' | b'd') => Scheme::Dpop,
+        Some(_) | None => Scheme::Bearer,
+    }
+}
+
+/// The token in an `Authorization` header's value and how it is sent; the scheme is compared without
+/// case.
 ///
 /// # Errors
 /// [`NoBearer::Scheme`] or [`NoBearer::Malformed`]: anything but one run of the characters of
 /// RFC 6750 `b64token`, at most [`MAX_TOKEN`] long.
-pub fn token(value: &HeaderValue) -> Result<&str, NoBearer> {
+pub fn credentials(value: &HeaderValue) -> Result<(Scheme, &str), NoBearer> {
     let text = value.to_str().map_err(|_| NoBearer::Malformed)?;
     let (scheme, rest) = text.split_once(' ').ok_or(NoBearer::Scheme)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let scheme = if scheme.eq_ignore_ascii_case("bearer") {
+        Scheme::Bearer
+    } else if scheme.eq_ignore_ascii_case("dpop") {
+        Scheme::Dpop
+    } else {
         return Err(NoBearer::Scheme);
-    }
+    };
     let token = rest.trim_matches(' ');
     let allowed =
         |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
     if token.is_empty() || token.len() > MAX_TOKEN || !token.bytes().all(allowed) {
         return Err(NoBearer::Malformed);
     }
-    Ok(token)
+    Ok((scheme, token))
 }
 
 /// The request's token: [`sole`], then [`token`].

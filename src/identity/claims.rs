@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 
 use super::{
-    Caller, Groups, PrincipalId, PrincipalKind,
+    Binding, Caller, Groups, PrincipalId, PrincipalKind,
     rejection::{Reason, Rejection},
     settings::{IssuerKind, IssuerSettings, Unscoped},
 };
@@ -26,6 +26,8 @@ const MAX_DISPLAY: usize = 200;
 pub(super) struct Described {
     pub caller: Caller,
     pub not_before: Timestamp,
+    /// What the token is bound to.
+    pub binding: Option<Binding>,
 }
 
 /// Judges the claims of a token of `issuer` at `now`. `iss` was compared before.
@@ -38,8 +40,9 @@ pub(super) fn describe(
     audience(&claims, issuer)?;
     let (expires, not_before) = times(&claims, issuer, now)?;
     kind_of_token(&claims)?;
+    let binding = Binding::of(&claims)?;
     let caller = holder(claims, token_digest, issuer, expires)?;
-    Ok(Described { caller, not_before })
+    Ok(Described { caller, not_before, binding })
 }
 
 /// Whom the claims of a token of `issuer` speak of, as the gate would see them: for `policy why`,
@@ -71,6 +74,8 @@ fn holder(
             (person.into(), Some(tenant.as_ref().into()), kind)
         }
         IssuerKind::Backstage { .. } => (backstage(subject)?.into(), None, PrincipalKind::Person),
+        // Its callers have no tokens; what describes one to `policy why` has a certificate's names.
+        IssuerKind::Certificate(_) => (subject.into(), None, PrincipalKind::Machine),
         IssuerKind::Oidc { .. } => (subject.into(), None, oidc_kind(&claims, subject, client)),
     };
     if let Some((name, wanted)) = issuer.accept.as_ref().and_then(|accept| accept.unmet(&claims)) {
@@ -205,9 +210,6 @@ fn times(
 
 /// Tokens that are signed by the same keys and mean something else.
 fn kind_of_token(claims: &Map<String, Value>) -> Result<(), Rejection> {
-    if let Some(cnf) = claims.get("cnf") {
-        return Err(Rejection::new(Reason::Bound).found(format_args!("`cnf`: {cnf}")).expected("no `cnf`"));
-    }
     // RFC 8417: a security event, of which a logout token is one.
     if claims.contains_key("events") {
         return Err(Rejection::new(Reason::Type)
@@ -341,7 +343,7 @@ fn roles(claims: &Map<String, Value>, kind: &IssuerKind) -> Result<Arc<[Box<str>
     match kind {
         IssuerKind::Entra { .. } => Ok(strings(claims, "roles")?.unwrap_or_default()),
         // Elsewhere the name is nobody's in particular: another shape is another meaning.
-        IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } => {
+        IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } | IssuerKind::Certificate(_) => {
             Ok(strings(claims, "roles").ok().flatten().unwrap_or_default())
         }
     }

@@ -6,6 +6,7 @@
 //! [`Replays`], which is bounded; a gate that cannot remember a proof refuses it.
 
 mod nonce;
+mod proofs;
 mod replays;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 
 pub use self::{
     nonce::Nonces,
+    proofs::{Asked, Proofs, Unproven},
     replays::{Replays, Seen},
 };
 use super::{json, jwks, settings::SignatureAlgorithm};

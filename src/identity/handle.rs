@@ -14,7 +14,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::{Caller, Groups, Principal, PrincipalId, PrincipalKind, Verifier, verifier::digest_of};
+use super::{Binding, Caller, Groups, Principal, PrincipalId, PrincipalKind, Verifier, verifier::digest_of};
 use crate::{
     secrets::{Purpose, Seal},
     time::Timestamp,
@@ -102,6 +102,9 @@ struct Content {
     client: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     display: Option<Arc<str>>,
+    /// What the caller was bound to: SHA-256 of a certificate, and the thumbprint of a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bound: Option<(Option<[u8; 32]>, Option<Box<str>>)>,
     subjects: Arc<[Arc<str>]>,
     endpoint: Arc<str>,
     slot: Slot,
@@ -152,6 +155,7 @@ impl Handles {
             tenant: principal.tenant.clone(),
             client: principal.client.clone(),
             display: principal.display.clone(),
+            bound: principal.binds().map(|binding| (binding.certificate, binding.key)),
             subjects: subjects.into(),
             endpoint: endpoint.into(),
             slot,
@@ -203,7 +207,8 @@ impl Handles {
             subjects_at_issue: Some(content.subjects),
             human: content.human.map(|(issuer, subject)| PrincipalId { issuer, subject }),
             token_digest: digest_of(handle),
-        });
+        })
+        .bound(content.bound.map(|(certificate, key)| Binding { certificate, key }));
         let issued = Timestamp::from_millis(content.issued);
         Ok(HandlePrincipal { principal, endpoint: content.endpoint, slot: content.slot, issued })
     }

@@ -7,6 +7,8 @@
 
 mod admission;
 pub mod bearer;
+mod binding;
+pub mod certificate;
 mod claims;
 mod discovery;
 pub mod dpop;
@@ -27,6 +29,10 @@ mod verifier;
 
 pub use admission::{SettingsProblem, open_to_anybody, problems};
 pub use bearer::NoBearer;
+pub use binding::{Binding, Proven};
+pub use certificate::{
+    BadCertificate, CertificateName, CertificateSettings, Certificates, LapsedList, PeerCertificate,
+};
 pub use claims::described;
 pub use discovery::{Fetching, KeySource, SourceError};
 pub use handle::{HandleError, HandlePrincipal, Handles, Slot};

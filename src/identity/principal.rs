@@ -4,6 +4,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use serde_json::{Map, Value};
 
+use super::{Binding, PeerCertificate, Proven, certificate::BadCertificate};
 use crate::time::Timestamp;
 
 /// Issuer and subject: the identity key. For Entra the subject is `tid/oid`, never an e-mail.
@@ -98,18 +99,89 @@ impl fmt::Debug for Caller {
 
 /// A caller whose token was verified. Only this room makes one.
 #[derive(Clone)]
-pub struct Principal(Arc<Caller>);
+pub struct Principal {
+    caller: Arc<Caller>,
+    /// What the caller's token is bound to, if anything.
+    binding: Option<Arc<Binding>>,
+    /// The certificate with which the caller came.
+    certificate: Option<PeerCertificate>,
+}
 
 impl Principal {
     /// The proof: called where the signature and every claim were checked, and nowhere else.
     pub(in crate::identity) fn verified(caller: Caller) -> Self {
-        Self(Arc::new(caller))
+        Self { caller: Arc::new(caller), binding: None, certificate: None }
+    }
+
+    /// The same whose token counts only with what it is bound to: whoever admits the caller to
+    /// something looks at [`Self::binding`] first.
+    pub(in crate::identity) fn bound(self, binding: Option<Binding>) -> Self {
+        Self { binding: binding.map(Arc::new), ..self }
+    }
+
+    /// The holder of a certificate that was verified.
+    pub(in crate::identity) const fn certified(caller: Arc<Caller>, certificate: PeerCertificate) -> Self {
+        Self { caller, binding: None, certificate: Some(certificate) }
+    }
+
+    /// The same who came with this certificate: they stand no longer than it does.
+    #[must_use]
+    pub fn with_certificate(self, certificate: PeerCertificate) -> Self {
+        Self { certificate: Some(certificate), ..self }
+    }
+
+    /// What the caller's token is bound to.
+    #[must_use]
+    pub fn binding(&self) -> Option<&Binding> {
+        self.binding.as_deref()
+    }
+
+    /// The certificate with which the caller came.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<&PeerCertificate> {
+        self.certificate.as_ref()
+    }
+
+    /// What a handle for this caller is bound to: what the caller is.
+    pub(in crate::identity) fn binds(&self) -> Option<Binding> {
+        match (self.binding(), &self.certificate) {
+            (Some(binding), _) => Some(binding.clone()),
+            (None, Some(certificate)) if self.proven() == Proven::Certificate => {
+                Some(Binding { certificate: Some(*certificate.fingerprint()), key: None })
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// How the caller proved who they are.
+    #[must_use]
+    pub fn proven(&self) -> Proven {
+        let by_certificate = |certificate: &PeerCertificate| {
+            certificate.caller().is_some_and(|holder| Arc::ptr_eq(holder, &self.caller))
+        };
+        if self.subjects_at_issue.is_some() {
+            return Proven::Handle;
+        }
+        match self.binding() {
+            Some(Binding { key: Some(_), .. }) => Proven::KeyBound,
+            Some(Binding { key: None, .. }) => Proven::CertificateBound,
+            None if self.certificate.as_ref().is_some_and(by_certificate) => Proven::Certificate,
+            None => Proven::Bearer,
+        }
+    }
+
+    /// Whether what the caller came with still stands: for now only a certificate can be withdrawn.
+    ///
+    /// # Errors
+    /// [`BadCertificate`].
+    pub fn stands(&self, now: Timestamp) -> Result<(), BadCertificate> {
+        self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.stands(now))
     }
 
     /// A principal out of nothing, for unit tests of the rooms behind this one.
     #[cfg(test)]
     pub(crate) fn for_tests(caller: Caller) -> Self {
-        Self(Arc::new(caller))
+        Self::verified(caller)
     }
 }
 
@@ -117,12 +189,12 @@ impl Deref for Principal {
     type Target = Caller;
 
     fn deref(&self) -> &Caller {
-        &self.0
+        &self.caller
     }
 }
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Principal({})", self.0.id)
+        write!(f, "Principal({})", self.caller.id)
     }
 }

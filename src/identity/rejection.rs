@@ -46,7 +46,7 @@ pub enum Reason {
     Unscoped,
     /// It lacks a claim that the issuer's `accept` demands.
     NotAccepted,
-    /// It is bound to a key (`cnf`), and a bearer alone proves nothing.
+    /// It is bound to a key (`cnf`) in a way whose proof cannot be checked.
     Bound,
     /// The groups, which the token lacks, could not be had from the issuer: 503, not 401.
     GroupsUnavailable,
@@ -104,7 +104,9 @@ impl Reason {
             Self::Tenant => "the token is from another tenant",
             Self::Unscoped => "the token carries neither a scope nor an application role",
             Self::NotAccepted => "the issuer's `accept` demands a claim that the token lacks",
-            Self::Bound => "the token is bound to a key and cannot be used as a bearer",
+            Self::Bound => {
+                "the token is bound to something that did not come with it, or that cannot be checked"
+            }
             Self::GroupsUnavailable => "the caller's groups cannot be had from the issuer",
             Self::KeysUnavailable => "the issuer's keys are not available",
         }

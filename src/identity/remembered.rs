@@ -18,7 +18,7 @@ use moka::{Expiry, sync::Cache};
 use serde_json::{Map, Value};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Groups, Principal, keyring::Keyring};
+use super::{Groups, PeerCertificate, Principal, keyring::Keyring};
 use crate::time::Timestamp;
 
 /// How much is remembered.
@@ -177,6 +177,8 @@ pub struct ConnectionMemo {
     // Kept when the header changes, so that connections that carry several callers allocate once.
     header: Zeroizing<Vec<u8>>,
     last: Option<Arc<Verified>>,
+    /// The certificate of the connection, verified: whether it stands is asked for each request.
+    pub certificate: Option<PeerCertificate>,
 }
 
 impl fmt::Debug for ConnectionMemo {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr, sync::Arc, 
 use http::Uri;
 use serde_json::Value;
 
+use super::CertificateSettings;
 use crate::cloud::Cloud;
 
 /// A signature algorithm with a public key. There is no `none` and no HMAC to be confused with.
@@ -132,6 +133,8 @@ pub struct IssuerSettings {
     pub refresh_every: Duration,
     /// How long the last good keys stand in while the issuer is down.
     pub keep_for: Duration,
+    /// Whether proofs of possession (DPoP) that come with its tokens must hold a nonce of the gate's.
+    pub dpop_nonce: bool,
 }
 
 /// Leeway above this is refused.
@@ -184,6 +187,8 @@ pub enum IssuerKind {
         /// `backend.baseUrl` of the portal.
         url: Uri,
     },
+    /// An authority whose certificates are identities. It has no tokens.
+    Certificate(CertificateSettings),
 }
 
 /// What happens to an Entra token with neither `scp` nor `roles`: any application of the tenant
@@ -281,8 +286,14 @@ impl IssuerSettings {
     pub fn userinfo(&self) -> Option<Uri> {
         match &self.kind {
             IssuerKind::Backstage { url } => format!("{}/v1/userinfo", backstage_iss(url)).parse().ok(),
-            IssuerKind::Entra { .. } | IssuerKind::Oidc { .. } => None,
+            IssuerKind::Entra { .. } | IssuerKind::Oidc { .. } | IssuerKind::Certificate(_) => None,
         }
+    }
+
+    /// An authority whose certificates are identities.
+    #[must_use]
+    pub fn certificate(name: &str, settings: CertificateSettings) -> Self {
+        Self::with_defaults(name, IssuerKind::Certificate(settings), &[], Vec::new())
     }
 
     fn with_defaults(
@@ -305,6 +316,7 @@ impl IssuerSettings {
             trust: None,
             refresh_every: REFRESH_EVERY,
             keep_for: KEEP_FOR,
+            dpop_nonce: false,
         }
     }
 
@@ -312,6 +324,7 @@ impl IssuerSettings {
     #[must_use]
     pub fn forms(&self) -> Vec<Form> {
         match &self.kind {
+            IssuerKind::Certificate(_) => Vec::new(),
             IssuerKind::Oidc { issuer, keys } => vec![Form { iss: issuer.clone(), keys: keys.clone() }],
             IssuerKind::Backstage { url } => {
                 let iss = backstage_iss(url);

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Groups, Principal, bearer, claims,
+    Certificates, Groups, Principal, bearer, claims,
     discovery::KeySource,
     jws::{Jws, TokenKind},
     keyring::{IssuerStatus, Keyring, Keys},
@@ -31,6 +31,7 @@ use crate::time::{SharedClock, Timestamp};
 /// makes a [`Principal`].
 pub struct Verifier {
     issuers: ArcSwap<Vec<Arc<Keyring>>>,
+    certificates: Certificates,
     remembered: Remembered,
     source: Arc<dyn KeySource>,
     clock: SharedClock,
@@ -62,6 +63,7 @@ impl Verifier {
         clock: SharedClock,
     ) -> Self {
         Self {
+            certificates: Certificates::new(&issuers),
             issuers: ArcSwap::from_pointee(issuers.into_iter().flat_map(keyrings).collect()),
             remembered: Remembered::new(remembered),
             source,
@@ -76,6 +78,7 @@ impl Verifier {
     /// is forgotten; keys stay wherever they still come from the same place.
     pub fn reconfigure(&self, issuers: Vec<IssuerSettings>) {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.certificates.reconfigure(&issuers);
         let old = self.issuers.load_full();
         let new: Vec<Arc<Keyring>> = issuers
             .into_iter()
@@ -108,7 +111,7 @@ impl Verifier {
             IssuerKind::Entra { tenant, authority, .. } => {
                 Some(format!("{}/{tenant}", authority.to_string().trim_end_matches('/')))
             }
-            IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } => None,
+            IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } | IssuerKind::Certificate(_) => None,
         }
     }
 
@@ -116,6 +119,20 @@ impl Verifier {
     #[must_use]
     pub fn knows(&self, issuer: &str) -> bool {
         self.issuers.load().iter().any(|keyring| keyring.issuer.name.as_ref() == issuer)
+            || self.certificates.knows(issuer)
+    }
+
+    /// The authorities of callers who are known by certificates.
+    #[must_use]
+    pub const fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// Whether proofs that come with tokens of this issuer, or of any, must hold a nonce of the gate's.
+    #[must_use]
+    pub fn wants_nonce(&self, issuer: Option<&str>) -> bool {
+        let is = |name: &str| issuer.is_none_or(|wanted| wanted == name);
+        self.issuers.load().iter().any(|k| is(&k.issuer.name) && k.issuer.dpop_nonce)
     }
 
     /// The fast path of a connection: its memo, then the process's memory. `None` says nothing of
@@ -128,7 +145,7 @@ impl Verifier {
             metrics::counter!(TOKENS, "result" => "connection").increment(1);
             return Some(principal);
         }
-        let verified = self.remembered.get(&digest_of(bearer::token(header).ok()?), now)?;
+        let verified = self.remembered.get(&digest_of(bearer::credentials(header).ok()?.1), now)?;
         metrics::counter!(TOKENS, "result" => "process").increment(1);
         let principal = verified.principal.clone();
         memo.keep(header, verified);
@@ -157,8 +174,24 @@ impl Verifier {
     /// and then for a few seconds at most.
     ///
     /// # Errors
-    /// [`Rejection`]: a 401 that says nothing, or a 503 if [`Rejection::is_outage`].
+    /// [`Rejection`]: a 401 that says nothing, or a 503 if [`Rejection::is_outage`]. A token that is
+    /// bound to something is refused: [`Self::present`] is for whoever can look at that.
     pub async fn authenticate(&self, token: &str) -> Result<Principal, Rejection> {
+        let principal = self.present(token).await?;
+        match principal.binding() {
+            None => Ok(principal),
+            Some(_) => Err(Rejection::new(Reason::Bound)
+                .found("a token that is bound to a key or certificate")
+                .expected("one that anybody may bear")),
+        }
+    }
+
+    /// Verifies a token as [`Self::authenticate`] does, one that is bound included: its holder is the
+    /// caller only once [`Principal::binding`] was seen to be met.
+    ///
+    /// # Errors
+    /// [`Rejection`].
+    pub async fn present(&self, token: &str) -> Result<Principal, Rejection> {
         let digest = digest_of(token);
         if let Some(verified) = self.remembered.get(&digest, self.clock.now()) {
             metrics::counter!(TOKENS, "result" => "process").increment(1);
@@ -189,7 +222,7 @@ impl Verifier {
             caller.groups = Box::pin(userinfo::bounded(&self.asking, ask)).await?;
         }
         let verified = Arc::new(Verified {
-            principal: Principal::verified(described.caller),
+            principal: Principal::verified(described.caller).bound(described.binding),
             not_before: described.not_before,
             keyring,
             epoch,
@@ -330,7 +363,7 @@ fn accepted(issuer: &IssuerSettings, algorithm: SignatureAlgorithm) -> Result<()
 fn fits(issuer: &IssuerSettings, kind: TokenKind) -> Result<(), Rejection> {
     let wanted = match &issuer.kind {
         IssuerKind::Backstage { .. } => TokenKind::BackstageUser,
-        IssuerKind::Entra { .. } | IssuerKind::Oidc { .. } => TokenKind::Access,
+        IssuerKind::Entra { .. } | IssuerKind::Oidc { .. } | IssuerKind::Certificate(_) => TokenKind::Access,
     };
     if kind == wanted {
         return Ok(());

@@ -215,8 +215,9 @@ impl Core {
                 Ok(Err(reason)) => return handler.rejected(peer.ip(), reason),
                 Err(_) => return handler.rejected(peer.ip(), "slow_handshake"),
             };
-            let connection =
-                Rc::new(Connection::new(source, !matches!(socket, Socket::Plain(_)), connection_tasks));
+            let secure = !matches!(socket, Socket::Plain(_));
+            let connection = Connection::new(source, secure, connection_tasks);
+            let connection = Rc::new(connection.showing(socket.certificates()));
             let keeping = Keeping {
                 settings: &cores.settings,
                 stop: &stop,
@@ -257,9 +258,27 @@ async fn open(
     let Some(tls) = &settings.tls else {
         return Ok((Socket::Plain(stream), source, false));
     };
-    let stream = tls.acceptor().accept(stream).await.map_err(|_| "tls_handshake")?;
+    let stream = tls.acceptor().accept(stream).await.map_err(|error| handshake(&error))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Socket::Tls(Box::new(stream)), source, http2))
+}
+
+/// The word for a handshake that failed.
+fn handshake(error: &io::Error) -> &'static str {
+    use rustls::CertificateError as E;
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(why)) = error else { return "tls_handshake" };
+    if matches!(why, E::UnknownIssuer | E::BadSignature) {
+        "certificate_authority"
+    } else if matches!(why, E::Expired | E::ExpiredContext { .. }) {
+        "certificate_expired"
+    } else if matches!(why, E::NotValidYet | E::NotValidYetContext { .. }) {
+        "certificate_not_yet_valid"
+    } else if matches!(why, E::InvalidPurpose | E::InvalidPurposeContext { .. }) {
+        "certificate_purpose"
+    } else {
+        "certificate_malformed"
+    }
 }
 
 #[cfg(test)]

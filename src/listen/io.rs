@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -85,6 +86,16 @@ macro_rules! each {
 }
 
 impl Socket {
+    /// The certificates that the peer showed when TLS was ended here, its own first.
+    pub fn certificates(&self) -> Box<[CertificateDer<'static>]> {
+        let shown = match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates(),
+            Self::Inner(stream) => stream.get_ref().1.peer_certificates(),
+        };
+        shown.unwrap_or_default().iter().map(|one| one.clone().into_owned()).collect()
+    }
+
     /// Waits until there is something to read, or the peer is gone; reads nothing where that can
     /// be known without reading.
     pub async fn readable(&mut self, prefix: &mut Bytes) -> io::Result<()> {

@@ -389,7 +389,7 @@ async fn a_replaced_certificate_serves_new_handshakes_and_old_connections_go_on(
         String::from_utf8(body.to_bytes().to_vec()).unwrap()
     };
     assert!(get().await.starts_with("1 127.0.0.1"));
-    certificate.replace(second.chain.as_bytes(), second.key.as_bytes()).unwrap();
+    certificate.replace(second.chain.as_bytes(), second.key.as_bytes(), None).unwrap();
     assert!(handshake(&bench, &client(&first, &[])).await.is_err());
     assert!(handshake(&bench, &client(&second, &[])).await.is_ok());
     assert!(get().await.starts_with("2 127.0.0.1"));

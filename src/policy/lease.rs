@@ -8,7 +8,11 @@
 use std::time::Duration;
 
 use super::{Azure, DecisionId, Denial, Permit, Question, RequestFacts, Standing};
-use crate::{azureml::Operation, identity::Principal, time::Timestamp};
+use crate::{
+    azureml::Operation,
+    identity::{BadCertificate, Principal},
+    time::Timestamp,
+};
 
 /// What becomes of a stream when the token that opened it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -56,6 +60,9 @@ pub enum Cut {
     /// The token that opened it ended.
     #[error("the token that opened it expired at {0:?}")]
     TokenExpired(Timestamp),
+    /// The certificate with which it was opened no longer stands.
+    #[error("{0}")]
+    Certificate(BadCertificate),
     /// It reached the greatest age that a stream may have.
     #[error("it reached the greatest age of a stream, {} s", .0.as_secs())]
     TooOld(Duration),
@@ -107,6 +114,13 @@ impl Lease {
         }
     }
 
+    /// Whether the certificate with which it was opened was revoked, or its authority exchanged: to
+    /// be asked often, and cheap.
+    #[must_use]
+    pub fn is_certified(&self, now: Timestamp) -> bool {
+        self.principal.stands(now).is_ok()
+    }
+
     /// What was known of the caller's rights in Azure.
     #[must_use]
     pub fn azure(&self) -> &Azure {
@@ -121,6 +135,10 @@ impl Lease {
     pub(super) fn ended(&self, now: Timestamp) -> Result<(), Cut> {
         if self.limits.on_token_expiry == OnTokenExpiry::End && now >= self.principal.expires {
             return Err(Cut::TokenExpired(self.principal.expires));
+        }
+        match (self.principal.stands(now), self.limits.on_token_expiry) {
+            (Ok(()), _) | (Err(BadCertificate::Expired), OnTokenExpiry::Keep) => {}
+            (Err(why), _) => return Err(Cut::Certificate(why)),
         }
         if now.since(self.request.received) >= self.limits.max_age {
             return Err(Cut::TooOld(self.limits.max_age));

@@ -310,7 +310,8 @@ impl Watch for Leased {
         let now = self.clock.now();
         let policies = self.policies.peek();
         let changed = policies.generation() != self.generation;
-        if !changed && now < self.lease.ends() && !policies.depends_on_time() {
+        let stands = self.lease.is_certified(now);
+        if !changed && stands && now < self.lease.ends() && !policies.depends_on_time() {
             return Ok(());
         }
         self.generation = policies.generation();

@@ -7,11 +7,12 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Response, header};
 
-use super::{Gate, respond::Refusal};
+use super::{Gate, possession::Asks, respond::Refusal};
 use crate::{
     azureml::Protocol,
     cloud::Cloud,
     http::{Body, headers},
+    identity::dpop,
     policy::StepUpWanted,
 };
 
@@ -22,6 +23,9 @@ pub(super) fn put(response: &mut Response<Body>, refusal: &Refusal, protocol: Op
     let here = Here { public_url: &parts.public_url, cloud: parts.credentials.cloud() };
     if let Some(value) = of(refusal, protocol, &here, authority) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+    }
+    if let Refusal::Unproven { asks: Asks::Proof { nonce: Some(nonce), .. }, .. } = refusal {
+        response.headers_mut().insert("dpop-nonce", headers::value(nonce));
     }
 }
 
@@ -46,6 +50,15 @@ fn of(
             here.cloud.key_vault_audience()
         ),
         Refusal::Unauthenticated { .. } => "Bearer realm=\"amlgate\"".to_owned(),
+        Refusal::Unproven { asks: Asks::Certificate, .. } => {
+            "Bearer realm=\"amlgate\", error=\"invalid_token\"".to_owned()
+        }
+        // RFC 9449, 7.1.
+        Refusal::Unproven { asks: Asks::Proof { error, .. }, .. } => format!(
+            "DPoP realm=\"amlgate\", error=\"{error}\", algs=\"{}\"",
+            dpop::ALGORITHMS.map(|algorithm| algorithm.name()).join(" ")
+        ),
+        Refusal::Unproven { asks: Asks::Later, .. } => return None,
         Refusal::SignInWanted { issuer, claims, .. } => {
             insufficient_claims(authority(issuer).as_deref(), claims)
         }

@@ -21,11 +21,19 @@ use self::{
     reading::{authorization, is_inside, is_named, target},
     refusal::NoTunnel,
 };
-use super::{Core, Door, Gate, discovery, passthrough, serve_through};
+use super::{
+    Core, Door, Gate, discovery, passthrough,
+    possession::{self, Described, Shown, Urls},
+    respond::Refusal,
+    serve_through,
+};
 use crate::{
     audit::event::{Event, Tunnel as Passed},
     http::{Body, Connection},
-    identity::{ConnectionMemo, Principal, Reason},
+    identity::{
+        BadCertificate, ConnectionMemo, PeerCertificate, Principal, Reason, bearer,
+        dpop::{BadProof, Unproven},
+    },
     listen::{Handler, Inside},
     net::{Connector, Destination, Reach, Scheme},
 };
@@ -48,11 +56,13 @@ pub struct Identities {
     pub proxy_authorization: bool,
     /// By the bearer token of each request inside.
     pub inner: bool,
+    /// By a certificate on the TLS of the proxy's own port.
+    pub certificate: bool,
 }
 
 impl Default for Identities {
     fn default() -> Self {
-        Self { proxy_authorization: true, inner: false }
+        Self { proxy_authorization: true, inner: false, certificate: false }
     }
 }
 
@@ -65,8 +75,31 @@ pub struct Tunnel {
     pub host: Arc<str>,
     /// Its port.
     pub port: u16,
-    /// `Bearer TOKEN` of whoever asked for it, if they said so.
+    /// `Bearer TOKEN` (or `DPoP TOKEN`) of whoever asked for it, if they said so.
     pub authorization: Option<HeaderValue>,
+    /// The certificate of whoever asked for it.
+    shown: Result<Option<PeerCertificate>, BadCertificate>,
+    /// The key that they proved when they asked.
+    proven: Result<Box<str>, Unproven>,
+}
+
+impl Tunnel {
+    /// The certificate of whoever asked for it, if it still stands.
+    pub(super) fn certificate(
+        &self,
+        gate: &Gate,
+    ) -> Result<Option<PeerCertificate>, (Refusal, &'static str)> {
+        let Some(shown) = self.shown.as_ref().map_err(|why| possession::bad_certificate(*why))? else {
+            return Ok(None);
+        };
+        shown.stands(gate.now()).map_err(possession::bad_certificate)?;
+        Ok(Some(shown.clone()))
+    }
+
+    /// The thumbprint of the key that they proved when they asked.
+    pub(super) fn key(&self) -> Result<Box<str>, Unproven> {
+        self.proven.clone()
+    }
 }
 
 /// One core of the forward proxy.
@@ -96,26 +129,31 @@ impl Forward {
         let gate = self.core.gate();
         let tunnels = &gate.parts().tunnels;
         if gate.parts().routes.tunnels_to(&host, port) {
+            let Identities { inner, certificate, .. } = tunnels.identities;
             let authorization = match authorization(&head.headers, tunnels.identities) {
-                Err("no_credentials") if tunnels.identities.inner => None,
+                Err("no_credentials") if inner || certificate => None,
                 Err(why) => return Err(NoTunnel::Nobody(why)),
                 Ok(header) => Some(header),
             };
-            let tunnel = Tunnel { scheme: Scheme::Https, host: host.into(), port, authorization };
+            let shown = possession::own(&gate, connection);
+            let proven = match &authorization {
+                Some(header) => proven(&gate, header, head, &host, port),
+                None => Err(BadProof::Absent.into()),
+            };
+            let scheme = Scheme::Https;
+            let tunnel = Tunnel { scheme, host: host.into(), port, authorization, shown, proven };
             self.intercept(connection, tunnel);
             return Ok(Response::new(Body::Empty));
         }
         if port == 443 && tunnels.answered.iter().any(|known| **known == *host) {
-            let header = authorization(&head.headers, tunnels.identities).map_err(NoTunnel::Nobody)?;
-            self.known(&gate, connection, &header).await?;
+            self.known(&gate, connection, head, &host, port).await?;
             let host: Arc<str> = host.into();
             let handler = LoginHost { core: self.core.clone(), host: Arc::clone(&host) };
             self.end_tls(connection, host, handler);
             return Ok(Response::new(Body::Empty));
         }
         if port == 443 && tunnels.passthrough.iter().any(|known| is_named(&host, known)) {
-            let header = authorization(&head.headers, tunnels.identities).map_err(NoTunnel::Nobody)?;
-            let principal = self.known(&gate, connection, &header).await?;
+            let principal = self.known(&gate, connection, head, &host, port).await?;
             return self.pass(&gate, connection, principal, &host, port).await;
         }
         Err(if is_inside(&host) { NoTunnel::Inside(host) } else { NoTunnel::Host(host) })
@@ -123,7 +161,11 @@ impl Forward {
 
     /// A request by its absolute URL, in plaintext: for routes whose upstream is plaintext, judged and
     /// recorded like any other (RFC 9112, 3.2.2). Instance metadata is asked for in this form.
-    fn plain(&self, request: &mut Request<Incoming>) -> Result<Tunnel, NoTunnel> {
+    fn plain(
+        &self,
+        connection: &Connection<ConnectionMemo>,
+        request: &mut Request<Incoming>,
+    ) -> Result<Tunnel, NoTunnel> {
         let (host, port) = reading::plain(request.uri()).ok_or(NoTunnel::Target)?;
         let gate = self.core.gate();
         if !gate.parts().routes.lead_to(Scheme::Http, &host, port) {
@@ -134,7 +176,7 @@ impl Forward {
         }
         let identities = gate.parts().tunnels.identities;
         let authorization = match authorization(request.headers(), identities) {
-            Err("no_credentials") if identities.inner => None,
+            Err("no_credentials") if identities.inner || identities.certificate => None,
             Err(why) => return Err(NoTunnel::Nobody(why)),
             Ok(header) => Some(header),
         };
@@ -145,7 +187,10 @@ impl Forward {
             let named = HeaderValue::from_str(named.as_str()).map_err(|_| NoTunnel::Target)?;
             request.headers_mut().insert(header::HOST, named);
         }
-        Ok(Tunnel { scheme: Scheme::Http, host: host.into(), port, authorization })
+        let shown = possession::own(&gate, connection);
+        // A token that is bound to a key is for tunnels: nobody proves it over plaintext.
+        let proven = Err(BadProof::Absent.into());
+        Ok(Tunnel { scheme: Scheme::Http, host: host.into(), port, authorization, shown, proven })
     }
 
     /// Says why not, where whoever runs the gate sees it too.
@@ -183,29 +228,44 @@ impl Forward {
         });
     }
 
-    /// Whose token it is. Nothing can be explained inside a tunnel that passes untouched, so that a
-    /// token that is not accepted is no token.
+    /// Whose token or certificate it is. Nothing can be explained inside a tunnel that passes
+    /// untouched, so that what is not accepted is nothing.
     async fn known(
         &self,
         gate: &Gate,
         connection: &Connection<ConnectionMemo>,
-        header: &HeaderValue,
+        head: &Parts,
+        host: &str,
+        port: u16,
     ) -> Result<Principal, NoTunnel> {
-        let verifier = &gate.parts().verifier;
-        let recalled = verifier.recall(&mut connection.memory.borrow_mut(), header);
-        if let Some(principal) = recalled {
-            return Ok(principal);
-        }
-        let token = crate::identity::bearer::token(header).map_err(|why| NoTunnel::Nobody(why.name()))?;
-        verifier.authenticate(token).await.map_err(|rejection| {
-            if rejection.reason() == Reason::GroupsUnavailable {
-                NoTunnel::GroupsUnknown
-            } else if rejection.is_outage() {
-                NoTunnel::IssuerDown
-            } else {
-                NoTunnel::Nobody(rejection.reason().name())
+        let identities = gate.parts().tunnels.identities;
+        let shown = possession::own(gate, connection).map_err(|why| NoTunnel::Nobody(why.name()))?;
+        let header = match (authorization(&head.headers, identities), &shown) {
+            (Err("no_credentials"), Some(certificate)) if identities.certificate => {
+                return possession::holder(certificate).map_err(|(_, reason)| NoTunnel::Nobody(reason));
             }
-        })
+            (header, _) => header.map_err(NoTunnel::Nobody)?,
+        };
+        let verifier = &gate.parts().verifier;
+        let recalled = verifier.recall(&mut connection.memory.borrow_mut(), &header);
+        let principal = match recalled {
+            Some(principal) => principal,
+            None => {
+                let (_, token) = bearer::credentials(&header).map_err(|why| NoTunnel::Nobody(why.name()))?;
+                verifier.present(token).await.map_err(|rejection| {
+                    if rejection.reason() == Reason::GroupsUnavailable {
+                        NoTunnel::GroupsUnknown
+                    } else if rejection.is_outage() {
+                        NoTunnel::IssuerDown
+                    } else {
+                        NoTunnel::Nobody(rejection.reason().name())
+                    }
+                })?
+            }
+        };
+        let held = Shown { scheme: bearer::scheme(&header), certificate: shown.as_ref() };
+        possession::holds(gate, principal, &held, |_| proven(gate, &header, head, host, port))
+            .map_err(|(_, reason)| NoTunnel::Nobody(reason))
     }
 
     /// Connects, records, and copies both ways once the answer is sent.
@@ -245,6 +305,23 @@ impl Forward {
     }
 }
 
+/// The key that whoever asks for a tunnel proves: once, for the CONNECT and all that follows in the
+/// tunnel. What it describes is the method `CONNECT` and `https://HOST:PORT`.
+fn proven(
+    gate: &Gate,
+    header: &HeaderValue,
+    head: &Parts,
+    host: &str,
+    port: u16,
+) -> Result<Box<str>, Unproven> {
+    let Ok((bearer::Scheme::Dpop, token)) = bearer::credentials(header) else {
+        return Err(BadProof::Absent.into());
+    };
+    let urls = Urls::At { host, port, path: "/" };
+    let described = Described { method: &head.method, headers: &head.headers, urls };
+    possession::proven_key(gate, None, token, &described)
+}
+
 impl Handler for Forward {
     type Memory = ConnectionMemo;
 
@@ -256,7 +333,7 @@ impl Handler for Forward {
         let peer = connection.peer.ip();
         if request.method() != Method::CONNECT && request.uri().host().is_some() {
             let mut request = request;
-            return match self.plain(&mut request) {
+            return match self.plain(connection, &mut request) {
                 Ok(tunnel) => {
                     serve_through(&self.core.gate(), connection, request, Door::Tunnel(&tunnel)).await
                 }

@@ -6,12 +6,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{Routes, discovery::CloudDocuments, forward::TunnelSettings, meters::Meters};
+use super::{
+    Routes, discovery::CloudDocuments, forward::TunnelSettings, meters::Meters, possession::Terminator,
+};
 use crate::{
     audit::Journal,
     credentials::{Credentials, EndpointKeys, LiveRights},
     gates::Gates,
-    identity::{Handles, Verifier},
+    identity::{Handles, Verifier, dpop::Proofs},
     policy::{LivePolicies, StreamLimits},
     secrets::Mac,
     store::Store,
@@ -45,6 +47,10 @@ pub struct GateParts {
     pub routes: Arc<Routes>,
     /// Who callers are.
     pub verifier: Arc<Verifier>,
+    /// What proves that callers hold the keys to which their tokens are bound.
+    pub proofs: Proofs,
+    /// Whom the gate believes when they say whose certificate they were shown.
+    pub terminators: Arc<[Terminator]>,
     /// Handles of endpoint keys.
     pub handles: Arc<Handles>,
     /// What they may.

@@ -1,14 +1,25 @@
-//! Who is calling: the connection's memo, the process's memory, a handle, or the signature.
+//! Who is calling: the connection's memo, the process's memory, a handle, a certificate, or the
+//! signature.
 
 use std::cell::RefCell;
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 
-use super::{Door, Gate, forward::Tunnel, respond::Refusal, routes::Chosen};
+use super::{
+    Door, Gate,
+    forward::Tunnel,
+    possession::{self, Described, Shown, Urls},
+    respond::Refusal,
+    routes::Chosen,
+};
 use crate::{
     azureml::Protocol,
     credentials::{CallerToken, CredentialChoice, KeySlot},
-    identity::{ConnectionMemo, Handles, NoBearer, Principal, Reason, Slot, bearer},
+    http::{Connection, Target},
+    identity::{
+        ConnectionMemo, Handles, NoBearer, PeerCertificate, Principal, Reason, Slot, bearer, bearer::Scheme,
+        dpop::Unproven,
+    },
 };
 
 /// Who is calling, and with what of an endpoint's.
@@ -18,20 +29,52 @@ pub(super) struct Caller {
     pub slot: Option<KeySlot>,
 }
 
+/// What is asked, as far as it matters for who asks.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub method: &'a Method,
+    pub headers: &'a HeaderMap,
+    /// As it was asked for, before a route took its prefix off.
+    pub target: &'a Target,
+}
+
 /// Finds the caller, or says why nobody is known.
 pub(super) async fn caller(
     gate: &Gate,
-    memo: &RefCell<ConnectionMemo>,
-    headers: &HeaderMap,
+    connection: &Connection<ConnectionMemo>,
+    asked: Asked<'_>,
     chosen: &Chosen,
     door: Door<'_>,
 ) -> Result<Caller, (Refusal, &'static str)> {
-    let Door::Tunnel(Tunnel { authorization: Some(header), .. }) = door else {
-        return bearing(gate, memo, bearer::sole(headers).map_err(unknown)?, chosen).await;
+    let memo = &connection.memory;
+    let Door::Tunnel(tunnel @ Tunnel { host, port, .. }) = door else {
+        let certificate = possession::certificate(gate, connection, asked.headers)?;
+        let own_host = chosen.route.settings.hosts.iter().any(|host| *host == *asked.target.host());
+        let urls = Urls::Own { target: asked.target, host: own_host.then(|| asked.target.host()) };
+        return alone(gate, memo, asked, urls, certificate, chosen).await;
     };
     // Whoever asked for the tunnel is who calls: a token inside is Azure's, or nobody's, and ends here.
-    let mut caller = bearing(gate, memo, header, chosen).await?;
-    let inner = bearer::of(headers).ok().filter(|token| Handles::is_handle(token));
+    let mut caller = match (&tunnel.authorization, tunnel.certificate(gate)?) {
+        (None, None) if !gate.parts().tunnels.identities.inner => {
+            let why = "the tunnel was asked for without a certificate or a token";
+            return Err((Refusal::Unauthenticated { why }, "no_credentials"));
+        }
+        (None, None) => {
+            let urls = Urls::At { host, port: *port, path: asked.target.path() };
+            return alone(gate, memo, asked, urls, None, chosen).await;
+        }
+        (None, Some(_)) if !gate.parts().tunnels.identities.certificate => {
+            let why =
+                "a certificate is no identity at this proxy: `listen.forward.identity` does not name it";
+            return Err((Refusal::Unauthenticated { why }, "certificate_alone"));
+        }
+        (None, Some(certificate)) => Caller { principal: possession::holder(&certificate)?, slot: None },
+        (Some(header), certificate) => {
+            // The key was proven once, when the tunnel was asked for.
+            bearing(gate, memo, header, chosen, certificate.as_ref(), |_, _| tunnel.key()).await?
+        }
+    };
+    let inner = bearer::of(asked.headers).ok().filter(|token| Handles::is_handle(token));
     if let Some(handle) = inner {
         let held = redeem(gate, handle, chosen)?;
         if held.principal.id != caller.principal.id {
@@ -41,6 +84,26 @@ pub(super) async fn caller(
         caller.slot = held.slot;
     }
     Ok(caller)
+}
+
+/// The caller of a request that says itself who calls.
+async fn alone(
+    gate: &Gate,
+    memo: &RefCell<ConnectionMemo>,
+    asked: Asked<'_>,
+    urls: Urls<'_>,
+    certificate: Option<PeerCertificate>,
+    chosen: &Chosen,
+) -> Result<Caller, (Refusal, &'static str)> {
+    let header = match (bearer::sole(asked.headers), &certificate) {
+        (Err(NoBearer::Absent), Some(certificate)) => {
+            return Ok(Caller { principal: possession::holder(certificate)?, slot: None });
+        }
+        (header, _) => header.map_err(unknown)?,
+    };
+    let described = Described { method: asked.method, headers: asked.headers, urls };
+    let key = |issuer: &str, token: &str| possession::proven_key(gate, Some(issuer), token, &described);
+    bearing(gate, memo, header, chosen, certificate.as_ref(), key).await
 }
 
 /// What the caller is known by, for a route whose credential may act for callers: the token of the
@@ -56,37 +119,55 @@ pub(super) fn known_by(chosen: &Chosen, headers: &HeaderMap, door: Door<'_>) -> 
     tunnels.or_else(|| headers.get(header::AUTHORIZATION)).map(CallerToken::new)
 }
 
-/// Whose header it is.
+/// Whose header it is, if what came with it is what it is bound to; `key` finds the key that was
+/// proven for an issuer's token.
 async fn bearing(
     gate: &Gate,
     memo: &RefCell<ConnectionMemo>,
     header: &HeaderValue,
     chosen: &Chosen,
+    certificate: Option<&PeerCertificate>,
+    key: impl FnOnce(&str, &str) -> Result<Box<str>, Unproven>,
 ) -> Result<Caller, (Refusal, &'static str)> {
     let verifier = &gate.parts().verifier;
     let remembered = verifier.recall(&mut memo.borrow_mut(), header);
-    if let Some(principal) = remembered {
-        return Ok(Caller { principal, slot: None });
-    }
-    let token = bearer::token(header).map_err(unknown)?;
-    if Handles::is_handle(token) {
-        return redeem(gate, token, chosen);
-    }
-    match verifier.authenticate(token).await {
-        Ok(principal) => Ok(Caller { principal, slot: None }),
-        Err(rejection) if rejection.reason() == Reason::GroupsUnavailable => {
-            Err((Refusal::GroupsUnknown, rejection.reason().name()))
+    let (caller, scheme) = match remembered {
+        Some(principal) => (Caller { principal, slot: None }, bearer::scheme(header)),
+        None => {
+            let (scheme, token) = bearer::credentials(header).map_err(unknown)?;
+            let caller = if Handles::is_handle(token) {
+                redeem(gate, token, chosen)?
+            } else {
+                Caller { principal: verified(gate, token).await?, slot: None }
+            };
+            (caller, scheme)
         }
-        Err(rejection) if rejection.is_outage() => Err((Refusal::IssuerDown, "issuer_down")),
-        Err(rejection) if rejection.reason() == Reason::LimitedUser => {
+    };
+    if scheme == Scheme::Bearer && certificate.is_none() && caller.principal.binding().is_none() {
+        return Ok(caller);
+    }
+    let Caller { principal, slot } = caller;
+    let principal = possession::holds(gate, principal, &Shown { scheme, certificate }, |principal| {
+        let token = bearer::credentials(header).map_or("", |(_, token)| token);
+        key(&principal.id.issuer, token)
+    })?;
+    Ok(Caller { principal, slot })
+}
+
+async fn verified(gate: &Gate, token: &str) -> Result<Principal, (Refusal, &'static str)> {
+    gate.parts().verifier.present(token).await.map_err(|rejection| {
+        let reason = rejection.reason().name();
+        if rejection.reason() == Reason::GroupsUnavailable {
+            (Refusal::GroupsUnknown, reason)
+        } else if rejection.is_outage() {
+            (Refusal::IssuerDown, "issuer_down")
+        } else if rejection.reason() == Reason::LimitedUser {
             let why = "a limited Backstage user token is no bearer: it counts only inside a plugin's token";
-            Err((Refusal::Unauthenticated { why }, rejection.reason().name()))
+            (Refusal::Unauthenticated { why }, reason)
+        } else {
+            (Refusal::Unauthenticated { why: "the token is not accepted" }, reason)
         }
-        Err(rejection) => {
-            let why = "the token is not accepted";
-            Err((Refusal::Unauthenticated { why }, rejection.reason().name()))
-        }
-    }
+    })
 }
 
 fn unknown(why: NoBearer) -> (Refusal, &'static str) {

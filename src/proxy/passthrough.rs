@@ -7,7 +7,7 @@ use super::{Gate, upgrade::Watched};
 use crate::{
     audit::event::{Event, Tunnel},
     http::Upgraded,
-    identity::Principal,
+    identity::{BadCertificate, Principal},
     policy::OnTokenExpiry,
     time::Timestamp,
 };
@@ -16,6 +16,15 @@ use crate::{
 const BUFFER: usize = 16 << 10;
 /// How often a tunnel is asked whether it may go on.
 const ASK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Whether the caller's certificate was revoked, or has expired where that matters.
+fn is_over(principal: &Principal, gate: &Gate, on_expiry: OnTokenExpiry) -> bool {
+    match principal.stands(gate.now()) {
+        Ok(()) => false,
+        Err(BadCertificate::Expired) => on_expiry == OnTokenExpiry::End,
+        Err(_) => true,
+    }
+}
 
 /// Copies both ways until one side ends or the caller's time is over; the end is recorded.
 pub(super) async fn flow(
@@ -45,7 +54,8 @@ pub(super) async fn flow(
                     _ = ask.tick() => {
                         // Policies say nothing of it; who may ask for it at all does.
                         let known = gate.parts().verifier.knows(&principal.id.issuer);
-                        if !known || gate.now() >= ends {
+                        let over = is_over(&principal, &gate, limits.on_token_expiry);
+                        if !known || over || gate.now() >= ends {
                             break "cut";
                         }
                     }

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
+use super::possession::Asks;
 use crate::{
     azureml::{BodyRefusal, Protocol},
     http::{
@@ -32,6 +33,14 @@ pub enum Refusal {
     Unauthenticated {
         /// For the caller.
         why: &'static str,
+    },
+    /// Nobody is known, because what was to prove it does not: 401, or 503 if the gate cannot look at
+    /// it now.
+    Unproven {
+        /// For the caller.
+        why: String,
+        /// What is asked of them.
+        asks: Asks,
     },
     /// The route's credential acts for the person who calls, and this caller is none whom it can act
     /// for: 403.
@@ -101,7 +110,10 @@ impl Refusal {
             Self::Head(BadHead::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Head(BadHead::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Unauthenticated { .. } | Self::SignInWanted { .. } => StatusCode::UNAUTHORIZED,
+            Self::Unproven { asks: Asks::Later, .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unauthenticated { .. } | Self::Unproven { .. } | Self::SignInWanted { .. } => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::NotAPerson { .. } => StatusCode::FORBIDDEN,
             Self::Body(BodyRefusal::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyRefusal::Unreadable(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -128,7 +140,7 @@ impl Refusal {
         match self {
             Self::Head(_) | Self::Target(_) => "BadRequest",
             Self::NoRoute => "NotFound",
-            Self::Unauthenticated { .. } => "AuthenticationFailed",
+            Self::Unauthenticated { .. } | Self::Unproven { .. } => "AuthenticationFailed",
             Self::SignInWanted { .. } => "StepUpRequired",
             Self::NotAPerson { .. } => "PersonRequired",
             Self::IssuerDown | Self::GroupsUnknown => "IssuerUnavailable",
@@ -156,6 +168,10 @@ impl Refusal {
             Self::Unauthenticated { why } => {
                 format!("{why}; send `Authorization: Bearer TOKEN` with a token of one of the gate's issuers; `amlgate token verify` says what is wrong with one")
             }
+            Self::Unproven { why, asks: Asks::Certificate } => format!(
+                "{why}; whoever issues your certificates can mend it, and `amlgate token verify` says what a token is bound to"
+            ),
+            Self::Unproven { why, .. } => why.clone(),
             Self::GroupsUnknown => {
                 "the issuer does not say which groups the caller is in, so that nothing can be decided; try again".to_owned()
             }
@@ -186,13 +202,17 @@ impl Refusal {
             Self::Denied { retry_after, .. } => {
                 retry_after.map(|d| d.as_millis().div_ceil(1_000).try_into().unwrap_or(1))
             }
-            Self::IssuerDown | Self::GroupsUnknown | Self::Unrecorded => Some(1),
+            Self::IssuerDown
+            | Self::GroupsUnknown
+            | Self::Unrecorded
+            | Self::Unproven { asks: Asks::Later, .. } => Some(1),
             Self::NoToken { passing: true, .. } => Some(5),
             Self::Stale { retry_after, .. } => Some(*retry_after),
             Self::Head(_)
             | Self::Target(_)
             | Self::NoRoute
             | Self::Unauthenticated { .. }
+            | Self::Unproven { .. }
             | Self::NotAPerson { .. }
             | Self::SignInWanted { .. }
             | Self::Body(_)

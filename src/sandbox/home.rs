@@ -16,7 +16,9 @@ use super::{
     KeyRing, Person, SandboxCa, SandboxError, SigningKey,
     azure::{self, AzureSettings, FederatedCredential, SimulatedAzure, UserToken, names},
     issuer::{DevelopmentIssuer, IssuerSettings, Mint},
-    jwt, texts,
+    jwt,
+    mesh::{MeshCa, Wanted},
+    texts,
 };
 use crate::time::{Clock as _, SharedClock};
 
@@ -139,6 +141,7 @@ impl Sandbox {
             health_address: free(before.as_ref().map(|l| l.health_address))?,
             gate: format!("https://localhost:{}", reverse_address.port()),
         };
+        folder.machines()?;
         folder.gate(&ca, &layout)?;
         Ok(Self { issuer, azure, layout, dir })
     }
@@ -153,6 +156,14 @@ impl Sandbox {
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.dir.join("certs/ca.pem")
+    }
+
+    /// The authority of the machines' certificates.
+    ///
+    /// # Errors
+    /// [`SandboxError::File`] if its files are gone.
+    pub fn mesh(&self) -> Result<MeshCa, SandboxError> {
+        Folder { dir: &self.dir }.mesh()
     }
 
     /// Commands to copy and paste, for a program called `program`.
@@ -279,6 +290,26 @@ impl Folder<'_> {
         SandboxCa::from_pem(&self.read("certs/ca.pem")?, &self.read("certs/ca.key")?)
     }
 
+    /// The authority of the machines.
+    fn mesh(&self) -> Result<MeshCa, SandboxError> {
+        MeshCa::from_pem(&self.read("certs/mesh-ca.pem")?, &self.read("certs/mesh-ca.key")?)
+    }
+
+    /// The machines' authority, a list that revokes nothing, and the CI job's certificate, anew at each
+    /// start: it is short-lived.
+    fn machines(&self) -> Result<(), SandboxError> {
+        if self.missing("certs/mesh-ca.pem") || self.missing("certs/mesh-ca.key") {
+            let made = MeshCa::generate()?;
+            self.write("certs/mesh-ca.key", made.key_pem(), Readers::Owner)?;
+            self.write("certs/mesh-ca.pem", made.certificate_pem(), Readers::All)?;
+        }
+        let mesh = self.mesh()?;
+        let ci = mesh.machine(&Wanted { until: time::Duration::days(30), ..Wanted::workload("ci") })?;
+        self.write("certs/ci.key", &ci.key, Readers::Owner)?;
+        self.write("certs/ci.pem", &ci.certificate, Readers::All)?;
+        self.write("certs/mesh.crl", &mesh.revoked(&[], time::Duration::days(30))?, Readers::All)
+    }
+
     fn signing_key(&self, name: &str) -> Result<SigningKey, SandboxError> {
         if self.missing(name) {
             self.write(name, SigningKey::generate()?.pem(), Readers::Owner)?;
@@ -375,7 +406,7 @@ mod tests {
         let sandbox = Sandbox::start(settings).await.unwrap();
         let read =
             crate::config::load(&sandbox.configuration()).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        assert_eq!((read.routes.len(), read.issuers.len(), read.warnings.len()), (4, 2, 0));
+        assert_eq!((read.routes.len(), read.issuers.len(), read.warnings.len()), (4, 3, 0));
         let around = crate::policy::Surroundings {
             issuers: Some(read.issuers.iter().map(|i| i.name.to_string()).collect()),
             routes: Some(read.routes.iter().map(|r| r.name.to_string()).collect()),
@@ -397,6 +428,8 @@ mod tests {
             "entra.key",
             "certs/ca.key",
             "certs/server.key",
+            "certs/mesh-ca.key",
+            "certs/ci.key",
             "certs/audit.key",
             "certs/seal.key",
         ] {

@@ -16,6 +16,7 @@ pub mod issuer;
 mod jwt;
 mod keys;
 mod members;
+pub mod mesh;
 mod observe;
 mod people;
 pub mod portal;

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{
     azure::names::{self, workspace_id},
     home::Layout,
+    mesh::TRUST_DOMAIN,
 };
 
 /// The api-version of the commands.
@@ -22,7 +23,7 @@ listen:
   reverse:
     address: "{reverse}"
     public_url: {gate}
-    tls: {{certificate: certs/server.pem, private_key: {{file: certs/server.key}}}}
+    tls: {{certificate: certs/server.pem, private_key: {{file: certs/server.key}}, client_ca: certs/mesh-ca.pem}}
   forward:                        # HTTPS_PROXY; in plaintext because it is on loopback
     address: "{forward}"
     interception_ca: {{certificate: certs/interception-ca.pem, private_key: {{file: certs/interception-ca.key}}}}
@@ -39,6 +40,8 @@ issuers:
     entra: {{tenant: {tenant}, client_id: {client}, audiences: [{client}, "{uri}"]}}
     address: "{azure}"
     trust: {{ca: certs/ca.pem}}
+  - name: mesh                    # machines with certificates: ci
+    certificate: {{ca: certs/mesh-ca.pem, spiffe: {{trust_domain: {domain}}}, crl: [certs/mesh.crl]}}
 
 credentials:
   - name: gate                    # who the gate is towards Azure
@@ -98,6 +101,7 @@ keys: {{seal: [{{file: certs/seal.key}}]}}
         client = names::GATE_CLIENT,
         uri = names::GATE_APP_ID_URI,
         region = names::REGION,
+        domain = TRUST_DOMAIN,
         endpoint = names::ENDPOINT,
         workspace = workspace_id(names::WORKSPACE),
     )
@@ -114,7 +118,9 @@ subjects:
   reviewers: [{{issuer: sandbox, group: model-review}}]
   platform: [{{issuer: sandbox, group: platform}}]
   auditors: [{{issuer: sandbox, group: audit}}]
-  ci: [{{issuer: sandbox, claims: {{repository_id: "42", ref: refs/heads/main, event_name: push}}}}]
+  ci:
+    - {{issuer: sandbox, claims: {{repository_id: "42", ref: refs/heads/main, event_name: push}}}}
+    - {{issuer: mesh, subject: "spiffe://{domain}/ci"}}
 
 scopes:
   vision: {workspace}
@@ -159,6 +165,7 @@ deny:
 "#,
         workspace = workspace_id(names::WORKSPACE),
         group = names::group_id(),
+        domain = TRUST_DOMAIN,
     )
 }
 
@@ -219,6 +226,9 @@ as rita -X PUT -H 'Content-Type: application/json' "$GATE$WS/jobs/ritas?$V" -d '
 
 # A CI job scores the endpoint (200). It is a caller of the gate; the endpoint's key it never sees.
 as ci -X POST -H 'Content-Type: application/json' "$GATE/endpoints/{endpoint}/score" -d '{{"input_data":{{"data":[[1,2,3],[-4,0,1]]}}}}'
+
+# The same job with a certificate in the place of a token (200).
+curl -sS --cacert "$SANDBOX/certs/ca.pem" --cert "$SANDBOX/certs/ci.pem" --key "$SANDBOX/certs/ci.key" -w '\n-> %{{http_code}}\n' -X POST -H 'Content-Type: application/json' "$GATE/endpoints/{endpoint}/score" -d '{{"input_data":{{"data":[[1,2,3]]}}}}'
 
 # Behind HTTPS_PROXY: the same, and Azure's own addresses. curl believes the gate's authority there.
 via() {{ who=$1; shift; curl -sS --proxy "http://token:$(amlgate sandbox token "$who" --dir "$SANDBOX")@{forward}" --cacert "$SANDBOX/certs/interception-ca.pem" -w '\n-> %{{http_code}}\n' "$@"; }}

@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, keeping, metadata, secrets::Secrets};
+use super::{StartError, keeping, machines, metadata, secrets, secrets::Secrets};
 use crate::{
     admin::{Dependency, Health, State},
     audit::{Condition, Journal, JournalSettings, Reads},
@@ -24,11 +24,16 @@ use crate::{
         ActsFor, ChosenCredential, CredentialChoice, Credentials, EndpointKeys, LiveRights, RightsSettings,
     },
     gates::Gates,
-    identity::{Handles, HttpKeySource, RememberedSettings, Verifier},
+    identity::{
+        Handles, HttpKeySource, IssuerKind, RememberedSettings, Verifier,
+        dpop::{Nonces, Proofs, Replays, Window},
+    },
     listen::{Interceptor, Protocols, ServerTls},
     net::{ClockSkew, Connector, ConnectorSettings, Destination, Reach, Trust},
     policy::{LivePolicies, Surroundings},
-    proxy::{self, GateParts, ProxyLimits, RouteSettings, Routes, forward::TunnelSettings},
+    proxy::{
+        self, GateParts, ProxyLimits, RouteSettings, Routes, forward::TunnelSettings, possession::Terminator,
+    },
     secrets::{Purpose, Seal},
     telemetry,
     time::SharedClock,
@@ -59,6 +64,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
     let remembered =
         RememberedSettings { tokens: settings.limits.remembered_tokens, ..RememberedSettings::default() };
     let verifier = Arc::new(Verifier::new(settings.issuers.clone(), remembered, source, Arc::clone(&clock)));
+    machines::start(settings, verifier.certificates())?;
     let routes = routes(settings)?;
     let arm = routes.iter().find(|r| r.protocol == Protocol::Arm).map_or_else(
         || Destination::https(settings.cloud.resource_manager_host(), 443),
@@ -87,6 +93,12 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         public_url: public_url(settings),
         routes: Arc::new(Routes::new(routes)),
         handles: Arc::new(Handles::new(&seal, Arc::clone(&verifier))),
+        proofs: Proofs::new(
+            Arc::new(Replays::new(settings.limits.dpop_proofs)),
+            nonces(&seal),
+            window(settings),
+        ),
+        terminators: terminators(settings),
         verifier,
         policies: Arc::new(policies),
         gates: Arc::new(Gates::new(Arc::clone(&clock))),
@@ -127,6 +139,8 @@ pub(super) async fn reshaped(
         public_url: public_url(settings),
         routes: Arc::new(Routes::new(routes)),
         handles: Arc::new(Handles::new(&seal, Arc::clone(&parts.verifier))),
+        proofs: parts.proofs.reshaped(nonces(&seal), window(settings)),
+        terminators: terminators(settings),
         polling: seal.mac(Purpose::Polling),
         limits: limits(settings),
         tunnels: tunnels(settings),
@@ -155,6 +169,18 @@ pub(super) fn rights(settings: &Settings) -> RightsSettings {
         fresh: settings.timeouts.rights_fresh,
         stale: settings.timeouts.rights_stale,
     }
+}
+
+fn nonces(seal: &Seal) -> Nonces {
+    Nonces::new(seal.mac(Purpose::DpopNonce))
+}
+
+fn window(settings: &Settings) -> Window {
+    Window { age: settings.timeouts.dpop_proof, ..Window::default() }
+}
+
+fn terminators(settings: &Settings) -> Arc<[Terminator]> {
+    settings.reverse.as_ref().map(|reverse| reverse.terminators.as_slice()).unwrap_or_default().into()
 }
 
 fn tunnels(settings: &Settings) -> TunnelSettings {
@@ -207,9 +233,10 @@ async fn server_tls(
     listener: &'static str,
 ) -> Result<ServerTls, StartError> {
     let (certificate, key) = secrets.pair(tls).await?;
+    let clients = secrets::bundle(tls)?;
     // A CONNECT is asked for over HTTP/1.
     let protocols = if listener == "forward" { Protocols::Http1 } else { Protocols::Either };
-    ServerTls::new(&certificate, key.expose_secret().as_bytes(), protocols)
+    ServerTls::asking(&certificate, key.expose_secret().as_bytes(), clients.as_deref(), protocols)
         .map_err(|source| StartError::Tls { listener, source })
 }
 
@@ -355,6 +382,10 @@ pub(super) fn dependencies(settings: &Settings, parts: &GateParts) -> Vec<Depend
         }));
     }
     for issuer in &settings.issuers {
+        if let IssuerKind::Certificate(_) = issuer.kind {
+            dependencies.push(vouching(Arc::clone(&issuer.name), parts));
+            continue;
+        }
         let (verifier, name) = (Arc::clone(&parts.verifier), Arc::clone(&issuer.name));
         dependencies.push(Dependency::new(format!("issuer {name}"), move || {
             let forms: Vec<_> = verifier.status().into_iter().filter(|s| s.name == name).collect();
@@ -382,6 +413,25 @@ pub(super) fn dependencies(settings: &Settings, parts: &GateParts) -> Vec<Depend
         }));
     }
     dependencies
+}
+
+/// Whether an issuer's certificates can be verified, and its lists have not lapsed.
+fn vouching(name: Arc<str>, parts: &GateParts) -> Dependency {
+    let (verifier, clock) = (Arc::clone(&parts.verifier), Arc::clone(&parts.clock));
+    Dependency::new(format!("issuer {name}"), move || {
+        let status = verifier.certificates().status().into_iter().find(|s| s.name == name);
+        let now = clock.now();
+        match status.map(|s| (s.usable, s.expires, s.renew)) {
+            None | Some((false, ..)) => State::Unready { detail: "its authorities are not read".to_owned() },
+            Some((true, Some(ends), _)) if ends <= now => {
+                State::Degraded { detail: "a certificate of its authorities has expired".to_owned() }
+            }
+            Some((true, _, Some(renew))) if renew <= now => {
+                State::Degraded { detail: "a revocation list has lapsed".to_owned() }
+            }
+            Some(_) => State::Ready,
+        }
+    })
 }
 
 fn health(settings: &Settings, parts: &GateParts) -> Health {

@@ -3,7 +3,7 @@
 mod credentials;
 mod me;
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -14,12 +14,12 @@ use super::{StartError, build, secrets::Secrets};
 use crate::{
     audit::note::Signer,
     config::{Settings, settings},
-    identity::{HttpKeySource, RememberedSettings, Verifier},
+    identity::{HttpKeySource, RememberedSettings, Verifier, certificate::AuthorityStatus},
     listen::{Protocols, ServerTls},
     net::{Connector, Destination, FetchError, FetchLimits, Skew},
     policy::PolicySet,
     secrets::Seal,
-    time::SharedClock,
+    time::{SharedClock, Timestamp},
 };
 
 /// What was tried, and what came of it.
@@ -102,6 +102,7 @@ pub async fn check_up(
     found.extend(super::keeping::finding(settings, &mut secrets).await);
     let verifier = verifier(settings, &connector, clock);
     verifier.refresh_once().await;
+    found.extend(authorities(settings, &verifier, clock.now()));
     found.extend(issuers(&verifier));
     let mut objects = BTreeMap::new();
     for credential in &settings.credentials {
@@ -166,8 +167,10 @@ async fn listeners(settings: &Settings, secrets: &mut Secrets, clock: &SharedClo
         let part = format!("certificate of the {name} listener");
         let mend = "`amlgate certs init` makes a pair; chain and key must belong together";
         let loaded = match secrets.pair(tls).await {
-            Ok((chain, key)) => ServerTls::new(&chain, key.expose_secret().as_bytes(), Protocols::Either)
-                .map_err(|e| causes(&e)),
+            Ok((chain, key)) => super::secrets::bundle(tls).map_err(|e| causes(&e)).and_then(|clients| {
+                let key = key.expose_secret().as_bytes();
+                ServerTls::asking(&chain, key, clients.as_deref(), Protocols::Either).map_err(|e| causes(&e))
+            }),
             Err(error) => Err(causes(&error)),
         };
         found.push(match loaded {
@@ -250,6 +253,34 @@ fn writable(directory: &Path) -> std::io::Result<()> {
     });
     let removed = fs::remove_file(&path);
     tried.and(removed)
+}
+
+/// What is to be said of the authorities of callers' certificates.
+fn authorities(settings: &Settings, verifier: &Verifier, now: Timestamp) -> Vec<Finding> {
+    const SOON: Duration = Duration::from_secs(30 * 24 * 3_600);
+    if let Err(error) = super::machines::start(settings, verifier.certificates()) {
+        let mend = "the files of `certificate` and `client_ca` hold authorities and revocation lists";
+        return vec![Finding::broken("client certificates", causes(&error), mend)];
+    }
+    let date = |at: Timestamp| at.to_rfc3339();
+    let one = |status: AuthorityStatus| {
+        let part = format!("issuer {}", status.name);
+        let lists = match (status.lists, status.renew) {
+            (0, _) => "no revocation list".to_owned(),
+            (lists, None) => format!("{lists} revocation lists"),
+            (lists, Some(renew)) => format!("{lists} revocation lists, to be renewed by {}", date(renew)),
+        };
+        let ends = status.expires.unwrap_or_default();
+        let seen = format!("authorities until {}; {lists}", date(ends));
+        if status.renew.is_some_and(|renew| renew <= now) {
+            Finding::broken(part, seen, "fetch the new list: certificates are refused while it has lapsed")
+        } else if ends <= now.plus(SOON) {
+            Finding::doubtful(part, seen, "add the next authority's certificate to the bundle")
+        } else {
+            Finding::fine(part, seen)
+        }
+    };
+    verifier.certificates().status().into_iter().map(one).collect()
 }
 
 fn verifier(settings: &Settings, connector: &Connector, clock: &SharedClock) -> Verifier {

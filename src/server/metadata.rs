@@ -16,7 +16,7 @@ pub(super) fn documents(settings: &Settings) -> CloudDocuments {
     if let Some(reverse) = &settings.reverse {
         let entra = settings.issuers.iter().find_map(|issuer| match &issuer.kind {
             IssuerKind::Entra { tenant, authority, .. } => Some((tenant, authority, &issuer.audiences)),
-            IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } => None,
+            IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } | IssuerKind::Certificate(_) => None,
         });
         let gate = reverse.public_url.to_text();
         here = Some(match entra {

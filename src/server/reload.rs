@@ -12,7 +12,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{build, rotation::Rotation, secrets::Secrets};
+use super::{build, machines::Machines, rotation::Rotation, secrets, secrets::Secrets};
 use crate::{
     admin::Health,
     audit::event::Event,
@@ -36,6 +36,7 @@ pub(super) struct Watch {
     in_force: Settings,
     secrets: Secrets,
     rotation: Rotation,
+    machines: Machines,
     listeners: Vec<Shown>,
     authority: Option<Minting>,
     clock: SharedClock,
@@ -84,13 +85,15 @@ impl Watch {
     ) -> Self {
         let rotation = Rotation::default();
         let authority = interceptor.map(|interceptor| Minting { interceptor, digest: None, refused: None });
-        Self { authority, parts, health, in_force: settings, secrets, rotation, listeners, clock }
+        let machines = Machines::default();
+        Self { authority, parts, health, in_force: settings, secrets, rotation, machines, listeners, clock }
     }
 
     pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Asked>) {
         let mut hangup = signal(SignalKind::hangup()).ok();
         self.certificates().await;
         self.authority().await;
+        self.machines().await;
         loop {
             let signalled = async {
                 match &mut hangup {
@@ -126,6 +129,7 @@ impl Watch {
         self.certificates().await;
         self.authority().await;
         self.described();
+        self.machines().await;
         let parts = self.parts.load_full();
         self.rotation.look(&parts, &self.in_force, &mut self.secrets, self.clock.now(), asked).await;
         parts.gates.tidy();
@@ -163,6 +167,9 @@ impl Watch {
             tracing::warn!(what, "this part of the new configuration takes a restart");
         }
         parts.verifier.reconfigure(fresh.issuers.clone());
+        // Issuers that came or were changed vouch for nobody until their files are read.
+        self.machines.forget();
+        self.machines.look(&parts, &fresh).await;
         told(&parts, parts.policies.surrounded_by(build::surroundings(&fresh)).await).await;
         self.health.follow(build::dependencies(&fresh, &parts), build::discovery(&fresh));
         self.parts.store(Arc::new(reshaped));
@@ -171,13 +178,21 @@ impl Watch {
         record(&parts, &Event::Reloaded { what: "configuration", digest }).await;
     }
 
+    /// Judges callers' certificates by the authorities and revocation lists as they stand now.
+    async fn machines(&mut self) {
+        let parts = self.parts.load_full();
+        self.machines.look(&parts, &self.in_force).await;
+    }
+
     /// Shows new connections the certificates as they stand now.
     async fn certificates(&mut self) {
         for shown in &mut self.listeners {
             let Some(tls) = shown.settings(&self.in_force) else { continue };
             let Ok((chain, key)) = self.secrets.pair(tls).await else { continue };
+            let Ok(clients) = secrets::bundle(tls) else { continue };
             let key = key.expose_secret().as_bytes();
-            let digest = config::digest(&[&chain, b"\0".as_slice(), key].concat());
+            let asked = clients.as_deref().unwrap_or_default();
+            let digest = config::digest(&[&chain, b"\0".as_slice(), key, b"\0", asked].concat());
             let before = shown.digest.replace(digest);
             if before.is_none_or(|before| before == digest) {
                 continue;
@@ -187,7 +202,7 @@ impl Watch {
                 continue;
             }
             let parts = self.parts.load_full();
-            match shown.tls.replace(&chain, key) {
+            match shown.tls.replace(&chain, key, clients.as_deref()) {
                 Ok(()) => {
                     tracing::info!(listener = shown.name, "new connections are shown the new certificate");
                     (shown.digest, shown.refused) = (Some(digest), None);

@@ -49,6 +49,11 @@ pub(super) struct Age {
     pub until: Option<Timestamp>,
 }
 
+/// The authorities of which a listener's clients are asked for a certificate.
+pub(super) fn bundle(tls: &settings::Tls) -> Result<Option<Vec<u8>>, StartError> {
+    tls.client_ca.as_deref().map(file).transpose()
+}
+
 impl Secrets {
     /// Secrets of a configuration, whose vaults are opened by its credentials.
     pub(super) fn new(settings: &Settings, credentials: Credentials, clock: SharedClock) -> Self {

@@ -97,7 +97,7 @@ async fn an_outcome_says_who_did_what_to_which_why_and_with_what_result() {
                 "allocates": {"minutes": 90, "nodes": 4, "skus": ["Standard_NC6"]},
                 "credential": "vision", "decision": decision, "effects": ["allocate_compute"], "ending": "completed",
                 "form": "amlgate-1", "kind": "write", "mode": "reverse", "operation": "Jobs_Test", "phase": "outcome",
-                "policy_digest": digest, "protocol": "arm",
+                "policy_digest": digest, "proof": "bearer", "protocol": "arm",
             }},
         })
     );

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::Uri;
 use serde::Serialize;
@@ -21,8 +22,8 @@ use super::super::{exit, report};
 use crate::{
     config,
     identity::{
-        Fetching, Groups, Handles, HttpKeySource, IssuerKind, IssuerSettings, KeySet, KeySource, KeysAt,
-        MAX_TOKEN, Principal, PrincipalKind, Reason, Rejection, RememberedSettings, Verifier,
+        Binding, Fetching, Groups, Handles, HttpKeySource, IssuerKind, IssuerSettings, KeySet, KeySource,
+        KeysAt, MAX_TOKEN, Principal, PrincipalKind, Reason, Rejection, RememberedSettings, Verifier,
     },
     net::{Connector, ConnectorSettings},
     time::SystemClock,
@@ -237,7 +238,7 @@ fn answer(asked: &Asked, token: &str) -> Result<Answer, TokenError> {
             Arc::new(SystemClock),
         );
         verifier.refresh_once().await;
-        let outcome = verifier.authenticate(token).await;
+        let outcome = verifier.present(token).await;
         let notes = verifier
             .status()
             .into_iter()
@@ -275,6 +276,8 @@ enum What {
         groups: Value,
         roles: Vec<String>,
         expires: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bound_to: Option<String>,
     },
     Refusal {
         check: &'static str,
@@ -290,6 +293,20 @@ enum What {
         #[serde(skip)]
         outage: bool,
     },
+}
+
+/// What must come with a token, in words.
+fn bound_to(binding: &Binding) -> String {
+    let certificate = binding.certificate.map(|digest| {
+        let digest = URL_SAFE_NO_PAD.encode(digest);
+        format!("the client certificate with `x5t#S256` {digest}: it counts on its connection alone")
+    });
+    let key = binding.key.as_ref().map(|key| {
+        format!(
+            "the key with the thumbprint {key}: send it as `Authorization: DPoP` with a proof by that key"
+        )
+    });
+    certificate.into_iter().chain(key).collect::<Vec<_>>().join("; ")
 }
 
 impl Answer {
@@ -311,6 +328,7 @@ impl Answer {
             },
             roles: principal.roles.iter().map(ToString::to_string).collect(),
             expires: principal.expires.to_rfc3339(),
+            bound_to: principal.binding().map(bound_to),
         };
         Self { accepted: true, what }
     }
@@ -371,7 +389,7 @@ impl Answer {
                 };
                 let order = [
                     "accepted", "issuer", "subject", "kind", "name", "tenant", "client", "groups", "roles",
-                    "expires", "check", "message", "found", "expected", "hint", "notes",
+                    "expires", "bound_to", "check", "message", "found", "expected", "hint", "notes",
                 ];
                 order
                     .iter()
@@ -404,7 +422,9 @@ const fn hint(reason: Reason) -> Option<&'static str> {
         Reason::Tenant => "sign in to the tenant that is configured",
         Reason::Unscoped => "expose a scope or an application role of the gate's application, and grant it",
         Reason::NotAccepted => "the issuer serves everybody; `accept` says whose tokens are taken",
-        Reason::Bound => "ask for a bearer token: proof of possession is not in this version",
+        Reason::Bound => {
+            "`cnf` may hold `x5t#S256` (RFC 8705) and `jkt` (RFC 9449): ask the issuer for a token that is bound so, or for a bearer token"
+        }
         Reason::LimitedUser => "send the user's own Backstage token: a limited one is no bearer",
         Reason::GroupsUnavailable => "`found` says why the issuer does not tell the groups",
         Reason::KeysUnavailable => "`found` says why the keys could not be fetched",

@@ -189,7 +189,7 @@ fn acquainted(
         .iter()
         .filter(|issuer| match &issuer.kind {
             IssuerKind::Entra { tenant: own, .. } => own.eq_ignore_ascii_case(tenant),
-            IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } => false,
+            IssuerKind::Oidc { .. } | IssuerKind::Backstage { .. } | IssuerKind::Certificate(_) => false,
         })
         .collect();
     if homes.is_empty() {

@@ -37,19 +37,23 @@ impl Reader<'_> {
             raw.passthrough.iter().filter_map(|h| problems.read(h, pattern)).collect();
         let mut identities = Identities::default();
         if let Some(named) = &raw.identity {
-            identities = Identities { proxy_authorization: false, inner: false };
+            identities = Identities { proxy_authorization: false, inner: false, certificate: false };
             for name in named {
                 match name.value.as_str() {
                     "proxy_authorization" => identities.proxy_authorization = true,
                     "inner" => identities.inner = true,
-                    "certificate" => {
-                        let message = "`certificate` as identity of a tunnel is not in this version";
-                        problems.error_with(Place::of(name), message, "use `proxy_authorization`");
+                    "certificate" if raw.tls.as_ref().is_some_and(|t| t.value.client_ca.is_some()) => {
+                        identities.certificate = true;
                     }
+                    "certificate" => problems.error_with(
+                        Place::of(name),
+                        "nobody is asked for a certificate here",
+                        "add `client_ca: certs/clients.pem` to `listen.forward.tls`",
+                    ),
                     other => problems.error_with(
                         Place::of(name),
                         format!("`{other}` is no way to say who one is"),
-                        "write `proxy_authorization`, `inner` or both",
+                        "write `proxy_authorization`, `inner`, `certificate` or several of them",
                     ),
                 }
             }

@@ -24,6 +24,7 @@ pub(super) fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
     Limits {
         connections: positive(&raw.connections, default.connections),
         connections_per_peer: positive(&raw.connections_per_peer, default.connections_per_peer),
+        dpop_proofs: positive(&raw.dpop_proofs, default.dpop_proofs),
         inspected_body: raw
             .inspected_body
             .as_ref()
@@ -55,6 +56,7 @@ pub(super) fn timeouts(raw: &raw::Timeouts, problems: &mut Problems) -> Timeouts
         drain: read(&raw.drain, default.drain),
         rights_fresh: read(&raw.rights_fresh, default.rights_fresh),
         rights_stale: read(&raw.rights_stale, default.rights_stale),
+        dpop_proof: read(&raw.dpop_proof, default.dpop_proof),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn is_inside(host: &str) -> bool {
     numeric || host.contains(':') || host.eq_ignore_ascii_case("localhost") || host.ends_with(".localhost")
 }
 
-/// `Bearer TOKEN` of the only `Proxy-Authorization`: Bearer as it is, Basic with the token as
+/// `Bearer TOKEN` of the only `Proxy-Authorization`: Bearer and DPoP as they are, Basic with the token as
 /// password (RFC 7617), which is what the URL of HTTPS_PROXY can carry.
 pub(super) fn authorization(
     headers: &HeaderMap,
@@ -64,7 +64,7 @@ pub(super) fn authorization(
     }
     let text = value.to_str().map_err(|_| "malformed_credentials")?;
     let (scheme, rest) = text.split_once(' ').ok_or("malformed_credentials")?;
-    if scheme.eq_ignore_ascii_case("bearer") {
+    if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("dpop") {
         return Ok(sensitive(value.clone()));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(read(&["Digest x"]), Err("other_scheme"));
         assert_eq!(read(&["Basic !!"]), Err("malformed_credentials"));
         assert_eq!(read(&[&basic("nothing")]), Err("malformed_credentials"));
-        let inner = Identities { proxy_authorization: false, inner: true };
+        let inner = Identities { proxy_authorization: false, inner: true, certificate: false };
         assert_eq!(authorization(&HeaderMap::new(), inner), Err("no_credentials"));
     }
 

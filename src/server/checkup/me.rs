@@ -22,7 +22,7 @@ pub(super) async fn all(
     opened: &Credentials,
 ) -> Vec<Finding> {
     let text = token.expose_secret();
-    let caller = match verifier.authenticate(text).await {
+    let caller = match verifier.present(text).await {
         Ok(principal) => Caller::clone(&principal),
         Err(rejection) if rejection.is_outage() => {
             let mend = "look at the issuers above: their keys were not to be had";
