@@ -35,6 +35,7 @@ use amlgate::{
 const LASTING: Duration = Duration::from_secs(3);
 
 /// A directory that counts its syncs, each of which takes at least so long.
+#[derive(Clone)]
 struct Counted {
     inner: Directory,
     syncs: Arc<AtomicU64>,
@@ -98,6 +99,14 @@ impl Storage for Counted {
 
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.inner.replace(name, bytes)
+    }
+
+    fn size(&self, name: &str) -> io::Result<u64> {
+        self.inner.size(name)
+    }
+
+    fn discard(&mut self, name: &str) -> io::Result<()> {
+        self.inner.discard(name)
     }
 }
 

@@ -13,6 +13,7 @@ mod metadata;
 mod reload;
 mod rotation;
 mod secrets;
+mod witnesses;
 
 use std::{
     io,
@@ -31,6 +32,7 @@ use tokio::{
     task::spawn_local,
 };
 use tokio_util::sync::CancellationToken;
+use witnesses::Witnesses;
 
 use crate::{
     admin::{self, Health},
@@ -117,6 +119,9 @@ pub enum StartError {
         /// Why.
         source: TrustError,
     },
+    /// A witness.
+    #[error("the witnesses of the record cannot be set up: {0}")]
+    Witness(String),
     /// The record.
     #[error("the record cannot be kept")]
     Journal(#[from] OpenError),
@@ -175,8 +180,11 @@ impl Server {
         let built = build::parts(&settings, Arc::clone(&clock)).await?;
         let parts = Arc::clone(&built.parts);
         let stop = CancellationToken::new();
-        let started =
-            Event::Started { configuration: settings.digest, policies: parts.policies.status().digest };
+        let started = Event::Started {
+            configuration: settings.digest,
+            policies: parts.policies.status().digest,
+            files: Arc::clone(parts.policies.current().files()),
+        };
         parts.journal.happened(&started).await.map_err(|_| StartError::Unrecorded)?;
         parts.verifier.refresh_once().await;
         let (reload, asked) = mpsc::channel(1);
@@ -216,7 +224,7 @@ impl Server {
             )?;
             server.forward = Some(address);
         }
-        server.admin_listeners(&settings, built.admin_tls.clone(), &built.health).await?;
+        server.admin_listeners(&settings, built.admin_tls.clone(), &built.health, built.witness).await?;
         let metrics = built.health.metrics.clone();
         let ticking = Arc::clone(&clock);
         tokio::spawn(
@@ -228,7 +236,7 @@ impl Server {
             shown.into_iter().filter_map(|(name, tls)| tls.map(|tls| Shown::new(name, tls))).collect();
         let watch =
             Watch::new(shared, built.health, settings, built.secrets, shown, built.interceptor, clock);
-        server.background(watch, asked);
+        server.background(watch, asked, built.witnesses);
         Ok(server)
     }
 
@@ -341,9 +349,13 @@ impl Server {
         settings: &Settings,
         tls: Option<Arc<ServerTls>>,
         health: &Arc<Health>,
+        witness: Option<Arc<admin::witness::Witness>>,
     ) -> Result<(), StartError> {
         if let Some(admin) = &settings.admin {
-            let router = admin::router(Arc::clone(health));
+            let mut router = admin::router(Arc::clone(health));
+            if let Some(witness) = witness {
+                router = router.merge(admin::witness::router(witness));
+            }
             self.admin = Some(self.serve_router(admin.address, tls, router).await?);
         }
         if let Some(address) = settings.health {
@@ -373,7 +385,7 @@ impl Server {
     }
 
     /// What goes on beside requests, on the control runtime.
-    fn background(&self, watch: Watch, asked: mpsc::Receiver<Asked>) {
+    fn background(&self, watch: Watch, asked: mpsc::Receiver<Asked>, witnesses: Option<Witnesses>) {
         let parts = self.parts.load_full();
         let until = self.stop.clone();
         let verifier = Arc::clone(&parts.verifier);
@@ -391,6 +403,9 @@ impl Server {
         tokio::spawn(
             until.clone().run_until_cancelled_owned(async move { journal.sign_heads(HEAD_EVERY).await }),
         );
+        if let Some(witnesses) = witnesses {
+            tokio::spawn(until.clone().run_until_cancelled_owned(witnesses.run(HEAD_EVERY)));
+        }
         tokio::spawn(until.run_until_cancelled_owned(watch.run(asked)));
     }
 }

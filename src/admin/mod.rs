@@ -5,6 +5,7 @@
 
 mod health;
 mod serve;
+pub mod witness;
 
 pub use health::{Dependency, Health, State, router};
 pub use serve::serve;

@@ -127,7 +127,7 @@ mod tests {
     use crate::audit::writer::Entry;
 
     fn quiet(n: u8) -> Message {
-        Message::Append(Entry { line: vec![n], slot: None, durable: None })
+        Message::Append(Entry { line: vec![n], slot: None, durable: None, weight: None })
     }
 
     fn lines(batch: VecDeque<Message>) -> Vec<u8> {
@@ -162,7 +162,9 @@ mod tests {
         let (outbox, inbox) = pair();
         outbox.send(quiet(1)).unwrap();
         let (durable, _waiting) = tokio::sync::oneshot::channel();
-        outbox.send(Message::Append(Entry { line: vec![2], slot: None, durable: Some(durable) })).unwrap();
+        outbox
+            .send(Message::Append(Entry { line: vec![2], slot: None, durable: Some(durable), weight: None }))
+            .unwrap();
         assert_eq!(lines(inbox.next().unwrap()), [1, 2]);
         outbox.send(Message::Head).unwrap();
         assert_eq!(inbox.next().unwrap().len(), 1);
@@ -172,7 +174,9 @@ mod tests {
     fn nothing_can_be_sent_to_a_writer_that_has_ended_and_who_waits_is_told() {
         let (outbox, inbox) = pair();
         let (durable, mut waiting) = tokio::sync::oneshot::channel();
-        outbox.send(Message::Append(Entry { line: vec![1], slot: None, durable: Some(durable) })).unwrap();
+        outbox
+            .send(Message::Append(Entry { line: vec![1], slot: None, durable: Some(durable), weight: None }))
+            .unwrap();
         drop(inbox);
         assert!(waiting.try_recv().is_err());
         assert!(outbox.send(quiet(2)).is_err());

@@ -1,6 +1,16 @@
 //! The journal: what the request path sees of the record.
 
-use std::{fmt, fs, net::IpAddr, sync::Arc, thread, time::Duration};
+use std::{
+    fmt, fs,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use secrecy::ExposeSecret;
@@ -10,10 +20,11 @@ use super::{
     Condition, Exchange, JournalSettings, OpenError, Reads, Recorded, Recovery, Refusals, Unrecorded,
     event::Event,
     inbox::{self, Outbox},
+    keeper::{Keeper, Wish},
     note::Signer,
     record::{self, Ending, Parts, Phase},
     recovery,
-    segment::PUBLIC_KEY,
+    segment::{END, PUBLIC_KEY},
     storage::{Directory, Storage},
     writer::{Entry, Message, Writer},
 };
@@ -35,6 +46,8 @@ pub struct Journal {
 struct Inner {
     messages: Outbox,
     slots: Arc<Semaphore>,
+    /// What the records under way may take, in KiB: waiting for a disk that hangs costs memory.
+    space: Arc<Semaphore>,
     capacity: usize,
     slot_wait: Duration,
     sync_wait: Duration,
@@ -43,6 +56,11 @@ struct Inner {
     clock: SharedClock,
     thumbprint: Mac,
     refusals: Refusals,
+    wish: Wish,
+    /// Everything before this position was recorded as removed.
+    retired: AtomicU64,
+    /// Says when what is kept behind the last head is done.
+    kept: Mutex<Option<oneshot::Receiver<()>>>,
     /// Held as long as the journal is open.
     _lock: Option<fs::File>,
 }
@@ -78,6 +96,9 @@ impl Journal {
             Err(fs::TryLockError::WouldBlock) => return Err(OpenError::Locked(path.clone())),
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
+        if path.join(END).exists() {
+            return Err(OpenError::Ended(path.clone()));
+        }
         Self::open_on(Directory::at(path.clone()), settings, thumbprint, clock, Some(lock))
     }
 
@@ -85,7 +106,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open_on<S: Storage>(
+    pub fn open_on<S: Storage + Clone>(
         mut storage: S,
         settings: &JournalSettings,
         thumbprint: Mac,
@@ -94,17 +115,59 @@ impl Journal {
     ) -> Result<(Self, Recovery), OpenError> {
         let signer = Signer::from_pem(&settings.origin, settings.signing_key.expose_secret().as_bytes())?;
         let mut recovered = recovery::recover(&mut storage, signer.origin())?;
-        let before = recovered.keys.newest().map(ToString::to_string);
-        let rotated = recovered.keys.rotate(signer.verifier());
-        if rotated {
+        let key = signer.verifier();
+        // The newest head tells whose log it is: a crash may lie between the new key and its record.
+        let before = recovered.signed_by.clone().or_else(|| recovered.keys.newest().cloned());
+        let replaced = before.filter(|before| *before != key).map(|before| before.to_string());
+        let retiring = match (&replaced, &settings.previous_key) {
+            (Some(before), Some(pem)) => {
+                let retiring = Signer::from_pem(&settings.origin, pem.expose_secret().as_bytes())?;
+                if retiring.verifier().to_string() != *before {
+                    return Err(OpenError::PreviousKey(before.clone()));
+                }
+                Some(retiring)
+            }
+            (Some(_), None) => {
+                tracing::warn!("heads are signed with another key, for which the one before does not vouch");
+                None
+            }
+            (None, _) => None,
+        };
+        let vouched = retiring.is_some();
+        if recovered.keys.rotate(key.clone()) {
             storage
                 .replace(PUBLIC_KEY, recovered.keys.to_string().as_bytes())
                 .map_err(|source| OpenError::Directory { path: settings.directory.clone(), source })?;
         }
         let condition = Arc::new(ArcSwap::from_pointee(Condition::Healthy));
         metrics::gauge!("amlgate_journal_healthy").set(1.0);
-        let writer = Writer::new(storage, signer, &recovered, settings.segment_bytes, Arc::clone(&condition));
+        let (wish, (heads, signed)) = (Wish::default(), mpsc::channel());
+        let keeper = Keeper::new(
+            storage.clone(),
+            settings.pack,
+            settings.retain,
+            Arc::clone(&clock),
+            Arc::clone(&wish),
+        );
+        let writer = Writer::new(
+            storage,
+            signer,
+            retiring,
+            heads,
+            &recovered,
+            settings.segment_bytes,
+            Arc::clone(&condition),
+        );
         let (messages, inbox) = inbox::pair();
+        let (done, kept) = oneshot::channel();
+        thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || {
+                keeper.run(&signed);
+                // Nobody may wait for it.
+                let _gone = done.send(());
+            })
+            .map_err(OpenError::Thread)?;
         thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || writer.run(&inbox))
@@ -112,6 +175,7 @@ impl Journal {
         let inner = Inner {
             messages,
             slots: Arc::new(Semaphore::new(settings.slots)),
+            space: Arc::new(Semaphore::new((settings.queued_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS))),
             capacity: settings.slots,
             slot_wait: settings.slot_wait,
             sync_wait: settings.sync_wait,
@@ -120,14 +184,19 @@ impl Journal {
             clock,
             thumbprint,
             refusals: Refusals::default(),
+            wish,
+            retired: AtomicU64::new(0),
+            kept: Mutex::new(Some(kept)),
             _lock: lock,
         };
         let journal = Self { inner: Arc::new(inner) };
-        if let (true, Some(before)) = (rotated, before) {
-            let after = recovered.keys.newest().map(ToString::to_string).unwrap_or_default();
-            journal.push_unbounded(Event::SigningKeyChanged { before, after });
+        if let Some(before) = replaced {
+            journal.push_unbounded(Event::SigningKeyChanged { before, after: key.to_string() });
+            if vouched {
+                drop(journal.inner.messages.send(Message::Head));
+            }
         }
-        if recovered.torn_bytes > 0 || !recovered.unresolved.is_empty() {
+        if recovered.crashed || recovered.torn_bytes > 0 || !recovered.unresolved.is_empty() {
             journal.push_unbounded(Event::Recovered {
                 torn_bytes: recovered.torn_bytes,
                 unresolved: recovered.unresolved.clone(),
@@ -277,6 +346,10 @@ impl Journal {
         for event in self.inner.refusals.take() {
             self.push_unbounded(event);
         }
+        let before = self.inner.wish.load(Ordering::Relaxed);
+        if self.inner.retired.fetch_max(before, Ordering::Relaxed) < before {
+            self.push_unbounded(Event::RecordsRetired { before });
+        }
         metrics::gauge!("amlgate_journal_depth").set(self.depth() as f64);
         drop(self.inner.messages.send(Message::Head));
     }
@@ -300,11 +373,19 @@ impl Journal {
         self.push_unbounded(Event::Stopped);
         let (done, closed) = oneshot::channel();
         let clean = self.inner.messages.send(Message::Stop(done)).is_ok() && closed.await.unwrap_or(false);
+        let kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(kept) = kept {
+            // It ends with the writer; a keeper that failed has said so.
+            let _failed = kept.await;
+        }
         clean && self.depth() == 0
     }
 
     async fn slots(&self, count: u32) -> Option<OwnedSemaphorePermit> {
         let slots = &self.inner.slots;
+        if self.inner.space.available_permits() == 0 {
+            drop(self.within(self.inner.slot_wait, self.inner.space.acquire()).await?.ok()?);
+        }
         if let Ok(slot) = Arc::clone(slots).try_acquire_many_owned(count) {
             return Some(slot);
         }
@@ -322,7 +403,7 @@ impl Journal {
     /// Queues a line that nobody waits for.
     async fn queue(&self, line: Vec<u8>) -> Result<(), Unwritable> {
         let slot = self.slots(1).await.ok_or(Unwritable)?;
-        self.push(Entry { line, slot: Some(slot), durable: None });
+        self.push(Entry { line, slot: Some(slot), durable: None, weight: None });
         Ok(())
     }
 
@@ -337,7 +418,7 @@ impl Journal {
 
     async fn durably(&self, line: Vec<u8>, slot: Option<OwnedSemaphorePermit>) -> Durability {
         let (durable, written) = oneshot::channel();
-        self.push(Entry { line, slot, durable: Some(durable) });
+        self.push(Entry { line, slot, durable: Some(durable), weight: None });
         match self.within(self.inner.sync_wait, written).await {
             Some(Ok(true)) => Durability::Durable,
             Some(Ok(false) | Err(_)) => Durability::Not,
@@ -347,10 +428,15 @@ impl Journal {
 
     /// Queues a record of the gate's own, of which there are few.
     fn push_unbounded(&self, event: Event) {
-        self.push(Entry { line: event.render(self.now()), slot: None, durable: None });
+        self.push(Entry { line: event.render(self.now()), slot: None, durable: None, weight: None });
     }
 
-    pub(super) fn push(&self, entry: Entry) {
+    pub(super) fn push(&self, mut entry: Entry) {
+        // What has its place already always goes in; then no further request gets one.
+        let kib = u32::try_from(entry.line.len().div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        let space = &self.inner.space;
+        let left = u32::try_from(space.available_permits()).unwrap_or(u32::MAX);
+        entry.weight = Arc::clone(space).try_acquire_many_owned(kib.min(left)).ok();
         if self.inner.messages.send(Message::Append(entry)).is_err() {
             metrics::counter!("amlgate_journal_lost_records_total").increment(1);
             tracing::error!("a record came after the journal was closed: it is lost");

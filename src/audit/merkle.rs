@@ -19,7 +19,9 @@ pub fn leaf(bytes: &[u8]) -> Hash {
     hash(&[&[0], bytes])
 }
 
-fn node(left: &Hash, right: &Hash) -> Hash {
+/// The hash of two subtrees: SHA-256 of 0x01 and both hashes.
+#[must_use]
+pub fn node(left: &Hash, right: &Hash) -> Hash {
     hash(&[&[1], left, right])
 }
 

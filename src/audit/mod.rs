@@ -10,8 +10,11 @@ mod canonical;
 pub mod event;
 mod inbox;
 mod journal;
+mod keeper;
 pub mod merkle;
 pub mod note;
+pub mod proof;
+pub mod proved;
 pub mod read;
 pub mod recall;
 mod record;
@@ -21,25 +24,33 @@ mod refusals;
 mod segment;
 mod settings;
 pub mod storage;
+pub mod tiles;
 pub mod verify;
+pub mod witness;
 mod writer;
 
 pub use journal::{Journal, Unwritable};
+pub use keeper::Retention;
 pub use record::{Ending, MAX_RECORD};
 pub use recorded::{Exchange, Outcome, OutcomeGuard, Recorded, Unrecorded};
 pub use recovery::Recovery;
 pub use refusals::Refusals;
-pub use segment::PUBLIC_KEY;
+pub use segment::{END, HEADS, PUBLIC_KEY};
 pub use settings::{JournalSettings, OpenError, Reads};
 pub use writer::Condition;
 
-/// The segments of a log, in their order.
+/// The file with the newest head for which witnesses vouch, and what they signed.
+pub const COSIGNED: &str = "cosigned";
+
+/// The segments of a log, in their order, each once: while one is packed both forms are there.
 ///
 /// # Errors
 /// What the disk says.
 pub fn segment_names<S: storage::Storage>(storage: &S) -> std::io::Result<Vec<String>> {
     let mut names = storage.list()?;
     names.retain(|name| segment::first_of(name).is_some());
+    names.sort();
+    names.dedup_by_key(|name| segment::first_of(name));
     Ok(names)
 }
 

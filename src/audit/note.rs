@@ -25,6 +25,9 @@ pub struct Head {
     pub root: Hash,
 }
 
+/// The line by which a head says that it is the last of its log.
+const END: &str = "amlgate-end\n";
+
 /// Signs heads.
 pub struct Signer {
     origin: String,
@@ -90,7 +93,16 @@ impl Signer {
     /// The signed note of a tree.
     #[must_use]
     pub fn sign(&self, size: u64, root: &Hash) -> String {
-        let text = body(&self.origin, size, root);
+        self.note(&body(&self.origin, size, root))
+    }
+
+    /// The signed note that says that the log ends with this tree: nothing comes behind it.
+    #[must_use]
+    pub fn sign_end(&self, size: u64, root: &Hash) -> String {
+        self.note(&format!("{}{END}", body(&self.origin, size, root)))
+    }
+
+    fn note(&self, text: &str) -> String {
         let mut signature = key_id(&self.origin, self.key.public_key().as_ref()).to_vec();
         signature.extend_from_slice(self.key.sign(text.as_bytes()).as_ref());
         format!("{text}\n\u{2014} {} {}\n", self.origin, STANDARD.encode(signature))
@@ -136,7 +148,7 @@ impl VerifierKey {
         let (text, signatures) =
             note.split_once("\n\n").ok_or(NoteError::Malformed("it has no signature"))?;
         let text = format!("{text}\n");
-        let head = parse_body(&text)?;
+        let head = parse_body(text.strip_suffix(END).unwrap_or(&text))?;
         if head.origin != self.origin {
             return Err(NoteError::Origin { found: head.origin, expected: self.origin.clone() });
         }
@@ -185,6 +197,12 @@ impl VerifierKeys {
             }
         }
         origins
+    }
+
+    /// The key of that number.
+    #[must_use]
+    pub fn get(&self, number: usize) -> Option<&VerifierKey> {
+        self.0.get(number)
     }
 
     /// The key that signs now.
@@ -236,6 +254,27 @@ impl fmt::Display for VerifierKeys {
     }
 }
 
+/// Whether a head says that it is the last of its log.
+#[must_use]
+pub fn is_end(note: &str) -> bool {
+    note.split_once("\n\n")
+        .is_some_and(|(text, _)| text.ends_with(END.trim_end()) && text.lines().count() == 4)
+}
+
+/// What a head says, which nobody has checked yet.
+#[must_use]
+pub fn unverified(note: &str) -> Option<Head> {
+    let (text, _) = note.split_once("\n\n")?;
+    let text = format!("{text}\n");
+    parse_body(text.strip_suffix(END).unwrap_or(&text)).ok()
+}
+
+/// The last whole note of a file of heads.
+#[must_use]
+pub fn last(heads: &str) -> Option<&str> {
+    super::recovery::split_heads(heads).0.last().copied()
+}
+
 /// The log's name in a note that nobody has checked yet.
 #[must_use]
 pub fn claimed_origin(note: &str) -> &str {
@@ -282,7 +321,8 @@ fn key_id(origin: &str, public: &[u8]) -> [u8; 4] {
     id
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -302,6 +342,16 @@ pub(super) mod tests {
         let head = ours.verifier().open(&note).unwrap();
         assert_eq!(head, Head { origin: "amlgate-test".into(), size: 7, root: [9; 32] });
         assert!(matches!(other.verifier().open(&note), Err(NoteError::Signature(_))));
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_signed_like_a_head_and_is_no_plain_one() {
+        let ours = signer();
+        let (end, head) = (ours.sign_end(7, &[9; 32]), ours.sign(7, &[9; 32]));
+        assert_eq!(ours.verifier().open(&end), ours.verifier().open(&head));
+        assert!(is_end(&end) && !is_end(&head));
+        assert!(ours.verifier().open(&end.replacen(END, "", 1)).is_err());
+        assert!(ours.verifier().open(&head.replacen("\n\n", &format!("\n{END}\n"), 1)).is_err());
     }
 
     #[test]

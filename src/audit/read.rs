@@ -31,6 +31,33 @@ impl<S: Storage> Reader<S> {
         Self { storage, at: None, next: 0, ready: VecDeque::new() }
     }
 
+    /// Begins with the record at `position`, or the oldest one behind it that is still there. The index
+    /// beside the segment shortens the way; without it the segment is read from its beginning.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn from(storage: S, position: u64) -> io::Result<Self> {
+        let names = super::segment_names(&storage)?;
+        let name = names.into_iter().rfind(|n| segment::first_of(n).is_some_and(|first| first <= position));
+        let Some(name) = name else { return Ok(Self::new(storage)) };
+        let first = segment::first_of(&name).unwrap_or_default();
+        let offset = offset_of(&storage, &name, position.saturating_sub(first)).unwrap_or_default();
+        let next = if offset == 0 { first } else { position };
+        let mut reader = Self { storage, at: Some((name, Some(offset))), next, ready: VecDeque::new() };
+        while reader.next_position() < position {
+            if reader.record()?.is_none() {
+                break;
+            }
+        }
+        Ok(reader)
+    }
+
+    /// The position of the record that comes next.
+    #[must_use]
+    pub fn next_position(&self) -> u64 {
+        self.ready.front().map_or(self.next, |record| record.position)
+    }
+
     /// Begins with the last `count` records.
     ///
     /// # Errors
@@ -44,7 +71,7 @@ impl<S: Storage> Reader<S> {
                 break;
             }
             first -= 1;
-            let lines = storage.read(name)?.iter().filter(|b| **b == b'\n').count();
+            let lines = memchr::memchr_iter(b'\n', &segment::read(&storage, name)?).count();
             found += lines.saturating_sub(1);
         }
         let at = first.checked_sub(1).and_then(|before| names.get(before));
@@ -70,8 +97,8 @@ impl<S: Storage> Reader<S> {
             if self.more()? {
                 continue;
             }
-            let current = self.at.as_ref().map(|(name, _)| name);
-            let Some(next) = names.into_iter().find(|name| current.is_none_or(|c| name > c)) else {
+            let current = self.at.as_ref().and_then(|(name, _)| segment::first_of(name));
+            let Some(next) = names.into_iter().find(|name| segment::first_of(name) > current) else {
                 return Ok(None);
             };
             self.next = segment::first_of(&next).unwrap_or_default();
@@ -82,8 +109,12 @@ impl<S: Storage> Reader<S> {
     /// Reads on in the segment; whether there was anything whole.
     fn more(&mut self) -> io::Result<bool> {
         let Some((name, Some(offset))) = &mut self.at else { return Ok(false) };
-        let bytes = self.storage.read_from(name, *offset)?;
-        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+        let bytes = match segment::read_from(&self.storage, name, *offset) {
+            // Its records were retired meanwhile: what is there begins behind them.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            read => read?,
+        };
+        let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
         let lines = bytes.get(..whole).unwrap_or_default().split_inclusive(|b| *b == b'\n');
         // The first line of a segment is its header.
         for line in lines.skip(usize::from(*offset == 0)) {
@@ -94,6 +125,15 @@ impl<S: Storage> Reader<S> {
         *offset = offset.saturating_add(whole as u64);
         Ok(whole > 0)
     }
+}
+
+/// Where the record with that number in its segment begins, by the index: nothing vouches for that,
+/// so it counts only if a line ends there.
+fn offset_of<S: Storage>(storage: &S, name: &str, number: u64) -> Option<u64> {
+    let index = storage.read_from(&segment::index_of(name), number.checked_mul(40)?).ok()?;
+    let offset = index.first_chunk::<8>().map(|at| u64::from_le_bytes(*at)).filter(|at| *at > 0)?;
+    let before = segment::read_from(storage, name, offset - 1).ok()?;
+    before.starts_with(b"\n").then_some(offset)
 }
 
 #[cfg(test)]
@@ -121,6 +161,22 @@ mod tests {
     #[test]
     fn records_come_in_their_order_across_segments() {
         assert_eq!(all(&mut Reader::new(disk())), expected(0, 5));
+    }
+
+    #[test]
+    fn reading_begins_at_any_position_with_or_without_an_index() {
+        let indexed = disk();
+        // The second record of the middle segment, by a good index and by one that lies.
+        for lie in [0, 3] {
+            let mut index = segment::index_entry(7, &[0; 32]).to_vec();
+            index.extend(segment::index_entry(11 + lie, &[0; 32]));
+            indexed.clone().replace(&segment::index_of(&segment::name(2)), &index).unwrap();
+            for position in 0..8 {
+                let mut reader = Reader::from(indexed.clone(), position).unwrap();
+                assert_eq!(all(&mut reader), expected(position.min(5), 5), "{position}");
+                assert_eq!(all(&mut Reader::from(disk(), position).unwrap()), expected(position.min(5), 5));
+            }
+        }
     }
 
     #[test]

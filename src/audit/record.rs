@@ -175,12 +175,11 @@ fn write(parts: &Parts<'_>, listed: usize, line: Line) -> Vec<u8> {
             l.number("duration", millis(outcome.took));
         }
         l.nested("http_request", |l| http_request(l, request, outcome));
-        if let Some(outcome) = outcome {
+        // The class demands the code; without an answer there is none.
+        if let Some((outcome, code)) = outcome.and_then(|o| Some((o, o.status?))) {
             l.nested("http_response", |l| {
                 l.number("body_length", outcome.received);
-                if let Some(code) = outcome.status {
-                    l.number("code", u64::from(code));
-                }
+                l.number("code", u64::from(code));
                 if let Some(latency) = outcome.latency {
                     l.number("latency", millis(latency));
                 }

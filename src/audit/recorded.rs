@@ -187,7 +187,7 @@ impl Drop for OutcomeGuard {
             return; // A read that went on unrecorded, and was counted.
         }
         let line = self.render();
-        self.journal.push(Entry { line, slot: self.slot.take(), durable: None });
+        self.journal.push(Entry { line, slot: self.slot.take(), durable: None, weight: None });
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     merkle::{self, Range},
-    note::{NoteError, VerifierKeys},
+    note::{NoteError, VerifierKey, VerifierKeys},
     segment::{self, HEADS, PUBLIC_KEY},
     storage::Storage,
 };
@@ -22,12 +22,16 @@ pub struct Recovery {
     pub heads_bytes: u64,
     /// Bytes of an unfinished record that were cut off.
     pub torn_bytes: u64,
+    /// Whether the log does not end with the record of a stop: the gate crashed or was killed.
+    pub crashed: bool,
     /// Intents of the run that crashed without an outcome, by decision, oldest first.
     pub unresolved: Vec<String>,
     /// The last segment, if it has no leaf: the next record begins it anew.
     pub leafless: Option<String>,
     /// The keys that signed the log before.
     pub keys: VerifierKeys,
+    /// The one that signed the newest head.
+    pub signed_by: Option<VerifierKey>,
 }
 
 /// Why a log cannot be gone on with. Nothing is changed then.
@@ -73,19 +77,26 @@ pub enum RecoveryError {
 pub(super) fn recover<S: Storage>(storage: &mut S, origin: &str) -> Result<Recovery, RecoveryError> {
     let mut found = Recovery::default();
     let names = storage.list()?;
-    let mut segments: Vec<&String> = names.iter().filter(|n| segment::first_of(n).is_some()).collect();
+    let all = super::segment_names(storage)?;
+    let mut segments: Vec<&String> = all.iter().collect();
     let mut cut = None;
     if let Some(last) = segments.last().copied() {
-        let bytes = storage.read(last)?;
+        let bytes = segment::read(storage, last)?;
         if !segment::is_only_begun(&bytes) {
             let (end, kept) = end(last, &bytes, origin)?;
             found = Recovery { torn_bytes: (bytes.len() - kept) as u64, ..end };
-            cut = Some((last, kept as u64));
+            // What is packed was vouched for, and the disk has it.
+            if !segment::is_packed(last) {
+                cut = Some((last, kept as u64));
+            } else if found.torn_bytes > 0 {
+                let why = "it is packed and has something behind its last record";
+                return Err(RecoveryError::Segment { name: last.clone(), why });
+            }
         } else {
             // The log ends with the one before it.
             segments.pop();
             if let Some(before) = segments.last() {
-                found = end(before, &storage.read(before)?, origin)?.0;
+                found = end(before, &segment::read(storage, before)?, origin)?.0;
             }
             if segment::first_of(last) != Some(found.range.size()) {
                 return Err(RecoveryError::Segment {
@@ -97,7 +108,7 @@ pub(super) fn recover<S: Storage>(storage: &mut S, origin: &str) -> Result<Recov
             found.leafless = Some(last.clone());
             cut = Some((last, 0));
         }
-        found.unresolved = unresolved(storage, &segments)?;
+        (found.unresolved, found.crashed) = unresolved(storage, &segments)?;
     }
     if names.iter().any(|n| n == PUBLIC_KEY) {
         let text = String::from_utf8_lossy(&storage.read(PUBLIC_KEY)?).into_owned();
@@ -151,8 +162,10 @@ fn heads<S: Storage>(storage: &S, names: &[String], found: &mut Recovery) -> Res
         whole -= last.len() + 1;
         notes.pop();
     }
-    found.signed =
-        notes.iter().rev().find_map(|note| found.keys.open(note, 0).ok()).map_or(0, |(h, _)| h.size);
+    if let Some((head, key)) = notes.iter().rev().find_map(|note| found.keys.open(note, 0).ok()) {
+        found.signed = head.size;
+        found.signed_by = found.keys.get(key).cloned();
+    }
     found.heads_bytes = whole as u64;
     Ok(true)
 }
@@ -197,16 +210,19 @@ struct Own<'a> {
     event: Option<&'a str>,
 }
 
-/// Decisions with an intent and no end, back to where the run began that wrote the last segment.
-fn unresolved<S: Storage>(storage: &S, segments: &[&String]) -> Result<Vec<String>, RecoveryError> {
+/// Decisions with an intent and no end, back to where the run began that wrote the last segment; and
+/// whether that run did not record its stop.
+fn unresolved<S: Storage>(storage: &S, segments: &[&String]) -> Result<(Vec<String>, bool), RecoveryError> {
     let (mut ended, mut open) = (HashSet::new(), Vec::new());
+    let mut crashed = None;
     'run: for name in segments.iter().rev().take(LOOK_BACK) {
-        let bytes = storage.read(name)?;
+        let bytes = segment::read(storage, name)?;
         let Ok((_, leaves, _)) = segment::split(&bytes) else { break };
         for leaf in leaves.iter().rev() {
             let Ok(Leaf { unmapped: Unmapped { amlgate: own } }) = serde_json::from_slice(leaf) else {
                 continue;
             };
+            crashed.get_or_insert(!matches!(own.event, Some("stopped" | "log_ended")));
             let decision = own.decision.and_then(|d| uuid::Uuid::parse_str(d).ok());
             match (own.event, own.phase, decision) {
                 // Before these everything is ended, or was said already.
@@ -222,5 +238,5 @@ fn unresolved<S: Storage>(storage: &S, segments: &[&String]) -> Result<Vec<Strin
         }
     }
     open.reverse();
-    Ok(open)
+    Ok((open, crashed.unwrap_or_default()))
 }

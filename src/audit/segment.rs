@@ -5,18 +5,28 @@
 //! next header counts was never part of the log: a write that failed, which is cut off before the
 //! log goes on.
 //!
+//! A segment that another follows may be packed: `SIZE.log.gz` has the same bytes (RFC 1952).
+//!
 //! Beside each segment lies its index, `SIZE.idx`: for each leaf 40 bytes, its offset in the segment
 //! (8 bytes, little endian) and its hash. Nothing is vouched for by it and nothing waits for it; it
 //! says where a leaf is, and which one was changed when the tree no longer fits.
 
+use std::io::{self, Read as _, Write as _};
+
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde::{Deserialize, Serialize};
 
-use super::merkle::{Hash, Range};
+use super::{
+    merkle::{Hash, Range},
+    storage::Storage,
+};
 
 /// The file of signed heads, in their order, each followed by an empty line.
 pub const HEADS: &str = "heads";
 /// The file with the verifier key.
 pub const PUBLIC_KEY: &str = "audit.pub";
+/// The file with the head that says that nothing comes behind it.
+pub const END: &str = "end";
 /// The version of the form.
 pub const VERSION: u32 = 1;
 
@@ -83,7 +93,67 @@ pub fn name(first: u64) -> String {
 /// The name of the index of a segment.
 #[must_use]
 pub fn index_of(segment: &str) -> String {
-    segment.replace(".log", ".idx")
+    format!("{}.idx", segment.strip_suffix(PACKED).unwrap_or(segment).trim_end_matches(".log"))
+}
+
+/// What the name of a packed segment ends with.
+const PACKED: &str = ".log.gz";
+
+/// The largest segment that is unpacked, against a file that grows without end.
+const MAX_UNPACKED: u64 = 4 << 30;
+
+/// Whether it is the name of a packed segment.
+#[must_use]
+pub fn is_packed(name: &str) -> bool {
+    name.ends_with(PACKED)
+}
+
+/// The name of a segment when it is packed.
+#[must_use]
+pub fn packed(name: &str) -> String {
+    format!("{name}.gz")
+}
+
+/// A segment's bytes, packed.
+///
+/// # Errors
+/// None that memory does not give.
+pub fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+/// A segment's bytes, whether it is packed or not.
+///
+/// # Errors
+/// What the disk says, or that it cannot be unpacked.
+pub fn read<S: Storage>(storage: &S, name: &str) -> io::Result<Vec<u8>> {
+    read_from(storage, name, 0)
+}
+
+/// A segment's bytes from one on, whether it is packed or not, or was packed meanwhile.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from<S: Storage>(storage: &S, name: &str, offset: u64) -> io::Result<Vec<u8>> {
+    if is_packed(name) {
+        return unpacked(&storage.read(name)?, offset);
+    }
+    match storage.read_from(name, offset) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match storage.read(&packed(name)) {
+            Ok(bytes) => unpacked(&bytes, offset),
+            Err(_) => Err(error),
+        },
+        read => read,
+    }
+}
+
+fn unpacked(bytes: &[u8], offset: u64) -> io::Result<Vec<u8>> {
+    let mut whole = Vec::new();
+    GzDecoder::new(bytes).take(MAX_UNPACKED).read_to_end(&mut whole)?;
+    whole.drain(..whole.len().min(usize::try_from(offset).unwrap_or(usize::MAX)));
+    Ok(whole)
 }
 
 /// One leaf in an index.
@@ -104,7 +174,7 @@ pub fn indexed(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// How many leaves lie before the segment of that name; `None` if it is no segment's.
 #[must_use]
 pub fn first_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".log")?;
+    let digits = name.strip_suffix(PACKED).or_else(|| name.strip_suffix(".log"))?;
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
@@ -114,23 +184,22 @@ pub fn first_of(name: &str) -> Option<u64> {
 /// # Errors
 /// If there is no readable header.
 pub fn split(bytes: &[u8]) -> Result<(Header, Vec<&[u8]>, usize), &'static str> {
-    let mut lines = bytes.split_inclusive(|b| *b == b'\n');
-    let header = lines.next().filter(|l| l.ends_with(b"\n")).ok_or("its header is cut")?;
+    let end = memchr::memchr(b'\n', bytes).ok_or("its header is cut")?;
+    let (header, mut rest) = bytes.split_at_checked(end + 1).ok_or("its header is cut")?;
     let header: Header = serde_json::from_slice(header).map_err(|_| "its header is not one")?;
     if header.amlgate_segment != VERSION {
         return Err("its form is of another version");
     }
-    let mut leaves = Vec::new();
-    let mut rest = bytes.len().saturating_sub(header_length(bytes));
-    for line in lines {
-        let Some(leaf) = line.strip_suffix(b"\n") else { break };
+    let mut leaves = Vec::with_capacity(rest.len() / 1_024);
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        let Some((leaf, behind)) = rest.split_at_checked(end) else { break };
         if !(leaf.starts_with(b"{") && leaf.ends_with(b"}")) {
             break;
         }
         leaves.push(leaf);
-        rest -= line.len();
+        rest = behind.get(1..).unwrap_or_default();
     }
-    Ok((header, leaves, rest))
+    Ok((header, leaves, rest.len()))
 }
 
 /// Whether nothing was ever acknowledged from these bytes of a last segment: its header, which is
@@ -141,5 +210,5 @@ pub fn is_only_begun(bytes: &[u8]) -> bool {
 }
 
 fn header_length(bytes: &[u8]) -> usize {
-    bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1)
+    memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1)
 }

@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
-use super::{note::NoteError, recovery::RecoveryError};
+use super::{Retention, note::NoteError, recovery::RecoveryError};
 
 /// What happens to plain reads when the disk fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,12 +25,20 @@ pub struct JournalSettings {
     pub directory: PathBuf,
     /// Ed25519, PKCS#8 PEM.
     pub signing_key: SecretString,
+    /// The key that signed before, while it is replaced: it signs the record that says so.
+    pub previous_key: Option<SecretString>,
     /// What happens to plain reads when the disk fails.
     pub reads: Reads,
+    /// Whether segments that another follows are packed.
+    pub pack: bool,
+    /// How long records are kept.
+    pub retain: Retention,
     /// A segment ends when it is larger.
     pub segment_bytes: u64,
     /// Records under way; further requests wait `slot_wait` and are refused.
     pub slots: usize,
+    /// Bytes of records under way: as many as wait for a disk that hangs.
+    pub queued_bytes: usize,
     /// How long a request waits for a place in the queue.
     pub slot_wait: Duration,
     /// How long a request waits for its intent to be durable: a disk that neither writes nor fails
@@ -39,17 +47,21 @@ pub struct JournalSettings {
 }
 
 impl JournalSettings {
-    /// Segments of 64 MiB, 16,384 records under way, 50 ms for a place and 5 s for a sync, reads
-    /// refused when the disk fails.
+    /// Segments of 64 MiB, packed, and kept for ever; 16,384 records or 64 MiB under way, 50 ms for a
+    /// place and 5 s for a sync; reads refused when the disk fails.
     #[must_use]
     pub fn new(origin: &str, directory: PathBuf, signing_key: SecretString) -> Self {
         Self {
             origin: origin.to_owned(),
             directory,
             signing_key,
+            previous_key: None,
             reads: Reads::Required,
+            pack: true,
+            retain: Retention::default(),
             segment_bytes: 64 << 20,
             slots: 16_384,
+            queued_bytes: 64 << 20,
             slot_wait: Duration::from_millis(50),
             sync_wait: Duration::from_secs(5),
         }
@@ -82,6 +94,12 @@ pub enum OpenError {
     /// The key.
     #[error(transparent)]
     Key(#[from] NoteError),
+    /// The key that is to vouch for the new one is another.
+    #[error("`previous_key` is not the key that signed the newest head, which is `{0}`")]
+    PreviousKey(String),
+    /// The log was ended.
+    #[error("the log in `{0}` was ended: give this gate another name and another directory")]
+    Ended(PathBuf),
     /// The log that is there.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),

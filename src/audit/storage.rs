@@ -8,7 +8,7 @@ pub mod faulty;
 use std::{
     fs, io,
     io::{Read, Seek, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// A directory of segments and heads.
@@ -52,11 +52,23 @@ pub trait Storage: Send + 'static {
     /// What the disk says.
     fn truncate(&mut self, name: &str, length: u64) -> io::Result<()>;
 
-    /// Replaces a file whole, durably.
+    /// Replaces a file whole, durably; its name may lie in a folder, which is made then.
     ///
     /// # Errors
     /// What the disk says.
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// How many bytes a file has.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn size(&self, name: &str) -> io::Result<u64>;
+
+    /// Removes a file, or a folder with its files; nothing if there is none of that name.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn discard(&mut self, name: &str) -> io::Result<()>;
 }
 
 /// A file that only grows.
@@ -75,7 +87,7 @@ pub trait LogFile: Send {
 }
 
 /// Files in a directory of the machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Directory {
     path: PathBuf,
 }
@@ -92,14 +104,25 @@ impl Directory {
         fs::File::open(&self.path)?.sync_all()
     }
 
+    /// Makes a folder and those above it; each is durable in the one above.
+    fn folder(&self, folder: &Path) -> io::Result<()> {
+        if folder.is_dir() || !folder.starts_with(&self.path) {
+            return Ok(());
+        }
+        if let Some(above) = folder.parent() {
+            self.folder(above)?;
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Ok(()) | Err(_) => fs::File::open(above)?.sync_all()?,
+            }
+        }
+        Ok(())
+    }
+
     fn options() -> fs::OpenOptions {
         let mut options = fs::OpenOptions::new();
         options.append(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
+        private(&mut options);
         options
     }
 }
@@ -151,11 +174,45 @@ impl Storage for Directory {
     }
 
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let beside = self.path.join(format!("{name}.new"));
-        fs::write(&beside, bytes)?;
-        fs::File::open(&beside)?.sync_all()?;
-        fs::rename(&beside, self.path.join(name))?;
-        self.sync_directory()
+        let (beside, path) = (self.path.join(format!("{name}.new")), self.path.join(name));
+        let folder = path.parent().unwrap_or(&self.path);
+        self.folder(folder)?;
+        let mut options = fs::OpenOptions::new();
+        options.create(true).truncate(true).write(true);
+        // What vouches for the log is for everybody; what it holds is not.
+        if !PUBLIC.contains(&name) {
+            private(&mut options);
+        }
+        let mut file = options.open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)?;
+        fs::File::open(folder)?.sync_all()
+    }
+
+    fn size(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.path.join(name))?.len())
+    }
+
+    fn discard(&mut self, name: &str) -> io::Result<()> {
+        let path = self.path.join(name);
+        let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// The files that others are to read: the keys and the newest head.
+const PUBLIC: &[&str] = &["audit.pub", "checkpoint", "cosigned", "end"];
+
+/// For the gate's own user alone.
+fn private(options: &mut fs::OpenOptions) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
     }
 }
 

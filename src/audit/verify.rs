@@ -3,12 +3,16 @@
 //! It proves that every record up to the newest head that it is given is there, unchanged and in
 //! its order; it vouches for nothing behind that head, and says so.
 
+mod walk;
+
+use self::walk::Walk;
 use super::{
-    merkle::{self, Range},
-    note::{Head, NoteError, VerifierKeys},
+    merkle,
+    note::{self, Head, NoteError, VerifierKeys},
     recovery::split_heads,
-    segment::{self, HEADS, Header},
+    segment::{self, END, HEADS},
     storage::Storage,
+    tiles::CHECKPOINT,
 };
 
 /// What was found whole.
@@ -22,6 +26,12 @@ pub struct Whole {
     pub beyond: u64,
     /// Signed heads that were checked.
     pub heads: u64,
+    /// Files of tiles that were checked against the records.
+    pub tiles: u64,
+    /// Records before this position were removed, and a vouched record says so.
+    pub retired: u64,
+    /// Whether the log says that it ended.
+    pub ended: bool,
     /// Bytes behind the last whole record: a write that a crash cut off. Nothing was acknowledged
     /// from it; the gate cuts it off and says so when it starts again.
     pub torn_bytes: u64,
@@ -91,6 +101,37 @@ pub enum Broken {
         /// The last one that does.
         good: u64,
     },
+    /// A tile is not what the records make of it.
+    #[error(
+        "the tile `{path}` {why}: stop the gate, remove the folder `tile` and the file `checkpoint`, and start it: it builds them anew"
+    )]
+    Tile {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The head that is published beside the tiles is none of the log's.
+    #[error("`{CHECKPOINT}` is not a head of this log")]
+    Checkpoint(#[source] Option<NoteError>),
+    /// The beginning is gone.
+    #[error(
+        "the log begins at position {first}, but no vouched record says that what was before was removed: by the records it begins at {allowed}"
+    )]
+    Beheaded {
+        /// Where it begins.
+        first: u64,
+        /// Where it may begin.
+        allowed: u64,
+    },
+    /// Something follows the end.
+    #[error("the log was ended at {end} records, but {found} are there")]
+    BeyondEnd {
+        /// By the signed end.
+        end: u64,
+        /// In the segments.
+        found: u64,
+    },
     /// Nothing vouches for anything.
     #[error("there is no signed head, so nothing vouches for the {found} records that are there")]
     NoHead {
@@ -104,14 +145,16 @@ pub enum Broken {
 /// # Errors
 /// [`Broken::Io`].
 pub fn claimed_origin<S: Storage>(storage: &S) -> Result<Option<String>, Broken> {
-    let names = storage.list()?;
-    let Some(first) = names.iter().find(|n| segment::first_of(n).is_some()) else { return Ok(None) };
-    Ok(segment::split(&storage.read(first)?).ok().map(|(header, ..)| header.origin))
+    let names = super::segment_names(storage)?;
+    let Some(first) = names.first() else { return Ok(None) };
+    Ok(segment::split(&segment::read(storage, first)?).ok().map(|(header, ..)| header.origin))
 }
 
-/// Verifies the log of one origin under its keys, oldest first. `further` are heads from elsewhere
-/// (a witness, a note kept by the auditor): they are checked like the log's own, and the log must
-/// reach them.
+/// Verifies the log of one origin under its keys, oldest first: its records, the tree, the heads and
+/// their order, the tiles, and the head that is published beside them. A key that a key before it
+/// vouches for, in a record that it signed, is taken as one of them. `further` are heads from
+/// elsewhere (a witness, a note kept by the auditor): they are checked like the log's own, and the
+/// log must reach them.
 ///
 /// # Errors
 /// The first thing that is [`Broken`].
@@ -121,37 +164,105 @@ pub fn verify<S: Storage>(
     keys: &VerifierKeys,
     further: &[String],
 ) -> Result<Whole, Broken> {
+    verify_opening(storage, origin, keys, further, &VerifierKeys::open)
+}
+
+/// How a signed note is opened under keys that are not older than a number.
+pub(super) type Open<'o> = &'o dyn Fn(&VerifierKeys, &str, usize) -> Result<(Head, usize), NoteError>;
+
+/// The same, with signatures checked by `open`: whoever verifies nearly the same log many times need
+/// not check the same note each time.
+pub(super) fn verify_opening<S: Storage>(
+    storage: &S,
+    origin: &str,
+    keys: &VerifierKeys,
+    further: &[String],
+    open: Open<'_>,
+) -> Result<Whole, Broken> {
     let names = storage.list()?;
     let own = if names.iter().any(|n| n == HEADS) { storage.read(HEADS)? } else { Vec::new() };
     let own = String::from_utf8_lossy(&own);
     let (notes, _unfinished) = split_heads(&own);
-    let mut heads = opened(&notes, keys)?;
+    let mut keys = keys.clone();
+    let mut heads = loop {
+        let (good, unknown) = opened(&notes, &keys, open);
+        let Some(unknown) = unknown else { break good };
+        match successor(storage, origin, &keys, good, &unknown)? {
+            Some(next) => keys.rotate(next),
+            None => return Err(unknown),
+        };
+    };
     let kept = heads.len() as u64;
-    for (number, note) in (1..).zip(further) {
+    let mut end = None;
+    let own_end = if names.iter().any(|n| n == END) { Some(storage.read(END)?) } else { None };
+    let own_end = own_end.map(|note| String::from_utf8_lossy(&note).into_owned());
+    for (number, note) in (1..).zip(further.iter().chain(&own_end)) {
         let (head, _) =
-            keys.open(note, 0).map_err(|source| Broken::Head { number: kept + number, source })?;
+            open(&keys, note, 0).map_err(|source| Broken::Head { number: kept + number, source })?;
+        if note::is_end(note) {
+            end = Some(head.size);
+        }
         heads.push(head);
     }
+    let published = published(storage, &names, &keys, open)?;
+    heads.extend(published.clone());
     heads.sort_by_key(|head| head.size);
-    let mut walk = Walk { origin, range: Range::default(), heads: &heads, good: 0, torn: 0 };
-    let mut segments = names.iter().filter(|n| segment::first_of(n).is_some()).peekable();
-    while let Some(name) = segments.next() {
-        let until = segments.peek().and_then(|next| segment::first_of(next));
-        let bytes = storage.read(name)?;
-        walk.segment(name, &bytes, until).map_err(|broken| named(storage, name, &bytes, broken))?;
-    }
-    let found = walk.range.size();
-    match heads.last() {
-        None => Err(Broken::NoHead { found }),
-        Some(newest) if newest.size > found => Err(Broken::Missing { size: newest.size, found }),
-        Some(newest) => Ok(Whole {
+    let checked = heads.len() as u64 - u64::from(published.is_some());
+    let walk = Walk::through(storage, origin, &heads, published.map(|head| head.size))?;
+    let found = walk.size();
+    match (heads.last(), end) {
+        (None, _) => Err(Broken::NoHead { found }),
+        (Some(newest), _) if newest.size > found => Err(Broken::Missing { size: newest.size, found }),
+        (_, Some(end)) if end < found => Err(Broken::BeyondEnd { end, found }),
+        (Some(newest), _) if walk.allowed(newest.size) < walk.first => {
+            Err(Broken::Beheaded { first: walk.first, allowed: walk.allowed(newest.size) })
+        }
+        (Some(newest), end) => Ok(Whole {
             origin: origin.to_owned(),
             vouched: newest.size,
             beyond: found - newest.size,
-            heads: heads.len() as u64,
+            heads: checked,
+            tiles: walk.tiles,
+            retired: walk.first,
+            ended: end.is_some(),
             torn_bytes: walk.torn,
         }),
     }
+}
+
+/// The head that is published beside the tiles.
+fn published<S: Storage>(
+    storage: &S,
+    names: &[String],
+    keys: &VerifierKeys,
+    open: Open<'_>,
+) -> Result<Option<Head>, Broken> {
+    if !names.iter().any(|n| n == CHECKPOINT) {
+        return Ok(None);
+    }
+    let note = String::from_utf8(storage.read(CHECKPOINT)?).map_err(|_| Broken::Checkpoint(None))?;
+    open(keys, &note, 0).map(|(head, _)| Some(head)).map_err(|e| Broken::Checkpoint(Some(e)))
+}
+
+/// The key for which the newest of these keys vouches: a record that a head of it counts names it.
+fn successor<S: Storage>(
+    storage: &S,
+    origin: &str,
+    keys: &VerifierKeys,
+    good: Vec<Head>,
+    unknown: &Broken,
+) -> Result<Option<note::VerifierKey>, Broken> {
+    let newest = keys.newest().map(ToString::to_string);
+    let (Broken::Head { source: NoteError::Signature(_), .. }, Some(newest)) = (unknown, newest) else {
+        return Ok(None);
+    };
+    let vouched = good.last().map_or(0, |head| head.size);
+    let walk = Walk::through(storage, origin, &good, None)?;
+    let mut found = walk.rotations.iter().filter(|r| r.position < vouched && r.before == newest);
+    Ok(found
+        .next_back()
+        .and_then(|r| note::VerifierKey::parse(&r.after).ok())
+        .filter(|key| key.origin() == origin))
 }
 
 /// Names the record, if the index of the segment tells it from the others.
@@ -171,77 +282,20 @@ fn named<S: Storage>(storage: &S, name: &str, bytes: &[u8], broken: Broken) -> B
 }
 
 /// Opens a log's own heads in their order: each is good, counts more than the one before, and no
-/// key signs again after the next one did.
-fn opened(notes: &[&str], keys: &VerifierKeys) -> Result<Vec<Head>, Broken> {
+/// key signs again after the next one did. Gives the good ones, and why the one behind is not.
+fn opened(notes: &[&str], keys: &VerifierKeys, open: Open<'_>) -> (Vec<Head>, Option<Broken>) {
     let mut heads: Vec<Head> = Vec::with_capacity(notes.len());
     let mut oldest = 0;
     for (number, note) in (1..).zip(notes) {
-        let (head, key) = keys.open(note, oldest).map_err(|source| Broken::Head { number, source })?;
-        if let Some(before) = heads.last().filter(|before| before.size >= head.size) {
-            return Err(Broken::Order { number, size: head.size, before: before.size });
+        let (head, key) = match open(keys, note, oldest) {
+            Ok(opened) => opened,
+            Err(source) => return (heads, Some(Broken::Head { number, source })),
+        };
+        if let Some(before) = heads.last().map(|before| before.size).filter(|before| *before >= head.size) {
+            return (heads, Some(Broken::Order { number, size: head.size, before }));
         }
         oldest = key;
         heads.push(head);
     }
-    Ok(heads)
-}
-
-struct Walk<'a> {
-    origin: &'a str,
-    range: Range,
-    /// By size.
-    heads: &'a [Head],
-    /// The size of the last head that fits.
-    good: u64,
-    /// Bytes behind the last record.
-    torn: u64,
-}
-
-impl Walk<'_> {
-    fn segment(&mut self, name: &str, bytes: &[u8], until: Option<u64>) -> Result<(), Broken> {
-        let wrong = |why: &str| Broken::Segment { name: name.to_owned(), why: why.to_owned() };
-        if until.is_none() && segment::is_only_begun(bytes) {
-            self.torn = bytes.len() as u64;
-            return Ok(()); // Begun, and nothing was acknowledged from it.
-        }
-        let (header, leaves, rest) = segment::split(bytes).map_err(wrong)?;
-        if header.origin != self.origin {
-            return Err(wrong("it is of another log"));
-        }
-        if segment::first_of(name) != Some(header.first) {
-            return Err(wrong("its name does not fit its header"));
-        }
-        let before = header.range().ok_or_else(|| wrong("its header contradicts itself"))?;
-        if before != self.range {
-            return Err(wrong(
-                "it does not go on where the one before it ends: there something was changed, or records or a segment are missing",
-            ));
-        }
-        if !bytes.starts_with(&Header::after(self.origin, &self.range).line()) {
-            return Err(wrong("its header is not in the one form that a header has"));
-        }
-        let count = until.map_or(leaves.len() as u64, |until| until.saturating_sub(header.first));
-        if count > leaves.len() as u64 {
-            return Err(wrong("records at its end are missing"));
-        }
-        if until.is_some() && count < leaves.len() as u64 {
-            return Err(wrong("it has more records than the next one counts"));
-        }
-        if rest > 0 && until.is_some() {
-            return Err(wrong("it has something behind its last record"));
-        }
-        self.torn = rest as u64;
-        for leaf in leaves {
-            self.range.push(merkle::leaf(leaf));
-            let size = self.range.size();
-            let from = self.heads.partition_point(|h| h.size < size);
-            for head in self.heads.iter().skip(from).take_while(|h| h.size == size) {
-                if head.root != self.range.root() {
-                    return Err(Broken::Changed { name: name.to_owned(), size, good: self.good });
-                }
-                self.good = size;
-            }
-        }
-        Ok(())
-    }
+    (heads, None)
 }

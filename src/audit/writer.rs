@@ -2,7 +2,12 @@
 //! those who wait. A record that is waited for waits for at most the sync in progress and its own,
 //! never for a timer.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, mpsc},
+    time::Instant,
+};
 
 use arc_swap::ArcSwap;
 use metrics::{counter, gauge, histogram};
@@ -10,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     inbox::Inbox,
+    keeper::Signed,
     merkle::{self, Range},
     note::Signer,
     segment::{self, HEADS, Header},
@@ -40,6 +46,8 @@ pub(super) struct Entry {
     pub line: Vec<u8>,
     /// The place in the queue, given back when the record is durable.
     pub slot: Option<OwnedSemaphorePermit>,
+    /// What it takes of the memory for records under way.
+    pub weight: Option<OwnedSemaphorePermit>,
     /// Who waits for it to be durable; if nobody does it is kept and tried again.
     pub durable: Option<oneshot::Sender<bool>>,
 }
@@ -75,6 +83,10 @@ struct Open<F> {
 pub(super) struct Writer<S: Storage> {
     pub storage: S,
     pub signer: Signer,
+    /// The key that is replaced: it signs the head that first counts the record at this position.
+    pub retiring: Option<(Signer, u64)>,
+    /// Who is told of each head.
+    pub heads: mpsc::Sender<Signed>,
     pub range: Range,
     /// The size of the newest signed head, and the bytes of the file of heads.
     pub signed: u64,
@@ -117,6 +129,8 @@ impl<S: Storage> Writer<S> {
     pub fn new(
         storage: S,
         signer: Signer,
+        retiring: Option<Signer>,
+        heads: mpsc::Sender<Signed>,
         recovered: &super::Recovery,
         segment_bytes: u64,
         condition: Arc<ArcSwap<Condition>>,
@@ -124,6 +138,8 @@ impl<S: Storage> Writer<S> {
         Self {
             storage,
             signer,
+            retiring: retiring.map(|signer| (signer, recovered.range.size())),
+            heads,
             range: recovered.range.clone(),
             signed: recovered.signed,
             heads_good: recovered.heads_bytes,
@@ -299,15 +315,21 @@ impl<S: Storage> Writer<S> {
         if self.signed == self.range.size() {
             return;
         }
-        let note = format!("{}\n", self.signer.sign(self.range.size(), &self.range.root()));
+        let (size, root) = (self.range.size(), self.range.root());
+        let signer = self.retiring.as_ref().map_or(&self.signer, |(retiring, _)| retiring);
+        let note = format!("{}\n", signer.sign(size, &root));
         let written = self.storage.append(HEADS).and_then(|mut file| {
             file.write(note.as_bytes())?;
             file.sync()
         });
         match written {
             Ok(()) => {
-                self.signed = self.range.size();
+                self.signed = size;
                 self.heads_good += note.len() as u64;
+                // From the head on that counts the record of it, the new key signs.
+                self.retiring.take_if(|(_, record)| size > *record);
+                let note = note.trim_end().to_owned() + "\n";
+                let _ended = self.heads.send(Signed { size, root, note });
                 gauge!("amlgate_journal_signed_size").set(self.signed as f64);
             }
             Err(error) => {

@@ -1,21 +1,26 @@
 //! `amlgate audit`: is the record whole, and what does it say?
 
+mod line;
+mod prove;
+mod witnessed;
+
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use serde_json::Value;
 
+use self::line::Line;
 use super::{Output, exit, report};
 use crate::audit::{
     PUBLIC_KEY,
     note::{self, VerifierKeys},
-    read::{Reader, Record},
+    read::Reader,
     storage::Directory,
     verify::{self, Broken, Whole},
+    witness::WitnessKey,
 };
 
 /// Reads and verifies the record.
@@ -23,6 +28,10 @@ use crate::audit::{
 pub enum Args {
     /// Checks that nothing was changed, dropped, added or moved, up to the newest signed head.
     Verify(Verify),
+    /// Prints a proof of a record, or that the log grew out of a head that was kept.
+    Prove(prove::Prove),
+    /// Signs that a log ends, when its gate is given up; no gate goes on with it.
+    End(prove::End),
     /// Prints the records that fit.
     Query(Query),
     /// Prints the last records.
@@ -33,7 +42,7 @@ pub enum Args {
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     /// Directories of logs, one for each gate.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "proofs")]
     directories: Vec<PathBuf>,
     /// Verifier keys, kept where the gate cannot write, oldest first; every log that has one must be
     /// there. `audit.pub` beside each log by default; repeatable.
@@ -42,6 +51,18 @@ pub struct Verify {
     /// A signed head that was kept elsewhere: its log must reach and fit it; repeatable.
     #[arg(long = "head", value_name = "FILE")]
     heads: Vec<PathBuf>,
+    /// Verifier keys of witnesses, a line each; repeatable.
+    #[arg(long = "witness", value_name = "FILE", requires = "required")]
+    witnesses: Vec<PathBuf>,
+    /// How many of the witnesses must vouch for a head that the log reaches and fits.
+    #[arg(long = "require", value_name = "N", requires = "witnesses")]
+    required: Option<usize>,
+    /// What `audit end` printed for a log: it need not be among the directories any longer; repeatable.
+    #[arg(long = "end", value_name = "FILE")]
+    ends: Vec<PathBuf>,
+    /// What `audit prove` printed: checked under the keys, without the log; repeatable.
+    #[arg(long = "proof", value_name = "FILE", requires = "keys")]
+    proofs: Vec<PathBuf>,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
@@ -105,6 +126,8 @@ pub struct Tail {
 pub fn run(args: Args) -> ExitCode {
     match args {
         Args::Verify(args) => verify_all(&args),
+        Args::Prove(args) => prove::prove(&args),
+        Args::End(args) => prove::end(&args),
         Args::Query(args) => query(&args),
         Args::Tail(args) => tail(&args),
     }
@@ -119,6 +142,25 @@ struct Verdict {
     whole: Option<Whole>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    /// How many records there are, by the signed end of a log that need not be there.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "ended_with")]
+    ended: Option<u64>,
+    /// What witnesses vouch for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    witnessed: Option<String>,
+    /// What a proof proves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proven: Option<String>,
+}
+
+impl Verdict {
+    fn of(log: String) -> Self {
+        Self { log, whole: None, problem: None, ended: None, witnessed: None, proven: None }
+    }
+
+    fn is_good(&self) -> bool {
+        self.problem.is_none()
+    }
 }
 
 fn verify_all(args: &Verify) -> ExitCode {
@@ -131,21 +173,40 @@ fn verify_all(args: &Verify) -> ExitCode {
             eprintln!("amlgate: {}: not whole: {problem}", verdict.log);
         }
     }
-    if args.keys.is_empty() {
+    if args.keys.is_empty() && !args.directories.is_empty() {
         eprintln!(
             "amlgate: the keys are those beside the logs: whoever can write there can write both; \
              give `--key` a copy that is kept elsewhere"
         );
     }
     match args.output {
-        Output::Table => verdicts.iter().filter_map(|v| v.whole.as_ref()).for_each(print_whole),
+        Output::Table => verdicts.iter().for_each(print_verdict),
         Output::Json | Output::Yaml => super::print_data(&verdicts, args.output),
     }
     code
 }
 
-fn print_whole(whole: &Whole) {
+fn print_verdict(verdict: &Verdict) {
+    if let Some(proven) = &verdict.proven {
+        println!("{proven}");
+    }
+    if let (Some(end), None) = (verdict.ended, &verdict.whole) {
+        println!("{}: ended with {end} records: its log was not looked for", verdict.log);
+    }
+    let Some(whole) = &verdict.whole else { return };
     println!("{}: whole: {} records under {} signed heads", whole.origin, whole.vouched, whole.heads);
+    if whole.tiles > 0 {
+        println!("  {} tiles are what the records make of them", whole.tiles);
+    }
+    if whole.retired > 0 {
+        println!("  the first {} records were removed, as the record says", whole.retired);
+    }
+    if let Some(witnessed) = &verdict.witnessed {
+        println!("  {witnessed}");
+    }
+    if whole.ended {
+        println!("  the log was ended there");
+    }
     if whole.beyond > 0 {
         println!(
             "  the last {} records are newer than the newest head: nothing vouches for them yet",
@@ -172,12 +233,42 @@ fn verdicts(args: &Verify) -> Result<(Vec<Verdict>, ExitCode), Failure> {
     for path in &args.heads {
         heads.push(format!("{}\n", text(path)?.trim_end_matches('\n')));
     }
+    let mut ends = Vec::new();
+    for path in &args.ends {
+        let end = format!("{}\n", text(path)?.trim_end_matches('\n'));
+        if !note::is_end(&end) {
+            return Err(
+                format!("`{}` is not a signed end: `amlgate audit end` prints one", path.display()).into()
+            );
+        }
+        ends.push(end);
+    }
+    let mut witnesses = Vec::new();
+    for path in &args.witnesses {
+        for line in text(path)?.lines().filter(|l| !l.trim().is_empty()) {
+            witnesses.push(WitnessKey::parse(line)?);
+        }
+    }
     let mut verdicts = Vec::new();
+    match prove::check(&args.proofs, &given, &heads) {
+        Ok(said) => verdicts.extend(
+            said.into_iter()
+                .map(|proven| Verdict { proven: Some(proven), ..Verdict::of("proof".to_owned()) }),
+        ),
+        Err(error) => {
+            verdicts.push(Verdict { problem: Some(error.to_string()), ..Verdict::of("proof".to_owned()) })
+        }
+    }
+    // With proofs alone nothing is asked of any log.
+    if args.directories.is_empty() {
+        let good = verdicts.iter().all(Verdict::is_good);
+        return Ok((verdicts, if good { exit::DONE } else { exit::FINDING }));
+    }
     let mut seen: Vec<String> = Vec::new();
     for directory in &args.directories {
         let storage = Directory::at(directory.clone());
         let log = directory.display().to_string();
-        let mut verdict = Verdict { log, whole: None, problem: None };
+        let mut verdict = Verdict::of(log);
         match verify::claimed_origin(&storage).map_err(unreadable(directory))? {
             None => verdict.problem = Some("there is no segment of a log".to_owned()),
             Some(origin) if seen.contains(&origin) => {
@@ -190,8 +281,21 @@ fn verdicts(args: &Verify) -> Result<(Vec<Verdict>, ExitCode), Failure> {
                 } else {
                     given.clone()
                 };
-                let heads: Vec<String> =
-                    heads.iter().filter(|h| note::claimed_origin(h) == origin).cloned().collect();
+                let mut heads: Vec<String> = heads
+                    .iter()
+                    .chain(&ends)
+                    .filter(|h| note::claimed_origin(h) == origin)
+                    .cloned()
+                    .collect();
+                if let Some(required) = args.required {
+                    match witnessed::newest(directory, &origin, &heads, &witnesses, required.max(1)) {
+                        Ok(vouched) => {
+                            heads.push(vouched.note);
+                            verdict.witnessed = Some(vouched.said);
+                        }
+                        Err(problem) => verdict.problem = Some(problem),
+                    }
+                }
                 match verify::verify(&storage, &origin, &keys.of(&origin), &heads) {
                     Ok(whole) => verdict.whole = Some(whole),
                     Err(broken @ Broken::Io(_)) => return Err(unreadable(directory)(broken).into()),
@@ -204,15 +308,28 @@ fn verdicts(args: &Verify) -> Result<(Vec<Verdict>, ExitCode), Failure> {
     }
     // A fleet is whole only if each log that is known of is there.
     let known = given.origins().into_iter().chain(heads.iter().map(|h| note::claimed_origin(h)));
+    let known = known.chain(ends.iter().map(|e| note::claimed_origin(e)));
     for origin in known.map(str::to_owned).collect::<Vec<_>>() {
         if !seen.contains(&origin) {
-            let problem =
-                Some("there is a key or a head of it, but its directory is not among those given".to_owned());
-            verdicts.push(Verdict { log: origin.clone(), whole: None, problem });
+            let mut verdict = Verdict::of(origin.clone());
+            // Whoever ended it vouched that there is nothing to look for behind that.
+            let end = ends.iter().filter(|e| note::claimed_origin(e) == origin);
+            match end.map(|end| given.of(&origin).open(end, 0)).next() {
+                Some(Ok((head, _))) => verdict.ended = Some(head.size),
+                Some(Err(error)) => verdict.problem = Some(format!("its signed end is not good: {error}")),
+                None => {
+                    verdict.problem = Some(
+                        "there is a key or a head of it, but neither its directory nor its signed end is among \
+                         those given"
+                            .to_owned(),
+                    );
+                }
+            }
+            verdicts.push(verdict);
             seen.push(origin);
         }
     }
-    let code = if verdicts.iter().all(|v| v.whole.is_some()) { exit::DONE } else { exit::FINDING };
+    let code = if verdicts.iter().all(Verdict::is_good) { exit::DONE } else { exit::FINDING };
     Ok((verdicts, code))
 }
 
@@ -326,69 +443,6 @@ fn finished(done: io::Result<()>, directory: &Path) -> ExitCode {
             eprintln!("amlgate: cannot read the log in `{}`: {error}", directory.display());
             exit::unreachable()
         }
-    }
-}
-
-/// A record, as it stands and as it reads.
-struct Line {
-    record: Record,
-    value: Value,
-}
-
-impl Line {
-    /// A line that is no JSON is the unfinished end, or tampering, which `verify` names.
-    fn of(record: Record) -> Option<Self> {
-        Some(Self { value: serde_json::from_slice(&record.line).ok()?, record })
-    }
-
-    fn print(&self, output: Output) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        match output {
-            Output::Table => writeln!(out, "{}", self.row()),
-            Output::Json => out.write_all(&self.record.line).and_then(|()| out.write_all(b"\n")),
-            Output::Yaml => {
-                writeln!(out, "---\n# position {}\n{}", self.record.position, super::to_yaml(&self.value))
-            }
-        }
-    }
-
-    fn text(&self, pointer: &str) -> Option<&str> {
-        self.value.pointer(pointer).and_then(Value::as_str)
-    }
-
-    fn time(&self) -> Option<chrono::DateTime<chrono::Utc>> {
-        chrono::DateTime::from_timestamp_millis(self.value.get("time")?.as_i64()?)
-    }
-
-    /// One row for a person: when, who, what came of it, what, on which resource.
-    fn row(&self) -> String {
-        let time = self.time().map_or_else(String::new, |t| t.format("%Y-%m-%d %H:%M:%S").to_string());
-        if let Some(event) = self.text("/unmapped/amlgate/event") {
-            let more = ["reason", "problem", "what"]
-                .iter()
-                .find_map(|k| self.text(&format!("/unmapped/amlgate/{k}")));
-            return format!("{time}  {:<28} {:<12} {}", "-", event, more.unwrap_or_default());
-        }
-        let phase = self.text("/unmapped/amlgate/phase").unwrap_or_default();
-        let result = match phase {
-            "denial" => self.text("/unmapped/amlgate/denial/code").unwrap_or("denied").to_owned(),
-            "intent" => "intent".to_owned(),
-            _ => {
-                let status = self.value.pointer("/http_response/code").and_then(Value::as_u64);
-                let ending = self.text("/unmapped/amlgate/ending").unwrap_or_default();
-                match status {
-                    Some(status) if ending == "completed" => status.to_string(),
-                    Some(status) => format!("{status} {ending}"),
-                    None => ending.to_owned(),
-                }
-            }
-        };
-        let method = self.text("/http_request/http_method").unwrap_or_default();
-        let what =
-            self.text("/api/operation").or_else(|| self.text("/http_request/url/path")).unwrap_or_default();
-        let on = self.text("/resources/0/name").unwrap_or_default();
-        let who = self.text("/actor/user/uid").unwrap_or_default();
-        format!("{time}  {who:<28} {result:<28} {method:<6} {what}  {on}")
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the raw file to [`Settings`]: every block read, every reference checked, nothing opened but
 //! the files that must be there.
 
+mod audit;
 mod certificates;
 mod cloud;
 mod credentials;
@@ -338,14 +339,36 @@ impl Reader<'_> {
         }
         let name = problems.read(&raw.name, |text| values::name(&text.replace("{hostname}", &hostname())));
         let signing_key = self.reference(&raw.signing_key, problems);
+        let previous_key = raw.previous_key.as_ref().and_then(|key| self.reference(key, problems));
         let reads = raw.reads.as_ref().and_then(|r| problems.read(r, reads)).unwrap_or_default();
+        let size = |text: &str| values::size(text).map(|bytes| bytes as u64);
+        let segment = raw.segment.as_ref().and_then(|s| problems.read(s, |text| at_least(size(text)?, text)));
+        let retain = raw.retain.as_ref();
+        let age = retain.and_then(|r| r.age.as_ref()).and_then(|a| problems.read(a, values::duration));
+        let most = retain.and_then(|r| r.size.as_ref()).and_then(|s| problems.read(s, size));
+        let witnesses = self.witnesses(&raw.witnesses, problems);
+        let witness = raw.witness.as_ref().and_then(|w| self.witness(w, problems));
         Some(Audit {
             name: name?,
             directory: self.file(&raw.directory.value),
             signing_key: signing_key?,
+            previous_key,
             reads,
+            segment,
+            retain_for: age,
+            retain_size: most,
+            witnesses,
+            witness,
         })
     }
+}
+
+/// A segment holds more than some records.
+fn at_least(bytes: u64, text: &str) -> Result<u64, String> {
+    if bytes < 1 << 20 {
+        return Err(format!("`{text}` is too small for a segment: at least `1MiB`"));
+    }
+    Ok(bytes)
 }
 
 /// The machine's name: in a StatefulSet the replica's own.

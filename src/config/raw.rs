@@ -3,10 +3,12 @@
 //! Keys of features that are not built yet have the type [`Later`]: they parse, and
 //! [`super::load()`] refuses them by name instead of ignoring them.
 
+mod audit;
 mod cloud;
 
 use std::collections::BTreeMap;
 
+pub use audit::{Audit, Retain, Witness, WitnessPlace};
 pub use cloud::{Cloud, CloudTable};
 
 use serde::Deserialize;
@@ -543,23 +545,6 @@ pub struct Outgoing {
     /// Hosts, suffixes (`.corp`) and addresses that are dialled directly.
     #[serde(default)]
     pub no_proxy: Vec<Text>,
-}
-
-/// `audit`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Audit {
-    /// The log's origin.
-    pub name: Text,
-    /// Its directory.
-    pub directory: Text,
-    /// Ed25519, PKCS#8 PEM.
-    pub signing_key: Spanned<Reference>,
-    /// What happens to reads when the disk fails.
-    pub reads: Option<Text>,
-    /// Exporters: not in this version, so the list must be empty.
-    #[serde(default)]
-    pub sinks: Vec<Spanned<serde::de::IgnoredAny>>,
 }
 
 /// `store`.

@@ -10,6 +10,7 @@ use std::{
 
 use super::values::BaseUrl;
 use crate::{
+    audit::{note::VerifierKeys, witness::WitnessKey},
     azureml::{Protocol, ResourceId},
     cloud::Cloud,
     credentials::ActsFor,
@@ -302,8 +303,60 @@ pub struct Audit {
     pub directory: PathBuf,
     /// Ed25519, PKCS#8 PEM.
     pub signing_key: Reference,
+    /// The key that signed before, while it is replaced.
+    pub previous_key: Option<Reference>,
     /// What happens to plain reads when the disk fails.
     pub reads: Reads,
+    /// A segment ends when it is larger, in bytes.
+    pub segment: Option<u64>,
+    /// Older records are removed.
+    pub retain_for: Option<Duration>,
+    /// The oldest records are removed while there are more bytes.
+    pub retain_size: Option<u64>,
+    /// Where each new head is shown.
+    pub witnesses: Vec<WitnessSettings>,
+    /// The logs for which the gate is a witness.
+    pub witness: Option<WitnessedLogs>,
+}
+
+/// A place where each new head of the record is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it is.
+    pub place: WitnessPlace,
+}
+
+/// What such a place is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WitnessPlace {
+    /// A folder where heads are added.
+    Folder(PathBuf),
+    /// A C2SP witness.
+    Witness {
+        /// Where it is.
+        url: BaseUrl,
+        /// The path before its endpoints.
+        prefix: String,
+        /// What it signs with.
+        key: WitnessKey,
+        /// Roots besides the system's.
+        trust: Option<Arc<[u8]>>,
+        /// Where to connect instead of resolving the name.
+        address: Option<SocketAddr>,
+    },
+}
+
+/// The logs for which the gate is a witness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessedLogs {
+    /// Its name in what it signs.
+    pub name: String,
+    /// Ed25519, PKCS#8 PEM.
+    pub signing_key: Reference,
+    /// The keys of the logs.
+    pub logs: VerifierKeys,
 }
 
 /// What happens to plain reads when the disk fails.

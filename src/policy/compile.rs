@@ -108,6 +108,7 @@ pub(super) fn compile(
     let conditions = || entries.iter().filter_map(|e| e.when.as_ref());
     let set = PolicySet {
         digest: *files.digest(),
+        files: files.digests(),
         generation: 0,
         reads_body: conditions().any(Condition::reads_body),
         asks_azure: entries.iter().any(|e| e.rights.is_some()),

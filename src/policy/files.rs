@@ -81,6 +81,19 @@ impl FileSet {
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
+
+    /// Each file with the SHA-256 of its content.
+    #[must_use]
+    pub fn digests(&self) -> super::FileDigests {
+        let files = self.policies.iter().chain(&self.roles);
+        let digest = |text: &str| {
+            let mut out = [0; 32];
+            let found = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+            out.copy_from_slice(found.as_ref());
+            out
+        };
+        files.map(|(name, text)| (Arc::clone(name), digest(text))).collect()
+    }
 }
 
 enum Kind {

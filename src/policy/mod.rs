@@ -65,6 +65,7 @@ pub const SCHEMA: &str = include_str!("schema.json");
 #[derive(Debug, Default)]
 pub struct PolicySet {
     digest: [u8; 32],
+    files: FileDigests,
     generation: u64,
     entries: Vec<entry::Entry>,
     subjects: who::Subjects,
@@ -73,6 +74,9 @@ pub struct PolicySet {
     asks_azure: bool,
     depends_on_time: bool,
 }
+
+/// Each file of a set by its name, with the SHA-256 of its content.
+pub type FileDigests = Arc<[(Arc<str>, [u8; 32])]>;
 
 /// The names that the configuration defines and policies may use.
 #[derive(Debug, Clone, Default)]
@@ -138,6 +142,12 @@ impl PolicySet {
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
+    }
+
+    /// Each of the files: stands in the record of a reload.
+    #[must_use]
+    pub fn files(&self) -> &FileDigests {
+        &self.files
     }
 
     /// Counts up with each set that was put in force.

@@ -10,10 +10,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, keeping, machines, metadata, secrets, secrets::Secrets};
+use super::{
+    StartError, keeping, machines, metadata, secrets,
+    secrets::Secrets,
+    witnesses::{self, Witnesses},
+};
 use crate::{
-    admin::{Dependency, Health, State},
-    audit::{Condition, Journal, JournalSettings, Reads},
+    admin::{Dependency, Health, State, witness::Witness},
+    audit::{Condition, Journal, JournalSettings, Reads, Retention},
     azureml::Protocol,
     config::{
         Settings, settings,
@@ -50,6 +54,8 @@ pub(super) struct Built {
     pub forward_tls: Option<Arc<ServerTls>>,
     pub interceptor: Option<Arc<Interceptor>>,
     pub health: Arc<Health>,
+    pub witnesses: Option<Witnesses>,
+    pub witness: Option<Arc<Witness>>,
 }
 
 /// Builds every part. Policies are judged before a secret is read, and all before the journal is opened.
@@ -86,6 +92,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         let (certificate, key) = secrets.authority(forward).await?;
         interceptor = Some(Arc::new(Interceptor::new(&certificate, key.expose_secret())?));
     }
+    let (witnesses, witness) = witnesses::built(settings, &mut secrets, &connector, &clock).await?;
     let store = keeping::opened(settings, &mut secrets).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock).await?;
@@ -115,7 +122,18 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         clouds: Arc::new(metadata::documents(settings)),
     });
     let health = Arc::new(health(settings, &parts));
-    Ok(Built { forward_tls, interceptor, parts, secrets, pools: connector, reverse_tls, admin_tls, health })
+    Ok(Built {
+        forward_tls,
+        interceptor,
+        parts,
+        secrets,
+        pools: connector,
+        reverse_tls,
+        admin_tls,
+        health,
+        witnesses,
+        witness,
+    })
 }
 
 /// The parts of a running gate under another configuration: what counts, keeps, caches and records
@@ -248,6 +266,11 @@ async fn journal(
 ) -> Result<Journal, StartError> {
     let key = secrets.read(&settings.audit.signing_key, "audit.signing_key").await?;
     let mut kept = JournalSettings::new(&settings.audit.name, settings.audit.directory.clone(), key);
+    if let Some(previous) = &settings.audit.previous_key {
+        kept.previous_key = Some(secrets.read(previous, "audit.previous_key").await?);
+    }
+    kept.segment_bytes = settings.audit.segment.unwrap_or(kept.segment_bytes);
+    kept.retain = Retention { age: settings.audit.retain_for, bytes: settings.audit.retain_size };
     kept.reads = match settings.audit.reads {
         settings::Reads::Required => Reads::Required,
         settings::Reads::BestEffort => Reads::BestEffort,

@@ -291,7 +291,9 @@ async fn told(parts: &GateParts, reload: Reload) {
         Reload::Replaced { .. } => {
             let status = parts.policies.status();
             tracing::info!(generation = status.generation, "other policies are in force");
-            let event = Event::PoliciesChanged { policies: status.digest, generation: status.generation };
+            let files = Arc::clone(parts.policies.current().files());
+            let event =
+                Event::PoliciesChanged { policies: status.digest, generation: status.generation, files };
             record(parts, &event).await;
         }
         Reload::Refused(problems) => {

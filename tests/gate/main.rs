@@ -33,6 +33,7 @@ mod rights;
 mod rotation;
 mod step_up;
 mod streams;
+mod taint;
 mod terminators;
 mod upstreams;
 mod workloads;

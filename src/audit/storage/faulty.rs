@@ -171,6 +171,12 @@ impl FaultyDisk {
         });
     }
 
+    /// The names of all files, those in folders too.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.with(|s| s.files.keys().cloned().collect())
+    }
+
     /// Removes a file behind the journal's back.
     pub fn remove(&self, name: &str) {
         self.with(|s| s.files.remove(name));
@@ -206,7 +212,7 @@ impl Storage for FaultyDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.with(|s| s.files.keys().cloned().collect()))
+        Ok(self.with(|s| s.files.keys().filter(|name| !name.contains('/')).cloned().collect()))
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
@@ -234,7 +240,25 @@ impl Storage for FaultyDisk {
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let content = Content { written: bytes.to_vec(), durable: bytes.len() };
         self.operation(|s| {
+            if matches!(s.trouble, Some(Trouble::Dead | Trouble::Space(0))) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             s.files.insert(name.to_owned(), content);
+            Ok(())
+        })
+    }
+
+    fn size(&self, name: &str) -> io::Result<u64> {
+        self.with(|s| s.files.get(name).map(|c| c.written.len() as u64)).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn discard(&mut self, name: &str) -> io::Result<()> {
+        let folder = format!("{name}/");
+        self.operation(|s| {
+            if s.trouble == Some(Trouble::Dead) {
+                return Err(io::Error::other("dead"));
+            }
+            s.files.retain(|file, _| file != name && !file.starts_with(&folder));
             Ok(())
         })
     }

@@ -1,9 +1,13 @@
 //! The journal against a disk that fails, and the verifier against an editor.
 
 mod crashes;
+mod golden;
+mod killed;
+mod mutations;
 mod recalled;
 mod records;
 mod requests;
+mod tiled;
 
 use std::sync::Arc;
 
@@ -60,7 +64,7 @@ fn verified(disk: &FaultyDisk) -> Result<Whole, Broken> {
 }
 
 fn event(number: u64) -> Event {
-    Event::PoliciesChanged { policies: [7; 32], generation: number }
+    Event::PoliciesChanged { policies: [7; 32], generation: number, files: Arc::default() }
 }
 
 /// All records of a log, in their order.
@@ -84,8 +88,8 @@ fn story(disk: &FaultyDisk) -> Vec<String> {
 /// The generations in a log, in their order.
 fn generations(disk: &FaultyDisk) -> Vec<u64> {
     let mut found = Vec::new();
-    for name in disk.list().unwrap().iter().filter(|n| segment::first_of(n).is_some()) {
-        let bytes = disk.read(name).unwrap();
+    for name in &segment_names(disk).unwrap() {
+        let bytes = segment::read(disk, name).unwrap();
         let (_, leaves, _) = segment::split(&bytes).unwrap();
         for leaf in leaves {
             let value: serde_json::Value = serde_json::from_slice(leaf).unwrap();
@@ -241,7 +245,7 @@ fn sample() -> FaultyDisk {
             let disk = FaultyDisk::default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let small = JournalSettings { segment_bytes: 1_500, ..settings() };
+                let small = JournalSettings { segment_bytes: 1_500, pack: false, ..settings() };
                 let (journal, _) = open(&disk, &small);
                 for i in 0..20 {
                     journal.happened(&event(i)).await.unwrap();

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The records of a request that is made, answered with 201 and ended.
-async fn told(target: &str, change: impl FnOnce(&mut crate::policy::RequestFacts)) -> Vec<Value> {
+pub(super) async fn told(target: &str, change: impl FnOnce(&mut crate::policy::RequestFacts)) -> Vec<Value> {
     let disk = FaultyDisk::default();
     let (journal, _) = open(&disk, &settings());
     let mut request = request(Method::PUT, target);

@@ -11,9 +11,14 @@ use crate::{
 
 /// A log of `count` policy changes beside others in `fleet`.
 fn log(fleet: &Path, name: &str, count: u64) -> PathBuf {
-    let directory = fleet.join(name);
     let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
-    let settings = JournalSettings::new(name, directory.clone(), SecretString::from(pem));
+    log_under(fleet, name, count, &pem)
+}
+
+/// The same, under a key that is known, and going on with what is there.
+fn log_under(fleet: &Path, name: &str, count: u64, pem: &str) -> PathBuf {
+    let directory = fleet.join(name);
+    let settings = JournalSettings::new(name, directory.clone(), SecretString::from(pem.to_owned()));
     let root = SecretString::from("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
     let mac = Seal::new([&root]).unwrap().mac(Purpose::Thumbprint);
     let clock = Arc::new(ManualClock::starting_at(Timestamp::from_secs(1_800_000_000)));
@@ -21,7 +26,8 @@ fn log(fleet: &Path, name: &str, count: u64) -> PathBuf {
     runtime.block_on(async {
         let (journal, _) = Journal::open(&settings, mac, clock).unwrap();
         for generation in 0..count {
-            journal.happened(&Event::PoliciesChanged { policies: [1; 32], generation }).await.unwrap();
+            let event = Event::PoliciesChanged { policies: [1; 32], generation, files: Arc::default() };
+            journal.happened(&event).await.unwrap();
         }
         assert!(journal.close().await);
     });
@@ -30,7 +36,16 @@ fn log(fleet: &Path, name: &str, count: u64) -> PathBuf {
 
 fn asked(directories: &[&PathBuf], keys: &[&PathBuf], heads: &[&PathBuf]) -> Verify {
     let owned = |paths: &[&PathBuf]| paths.iter().map(|p| (*p).clone()).collect();
-    Verify { directories: owned(directories), keys: owned(keys), heads: owned(heads), output: Output::Json }
+    Verify {
+        directories: owned(directories),
+        keys: owned(keys),
+        heads: owned(heads),
+        ends: Vec::new(),
+        witnesses: Vec::new(),
+        required: None,
+        proofs: Vec::new(),
+        output: Output::Json,
+    }
 }
 
 fn problems(args: &Verify) -> Vec<String> {
@@ -49,7 +64,10 @@ fn a_fleet_is_whole_only_with_every_log_that_has_a_key_or_a_head() {
     let vouched: Vec<_> = found.iter().map(|v| v.whole.as_ref().unwrap().vouched).collect();
     assert_eq!(vouched, [4, 5]);
     let missing = problems(&asked(&[&a], &[&keys], &[]));
-    assert!(matches!(&missing[..], [one] if one.contains("not among those given")), "{missing:?}");
+    assert!(
+        matches!(&missing[..], [one] if one.contains("neither its directory nor its signed end")),
+        "{missing:?}"
+    );
     let head = b.join("heads");
     assert_eq!(problems(&asked(&[&a], &[], &[&head])).len(), 1);
     assert!(problems(&asked(&[&a, &b], &[&keys], &[&head])).is_empty());
@@ -100,4 +118,95 @@ fn a_query_fits_what_is_asked_and_a_missing_log_is_unreachable() {
     assert_eq!(each(&nowhere, Reader::new, |_| Ok(true)), exit::unreachable());
     let tail = Tail { directory: nowhere, count: 3, follow: false, output: Output::Table };
     assert_eq!(run(Args::Tail(tail)), exit::unreachable());
+}
+
+/// What the verb does is what its command line says.
+fn amlgate(line: &[&str]) -> ExitCode {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        args: Args,
+    }
+    run(<Line as clap::Parser>::try_parse_from([&["audit"], line].concat()).unwrap().args)
+}
+
+#[test]
+fn a_log_that_was_ended_need_not_be_there_and_is_not_gone_on_with() {
+    let fleet = tempfile::tempdir().unwrap();
+    let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+    let (a, b) = (log(fleet.path(), "gate-a", 3), log_under(fleet.path(), "gate-b", 4, &pem));
+    let (key, keys, end) = (fleet.path().join("b.key"), fleet.path().join("fleet.pub"), b.join("end"));
+    let both = [&a, &b].map(|d| fs::read_to_string(d.join(PUBLIC_KEY)).unwrap()).concat();
+    fs::write(&keys, both).unwrap();
+    fs::write(&key, &pem).unwrap();
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    assert_eq!(amlgate(&["end", &path(&b), "--signing-key", &path(&key)]), exit::DONE);
+    // Its directory alone, or its end alone: both say that it is all there.
+    assert!(problems(&asked(&[&a, &b], &[&keys], &[])).is_empty());
+    let ended = Verify { ends: vec![end.clone()], ..asked(&[&a], &[&keys], &[]) };
+    assert!(problems(&ended).is_empty());
+    assert_eq!(
+        problems(&Verify { ends: vec![end.clone()], ..asked(&[&a], &[&a.join(PUBLIC_KEY)], &[]) }).len(),
+        1
+    );
+    // Nobody goes on with it, and whoever does all the same is found.
+    assert_ne!(amlgate(&["end", &path(&b), "--signing-key", &path(&key)]), exit::DONE);
+    let kept = fs::read(&end).unwrap();
+    fs::remove_file(&end).unwrap();
+    log_under(fleet.path(), "gate-b", 1, &pem);
+    fs::write(&end, kept).unwrap();
+    let found = problems(&asked(&[&b], &[], &[]));
+    assert!(found[0].contains("the log was ended at 7 records"), "{found:?}");
+}
+
+#[test]
+fn what_is_proven_is_checked_without_the_log() {
+    let fleet = tempfile::tempdir().unwrap();
+    let a = log(fleet.path(), "gate-a", 300);
+    let storage = Directory::at(a.clone());
+    let proof = fleet.path().join("a.tlog-proof");
+    let line = Reader::from(storage, 257).unwrap().record().unwrap().unwrap().line;
+    let value: Value = serde_json::from_slice(&line).unwrap();
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    for id in ["257", value["metadata"]["uid"].as_str().unwrap()] {
+        fs::write(&proof, prove::tests::proven(&a, id)).unwrap();
+        let keys = a.join(PUBLIC_KEY);
+        assert_eq!(amlgate(&["verify", "--proof", &path(&proof), "--key", &path(&keys)]), exit::DONE);
+        let other = log(fleet.path(), "gate-b", 1).join(PUBLIC_KEY);
+        assert_eq!(amlgate(&["verify", "--proof", &path(&proof), "--key", &path(&other)]), exit::FINDING);
+        fs::remove_dir_all(fleet.path().join("gate-b")).unwrap();
+    }
+    assert_eq!(amlgate(&["prove", &path(&a), "no-such-id"]), exit::FINDING);
+    assert_eq!(amlgate(&["prove", &path(&a), "100000"]), exit::FINDING);
+}
+
+#[test]
+fn a_log_is_whole_only_with_as_many_witnesses_as_are_required() {
+    use crate::audit::{COSIGNED, tiles::CHECKPOINT, witness::Cosigner};
+    let fleet = tempfile::tempdir().unwrap();
+    let a = log(fleet.path(), "gate-a", 5);
+    let pem = || rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+    let [one, two] = ["one", "two"].map(|name| Cosigner::from_pem(name, pem().as_bytes()).unwrap());
+    let keys = fleet.path().join("witnesses.pub");
+    fs::write(&keys, format!("{}\n{}\n", one.verifier(), two.verifier())).unwrap();
+    let checkpoint = fs::read_to_string(a.join(CHECKPOINT)).unwrap();
+    let text = format!("{}\n", checkpoint.split_once("\n\n").unwrap().0);
+    let asked = |required| {
+        let witnesses = vec![keys.clone()];
+        problems(&Verify { witnesses, required: Some(required), ..asked(&[&a], &[], &[]) })
+    };
+    assert_eq!(asked(1).len(), 1, "nobody vouched yet");
+    let line = one.cosign(&text, Timestamp::from_secs(1_800_000_000));
+    fs::write(a.join(COSIGNED), format!("{checkpoint}{line}{line}")).unwrap();
+    assert!(asked(1).is_empty());
+    assert_eq!(asked(2).len(), 1, "one is not two, however often it signs");
+    let more = two.cosign(&text, Timestamp::from_secs(1_800_000_000));
+    fs::write(a.join(COSIGNED), format!("{checkpoint}{line}{more}")).unwrap();
+    assert!(asked(2).is_empty());
+    // A log that somebody wrote anew does not reach what was witnessed.
+    let kept = fs::read(a.join(COSIGNED)).unwrap();
+    fs::remove_dir_all(&a).unwrap();
+    log(fleet.path(), "gate-a", 2);
+    fs::write(a.join(COSIGNED), kept).unwrap();
+    assert_eq!(asked(1).len(), 1);
 }

@@ -1,0 +1,267 @@
+//! `amlgate audit prove` and `audit end`: what can be shown to somebody who has nothing of the log but
+//! its key.
+
+use std::{fs, io, path::PathBuf, process::ExitCode, sync::Arc};
+
+use super::{exit, report, text};
+use crate::{
+    audit::{
+        COSIGNED, HEADS, Journal, JournalSettings, PUBLIC_KEY,
+        event::Event,
+        merkle::{self, Hash},
+        note::{self, Head, Signer, VerifierKeys},
+        proof,
+        proved::{Consistency, Inclusion, Unproven},
+        read::{Reader, Record},
+        storage::Directory,
+        tiles::{CHECKPOINT, Tiled},
+    },
+    secrets::{Purpose, Seal, SecretString},
+    time::SystemClock,
+};
+
+/// `audit prove`: that a record is in the log, or that the log grew out of an older state of it.
+#[derive(Debug, clap::Args)]
+pub struct Prove {
+    /// The directory of a log.
+    directory: PathBuf,
+    /// A record: its position, its id, or the id of a decision, whose records are all proven.
+    #[arg(required_unless_present = "since")]
+    id: Option<String>,
+    /// A signed head that was kept: proves that the log begins with what it vouches for.
+    #[arg(long, value_name = "FILE", conflicts_with = "id")]
+    since: Option<PathBuf>,
+}
+
+/// `audit end`: signs that a log ends, when its gate is given up.
+#[derive(Debug, clap::Args)]
+pub struct End {
+    /// The directory of the log.
+    directory: PathBuf,
+    /// The key that signs the log's heads: Ed25519, PKCS#8 PEM.
+    #[arg(long, value_name = "FILE")]
+    signing_key: PathBuf,
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs `audit prove`.
+pub(super) fn prove(args: &Prove) -> ExitCode {
+    let storage = Directory::at(args.directory.clone());
+    match (&args.id, &args.since) {
+        (_, Some(since)) => {
+            match text(since).map_err(Failure::from).and_then(|note| grown(args, &storage, &note)) {
+                Ok(proof) => print!("{proof}"),
+                Err(error) => return report(&*error, exit::FINDING),
+            }
+        }
+        (Some(id), None) => match found(args, &storage, id) {
+            Ok(proofs) if proofs.is_empty() => {
+                eprintln!("amlgate: no record has the id `{id}`");
+                return exit::FINDING;
+            }
+            Ok(proofs) => proofs.iter().for_each(|proof| print!("{proof}")),
+            Err(error) => return report(&*error, exit::FINDING),
+        },
+        (None, None) => return exit::FINDING, // Clap demands one.
+    }
+    exit::DONE
+}
+
+/// The tree of the newest head of which there are tiles, or of the newest head and the records.
+struct Tree<'a> {
+    note: String,
+    head: Head,
+    /// The newest head that witnesses signed too.
+    cosigned: Option<(String, Head)>,
+    keys: VerifierKeys,
+    storage: &'a Directory,
+    /// Of a log without tiles.
+    leaves: Option<Vec<Hash>>,
+}
+
+impl<'a> Tree<'a> {
+    fn of(args: &Prove, storage: &'a Directory) -> Result<Self, Failure> {
+        let tiled = args.directory.join(CHECKPOINT);
+        let keys = VerifierKeys::parse(&text(&args.directory.join(PUBLIC_KEY))?)?;
+        let (note, leaves) = if tiled.exists() {
+            (text(&tiled)?, None)
+        } else {
+            let heads = text(&args.directory.join(HEADS))?;
+            let note = note::last(&heads).ok_or("there is no signed head, so nothing can be proven")?;
+            let mut reader = Reader::new(storage.clone());
+            let mut leaves = Vec::new();
+            while let Some(record) = reader.record()? {
+                if record.position != leaves.len() as u64 {
+                    return Err("the beginning of the log and its tiles are not there".into());
+                }
+                leaves.push(merkle::leaf(&record.line));
+            }
+            (note.to_owned(), Some(leaves))
+        };
+        let (head, _) = keys.open(&note, 0)?;
+        let cosigned = fs::read_to_string(args.directory.join(COSIGNED)).ok();
+        let cosigned = cosigned.and_then(|note| Some((keys.open(&note, 0).ok()?.0, note)));
+        let cosigned = cosigned.filter(|(old, _)| old.size <= head.size).map(|(old, note)| (note, old));
+        Ok(Self { note, head, cosigned, keys, storage, leaves })
+    }
+
+    fn inclusion(&self, record: Record) -> Result<Inclusion, Failure> {
+        let index = record.position;
+        // A head that witnesses signed too convinces more people.
+        let newest = (&self.note, &self.head);
+        let cosigned = self.cosigned.as_ref().map(|(note, head)| (note, head));
+        let (note, head) = cosigned.filter(|(_, head)| index < head.size).unwrap_or(newest);
+        let size = head.size;
+        if index >= size {
+            return Err(format!(
+                "no signed head counts the record at position {index} yet: ask again in some seconds"
+            )
+            .into());
+        }
+        let path = match &self.leaves {
+            Some(leaves) => proof::inclusion(&mut &leaves[..], index, size)?,
+            None => proof::inclusion(&mut Tiled::new(self.storage, size), index, size)?,
+        };
+        let proof = Inclusion { index, leaf: record.line, path, checkpoint: note.clone() };
+        proof.verify(&self.keys).map_err(broken)?;
+        Ok(proof)
+    }
+
+    fn consistency(&self, note: &str) -> Result<Consistency, Failure> {
+        let (old, _) = self.keys.open(note, 0)?;
+        let size = self.head.size;
+        if old.size > size {
+            return Err(format!("the head counts {} records, and the log only {size}", old.size).into());
+        }
+        let path = match &self.leaves {
+            Some(leaves) => proof::consistency(&mut &leaves[..], old.size, size)?,
+            None => proof::consistency(&mut Tiled::new(self.storage, size), old.size, size)?,
+        };
+        let proof = Consistency { old: old.size, path, checkpoint: self.note.clone() };
+        proof.verify(&self.keys, &old).map_err(broken)?;
+        Ok(proof)
+    }
+}
+
+fn broken(why: Unproven) -> Failure {
+    format!("the log does not prove it: {}; `amlgate audit verify` tells more", super::with_causes(&why))
+        .into()
+}
+
+fn grown(args: &Prove, storage: &Directory, note: &str) -> Result<Consistency, Failure> {
+    Tree::of(args, storage)?.consistency(&format!("{}\n", note.trim_end_matches('\n')))
+}
+
+/// The records with that id: their own, their decision's, or their position.
+fn found(args: &Prove, storage: &Directory, id: &str) -> Result<Vec<Inclusion>, Failure> {
+    let tree = Tree::of(args, storage)?;
+    if let Ok(position) = id.parse() {
+        let record = Reader::from(storage.clone(), position)?.record()?.filter(|r| r.position == position);
+        return record.into_iter().map(|record| tree.inclusion(record)).collect();
+    }
+    let finder = memchr::memmem::Finder::new(id.as_bytes());
+    let is = |record: &Record| {
+        let value: Option<serde_json::Value> = serde_json::from_slice(&record.line).ok();
+        ["/metadata/uid", "/unmapped/amlgate/decision"]
+            .iter()
+            .any(|at| value.as_ref().and_then(|v| v.pointer(at)).and_then(|v| v.as_str()) == Some(id))
+    };
+    let (mut reader, mut proofs) = (Reader::new(storage.clone()), Vec::new());
+    while let Some(record) = reader.record()? {
+        if finder.find(&record.line).is_some() && is(&record) {
+            proofs.push(tree.inclusion(record)?);
+        }
+    }
+    Ok(proofs)
+}
+
+/// Checks proofs, without the log.
+pub(super) fn check(
+    files: &[PathBuf],
+    keys: &VerifierKeys,
+    heads: &[String],
+) -> Result<Vec<String>, Failure> {
+    let mut said = Vec::new();
+    for file in files {
+        let name = file.display();
+        let proof = text(file)?;
+        let keys = |checkpoint: &str| keys.of(note::claimed_origin(checkpoint));
+        let failed = |why: Unproven| format!("`{name}` proves nothing: {}", super::with_causes(&why));
+        if proof.starts_with("old ") {
+            let proof = Consistency::parse(&proof).map_err(failed)?;
+            let keys = keys(&proof.checkpoint);
+            let old =
+                heads.iter().filter_map(|h| keys.open(h, 0).ok()).find(|(head, _)| head.size == proof.old);
+            let (old, _) = old.ok_or_else(|| {
+                format!("`{name}` is about a head of {} records: give it with `--head`", proof.old)
+            })?;
+            let head = proof.verify(&keys, &old).map_err(failed)?;
+            said.push(format!(
+                "{}: the {} records of the head are the first of the log's {}",
+                head.origin, old.size, head.size
+            ));
+            continue;
+        }
+        for proof in Inclusion::parse_all(&proof).map_err(failed)? {
+            let head = proof.verify(&keys(&proof.checkpoint)).map_err(failed)?;
+            said.push(format!(
+                "{}: the record at position {} is one of the log's {}",
+                head.origin, proof.index, head.size
+            ));
+        }
+    }
+    Ok(said)
+}
+
+/// Runs `audit end`.
+pub(super) fn end(args: &End) -> ExitCode {
+    match ended(args) {
+        Ok(note) => {
+            print!("{note}");
+            exit::DONE
+        }
+        Err(error) => report(&*error, exit::unreachable()),
+    }
+}
+
+/// Records the end, signs it, and keeps it beside the log, which no gate opens from then on.
+fn ended(args: &End) -> Result<String, Failure> {
+    let storage = Directory::at(args.directory.clone());
+    let origin = crate::audit::verify::claimed_origin(&storage)?.ok_or("there is no segment of a log")?;
+    let key = SecretString::from(text(&args.signing_key)?);
+    let signer = Signer::from_pem(&origin, secrecy::ExposeSecret::expose_secret(&key).as_bytes())?;
+    let keys = VerifierKeys::parse(&text(&args.directory.join(PUBLIC_KEY))?)?;
+    if keys.of(&origin).newest() != Some(&signer.verifier()) {
+        return Err("the key is not the one that signs this log".into());
+    }
+    let settings = JournalSettings::new(&origin, args.directory.clone(), key);
+    // No record that is written here has a thumbprint of a token.
+    let unused = Seal::new([&SecretString::from("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")])?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let closed = runtime.block_on(async {
+        let (journal, _) = Journal::open(&settings, unused.mac(Purpose::Thumbprint), Arc::new(SystemClock))?;
+        journal.happened(&Event::LogEnded).await?;
+        Ok::<bool, Failure>(journal.close().await)
+    })?;
+    if !closed {
+        return Err("the end could not be recorded".into());
+    }
+    let (head, _) = keys.open(&text(&args.directory.join(CHECKPOINT))?, 0)?;
+    let note = signer.sign_end(head.size, &head.root);
+    fs::write(args.directory.join(crate::audit::END), &note)
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot keep the end beside the log: {e}")))?;
+    Ok(note)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What `audit prove DIRECTORY ID` prints.
+    pub fn proven(directory: &std::path::Path, id: &str) -> String {
+        let args = Prove { directory: directory.to_owned(), id: Some(id.to_owned()), since: None };
+        let proofs = found(&args, &Directory::at(directory.to_owned()), id).unwrap();
+        proofs.iter().map(ToString::to_string).collect()
+    }
+}

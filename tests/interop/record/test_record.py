@@ -1,0 +1,117 @@
+"""A record of a real gate, before an auditor whose program is the Go checksum database's code."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+import requests
+from running import AMLGATE, Sandbox
+
+VERIFIER = os.environ["AMLGATE_RECORD_VERIFIER"]
+# More than one whole tile, so that every kind of tile is there.
+REQUESTS = 300
+
+
+def amlgate(*arguments):
+    return subprocess.run([AMLGATE, "audit", *map(str, arguments)], capture_output=True, text=True)
+
+
+def verifier(*arguments):
+    return subprocess.run([VERIFIER, *map(str, arguments)], capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """The directory of a log that was closed, with a head that an auditor kept on the way."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("record") / "sandbox")
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {sandbox.token('sam')}"
+    session.verify = sandbox.ca
+    session.trust_env = False
+    directory = sandbox.record.directory
+    kept = sandbox.wait_for("published head", lambda: (directory / "checkpoint").exists() and (directory / "checkpoint").read_text())
+    for number in range(REQUESTS):
+        session.get(f"{sandbox.gate}/subscriptions/{number:08x}-0000-0000-0000-000000000000?api-version=2022-12-01")
+    sandbox.stop()
+    (directory.parent / "kept").write_text(kept)
+    return directory
+
+
+@pytest.fixture
+def copy(log, tmp_path):
+    return pathlib.Path(shutil.copytree(log, tmp_path / "log"))
+
+
+def records(log):
+    done = subprocess.run([AMLGATE, "audit", "query", str(log), "-o", "json"], check=True, capture_output=True)
+    return done.stdout.splitlines()
+
+
+def test_the_tiles_hold_every_record_and_lead_to_the_signed_head(log):
+    done = verifier("tiles", log / "audit.pub", log)
+    assert done.returncode == 0, done.stderr
+    size, *entries = done.stdout.splitlines()
+    assert entries == records(log) and len(entries) == int(size) > REQUESTS
+    whole = amlgate("verify", log)
+    assert whole.returncode == 0 and f"whole: {int(size)} records" in whole.stdout, whole
+
+
+def test_a_proof_of_any_record_convinces_an_independent_verifier(log, tmp_path):
+    every = records(log)
+    proof = tmp_path / "a.tlog-proof"
+    for position in (0, 1, 255, 256, len(every) - 1):
+        done = amlgate("prove", log, position)
+        assert done.returncode == 0, done.stderr
+        proof.write_text(done.stdout)
+        checked = verifier("inclusion", log / "audit.pub", proof)
+        assert checked.returncode == 0 and checked.stdout.rstrip(b"\n") == every[position], checked.stderr
+    # By the id of a decision, as a caller has it from `x-amlgate-decision`.
+    asked = next(json.loads(r) for r in every if b'"phase":"outcome"' in r)
+    done = amlgate("prove", log, asked["unmapped"]["amlgate"]["decision"])
+    proof.write_text(done.stdout)
+    checked = verifier("inclusion", log / "audit.pub", proof)
+    assert json.loads(checked.stdout)["metadata"]["uid"] == asked["metadata"]["uid"], checked.stderr
+    text = proof.read_text()
+    for wrong in (
+        text.replace("\nindex ", "\nindex 1", 1),
+        text.replace("extra ey", "extra eY", 1),
+        text.replace("\n\n", "\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n", 1),
+        text[:-20] + "AAAA" + text[-16:],
+    ):
+        proof.write_text(wrong)
+        assert wrong != text and verifier("inclusion", log / "audit.pub", proof).returncode == 1
+        assert amlgate("verify", "--proof", proof, "--key", log / "audit.pub").returncode == 1
+
+
+def test_a_head_that_was_kept_is_shown_to_be_the_beginning_of_the_log(log, tmp_path):
+    kept, proof = log.parent / "kept", tmp_path / "grown"
+    done = amlgate("prove", log, "--since", kept)
+    assert done.returncode == 0, done.stderr
+    proof.write_text(done.stdout)
+    checked = verifier("consistency", log / "audit.pub", kept, proof)
+    assert checked.returncode == 0 and int(checked.stdout.split()[1]) == len(records(log)), checked.stderr
+    lines = done.stdout.split("\n")
+    for wrong in ([lines[0], *lines[2:]], [lines[0], lines[2], lines[1], *lines[3:]], [f"{lines[0]}1", *lines[1:]]):
+        proof.write_text("\n".join(wrong))
+        assert verifier("consistency", log / "audit.pub", kept, proof).returncode == 1
+        assert amlgate("verify", "--proof", proof, "--key", log / "audit.pub", "--head", kept).returncode == 1
+
+
+@pytest.mark.parametrize("path", ["checkpoint", "tile/0/000", "tile/0/001.p/*", "tile/1/000.p/*", "tile/entries/000"])
+def test_a_changed_file_of_the_layout_is_refused_by_both(copy, path):
+    file = next(copy.glob(path))
+    content = bytearray(file.read_bytes())
+    content[8] ^= 1
+    file.write_bytes(content)
+    assert verifier("tiles", copy / "audit.pub", copy).returncode == 1
+    assert amlgate("verify", copy).returncode == 1
+
+
+def test_the_key_of_another_log_opens_nothing(log, copy):
+    key = copy / "audit.pub"
+    name, rest = key.read_text().split("+", 1)
+    key.write_text(f"{name}x+{rest}")
+    assert verifier("tiles", key, log).returncode == 1
