@@ -145,6 +145,11 @@ async fn pass(
     let caller = identify::caller(gate, connection, asked, &chosen, door)
         .await
         .map_err(|(refusal, reason)| early(refusal, reason))?;
+    let caller = match gate.parts().policies.peek().groups_to_ask(&caller.principal) {
+        None => caller,
+        // Boxed: hardly any request waits for it.
+        Some(about) => Box::pin(identify::grouped(gate, caller, about)).await,
+    };
     watch.ended(Stage::Identify);
     // From here on everything is recorded with the caller's name.
     known.verdict = "denied";

@@ -7,6 +7,7 @@
 pub mod asking;
 mod build;
 pub mod checkup;
+mod groups;
 pub mod keeping;
 mod machines;
 mod metadata;
@@ -397,6 +398,12 @@ impl Server {
             // Another configuration puts others in their place.
             loop {
                 current.load_full().rights.renew_soon().await;
+            }
+        }));
+        let current = Arc::clone(&self.parts);
+        tokio::spawn(until.clone().run_until_cancelled_owned(async move {
+            loop {
+                current.load_full().groups.renew_soon().await;
             }
         }));
         let journal = parts.journal.clone();

@@ -17,7 +17,7 @@ use crate::{
         SecretClass, Secrets,
     },
     http::Target,
-    identity::{Caller, Groups, PrincipalId, PrincipalKind},
+    identity::{AskedGroups, Caller, Groups, PrincipalId, PrincipalKind},
     policy::{DecisionId, Question, RequestFacts, SecretTreatment, Standing, rights::UNREAD},
     time::Timestamp,
 };
@@ -182,7 +182,17 @@ impl<'r> Record<'r> {
             return not_recorded("all of the caller's groups");
         } else {
             let listed = texts(self.record.pointer("/actor/user/groups"), Some("uid"), "a group")?;
-            Groups::Known(listed.into())
+            let asked = texts(self.own.get("groups_asked"), None, "a group")?;
+            let in_order = |mut groups: Vec<Box<str>>| {
+                groups.sort_unstable();
+                groups
+            };
+            if asked.is_empty() {
+                Groups::Known(listed.into())
+            } else {
+                let member = Arc::new(in_order(listed).into());
+                Groups::Asked(Arc::new(AskedGroups::new(in_order(asked).into(), Ok(member))))
+            }
         };
         let subjects: Vec<Arc<str>> = self
             .items("subjects_at_issue")

@@ -254,7 +254,12 @@ fn actor(l: &mut Line, caller: &Caller, judgement: Option<&Judgement>, parts: &P
     });
     l.nested("user", |l| {
         l.text("domain", caller.tenant.as_deref());
-        if let Groups::Known(groups) = &caller.groups {
+        let groups: Option<&[Box<str>]> = match &caller.groups {
+            Groups::Known(groups) => Some(groups),
+            Groups::Asked(asked) => asked.member().ok(),
+            Groups::Overage => None,
+        };
+        if let Some(groups) = groups {
             l.list("groups", groups.iter().take(if listed == 0 { 0 } else { MAX_GROUPS }), |l, group| {
                 l.text("uid", &**group);
             });
@@ -349,13 +354,22 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     if parts.caller.from_pull_request {
         l.word("from_pull_request", "not_named");
     }
+    let written = if listed == 0 { 0 } else { MAX_GROUPS };
     match &parts.caller.groups {
         Groups::Known(groups) => {
-            let written = if listed == 0 { 0 } else { MAX_GROUPS };
             if groups.len() > written {
                 l.number("groups_count", groups.len() as u64);
             }
         }
+        // Who a directory was asked about: of other groups nothing is known.
+        Groups::Asked(asked) if asked.member().is_ok() => {
+            let about = asked.about();
+            l.texts("groups_asked", about.iter().take(written).map(|group| &**group));
+            if about.len() > written {
+                l.number("groups_count", about.len() as u64);
+            }
+        }
+        Groups::Asked(_) => l.word("groups_unknown", "unread"),
         Groups::Overage => l.word("groups_unknown", "overage"),
     }
     l.text("kind", operation.map(|o| kind(o.kind)));

@@ -200,6 +200,8 @@ pub enum Audience {
     Arm,
     /// `https://ml.azure.com`: scoring with Entra tokens, batch invocations.
     MachineLearning,
+    /// Microsoft Graph: the gate's own questions only.
+    Graph,
     /// `https://vault.azure.net`.
     KeyVault,
     /// `https://storage.azure.com`.

@@ -164,7 +164,7 @@ fn issuer_block(url: &str) -> Result<IssuerBlock, InitError> {
     if cloud.is_some() {
         let tenant = uri.path().split('/').find(|s| !s.is_empty()).ok_or_else(wrong)?.to_owned();
         let yaml = format!(
-            "  - name: corp\n    entra:\n      tenant: {tenant}\n      audiences: [UNSET]          # the gate's own application: its client id, or api://amlgate\n"
+            "  - name: corp\n    entra:\n      tenant: {tenant}\n      audiences: [UNSET]          # the gate's own application: its client id, or api://amlgate\n      # groups: {{overage: graph, credential: gate}}   # ask Microsoft Graph for groups that tokens do not carry\n"
         );
         return Ok(IssuerBlock { name: "corp", yaml, tenant, cloud });
     }

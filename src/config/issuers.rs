@@ -236,7 +236,6 @@ fn entra_settings(
     problems: &mut Problems,
 ) -> Option<IssuerSettings> {
     let raw = &entra.value;
-    problems.later("groups", raw.groups.as_ref());
     let tenant = problems.read(&raw.tenant, values::tenant)?;
     let audiences: Vec<&str> = raw.audiences.iter().map(|a| a.value.as_str()).collect();
     let mut settings = IssuerSettings::entra_in(cloud, name, &tenant, &audiences);

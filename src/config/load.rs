@@ -6,6 +6,7 @@ mod certificates;
 mod cloud;
 mod credentials;
 mod forward;
+mod groups;
 mod routes;
 mod tuning;
 
@@ -132,6 +133,7 @@ impl Reader<'_> {
         }
         certificates::agree(reverse.as_ref(), forward.as_ref(), &issuers, raw, problems);
         let credentials = self.credentials(&raw.credentials, &login, &issuers, problems);
+        let groups = self.groups(&raw.issuers, &credentials, problems);
         let routes = self.routes(&raw.routes, &credentials, listen.forward.is_some(), &cloud, problems);
         if let Some(forward) = &forward {
             self::forward::vouched(forward, &routes, raw, problems);
@@ -159,6 +161,7 @@ impl Reader<'_> {
             health,
             logins: logins(&raw.issuers, &issuers),
             issuers,
+            groups,
             credentials,
             routes,
             policies,

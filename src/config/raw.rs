@@ -320,10 +320,24 @@ pub struct Entra {
     /// Scopes to ask for at login.
     #[serde(default)]
     pub scopes: Vec<Text>,
-    /// Group overage through Graph: not in this version.
-    pub groups: Later,
+    /// How groups are found that tokens do not carry.
+    pub groups: Option<Spanned<EntraGroups>>,
     /// The login host, where it is not the cloud's.
     pub authority: Option<Text>,
+}
+
+/// `entra.groups`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntraGroups {
+    /// `graph`: Microsoft Graph.
+    pub overage: Text,
+    /// The credential that asks.
+    pub credential: Text,
+    /// Connect here instead of resolving Graph's name.
+    pub address: Option<Text>,
+    /// Extra roots.
+    pub trust: Option<Spanned<Trust>>,
 }
 
 /// `oidc`.
@@ -611,6 +625,10 @@ pub struct Timeouts {
     pub rights_stale: Option<Text>,
     /// How long a proof of possession is good.
     pub dpop_proof: Option<Text>,
+    /// How long a caller's groups in Entra are believed.
+    pub groups_fresh: Option<Text>,
+    /// And while Graph does not answer.
+    pub groups_stale: Option<Text>,
 }
 
 /// `streams`.

@@ -41,6 +41,8 @@ pub struct Settings {
     pub issuers: Vec<IssuerSettings>,
     /// What clients need to sign in: by issuer, its client id and scopes.
     pub logins: Vec<Login>,
+    /// Where groups are found that tokens of Entra do not carry.
+    pub groups: Vec<GroupSource>,
     /// Who the gate is towards Azure.
     pub credentials: Vec<Credential>,
     /// What is forwarded where.
@@ -102,6 +104,20 @@ pub enum Store {
     Sqlite(PathBuf),
     /// In a database that replicas share; the URL holds a password.
     Postgres(Reference),
+}
+
+/// Where the groups of an Entra issuer's callers are found whose tokens do not carry all: at Microsoft
+/// Graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSource {
+    /// The issuer's name.
+    pub issuer: Arc<str>,
+    /// The credential that asks.
+    pub credential: Arc<str>,
+    /// Connect here instead of resolving Graph's name.
+    pub address: Option<SocketAddr>,
+    /// Roots besides the system's, PEM.
+    pub trust: Option<Arc<[u8]>>,
 }
 
 /// A server certificate.
@@ -438,6 +454,10 @@ pub struct Timeouts {
     pub rights_stale: Duration,
     /// How long a proof of possession is good.
     pub dpop_proof: Duration,
+    /// What Graph said of a caller's groups is used without question for so long.
+    pub groups_fresh: Duration,
+    /// And, where Graph does not answer, for so long.
+    pub groups_stale: Duration,
 }
 
 impl Default for Timeouts {
@@ -454,6 +474,8 @@ impl Default for Timeouts {
             rights_fresh: seconds(60),
             rights_stale: seconds(900),
             dpop_proof: seconds(60),
+            groups_fresh: seconds(300),
+            groups_stale: seconds(900),
         }
     }
 }

@@ -1,28 +1,22 @@
 //! What Azure lets callers do, read with the gate's own identity and kept fresh.
 //!
 //! [`LiveRights::of`] is asked before a request is judged, and only if an entry with `rights: azure`
-//! could concern it. One reading serves all requests of a person at a scope until it is no longer
-//! fresh; then one request reads anew while the others wait for it. If Azure does not answer, what
-//! it said last stands until it is stale; after that nothing is granted. Readings that were used
-//! lately are renewed in the background, so that hardly any request waits.
+//! could concern it. One reading serves all requests of a person at a scope ([`Readings`]); what could
+//! not be read grants nothing.
 
 mod arm;
 
 use std::{
     collections::HashMap,
     fmt,
-    pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use moka::future::Cache;
-
-use super::{CredentialError, Credentials, ServicePurpose, ServiceToken};
+use super::{
+    CredentialError, Credentials, ServicePurpose, ServiceToken,
+    readings::{Ages, Readings},
+};
 use crate::{
     azureml::ResourceId,
     identity::Caller,
@@ -35,15 +29,6 @@ use crate::{
     time::{SharedClock, Timestamp},
 };
 use arm::{Denying, Listed};
-
-/// At most so many readings, of one person at one scope each.
-const CAPACITY: u64 = 50_000;
-/// After a failure Azure is not asked again for so long.
-const PAUSE: Duration = Duration::from_secs(5);
-/// What was not used for so long is no longer renewed.
-const UNUSED: Duration = Duration::from_secs(900);
-/// At most so many readings are renewed in one round.
-const ROUND: usize = 1_000;
 
 /// With which credential rights are read, and how old they may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,42 +43,17 @@ pub struct RightsSettings {
     pub stale: Duration,
 }
 
+impl RightsSettings {
+    const fn ages(&self) -> Ages {
+        Ages { fresh: self.fresh, stale: self.stale }
+    }
+}
+
 /// Whose rights, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Which {
     object: Arc<str>,
     scope: ResourceId,
-}
-
-/// What is kept of a reading.
-#[derive(Debug, Clone)]
-struct Held {
-    /// The last reading that succeeded.
-    rights: Option<Arc<AzureRights>>,
-    /// Why the last attempt failed, if it did.
-    failure: Option<Arc<str>>,
-    /// When it was last tried.
-    tried: Timestamp,
-    /// When it was last asked for, in milliseconds.
-    used: Arc<AtomicU64>,
-}
-
-impl Held {
-    fn is_due(&self, now: Timestamp, fresh: Duration) -> bool {
-        let wait = if self.failure.is_some() { PAUSE.min(fresh) } else { fresh };
-        now.since(self.tried) >= wait || now < self.tried
-    }
-
-    fn answer(&self, now: Timestamp, stale: Duration) -> Result<Arc<AzureRights>, Unread> {
-        self.used.store(now.as_millis(), Ordering::Relaxed);
-        match (&self.rights, &self.failure) {
-            (Some(rights), None) => Ok(Arc::clone(rights)),
-            (Some(rights), Some(_)) if now.since(rights.read()) < stale => Ok(Arc::clone(rights)),
-            (_, failure) => {
-                Err(Unread::Failed(failure.clone().unwrap_or_else(|| "Azure was not reached".into())))
-            }
-        }
-    }
 }
 
 /// Something of Azure's that several readings share, with the instant that it was read at.
@@ -106,14 +66,14 @@ pub struct LiveRights {
     arm: Destination,
     settings: Arc<RightsSettings>,
     clock: SharedClock,
-    held: Cache<Which, Held>,
+    readings: Readings<Which, AzureRights>,
     definitions: Shared<Box<str>, Arc<RoleDefinition>>,
     denials: Shared<ResourceId, Arc<[Denying]>>,
 }
 
 impl fmt::Debug for LiveRights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LiveRights({} readings)", self.held.entry_count())
+        write!(f, "LiveRights({:?})", self.readings)
     }
 }
 
@@ -129,9 +89,9 @@ impl LiveRights {
         Self {
             credentials,
             arm,
+            readings: Readings::new("rights", settings.ages(), Arc::clone(&clock)),
             settings: Arc::new(settings),
             clock,
-            held: Cache::builder().max_capacity(CAPACITY).build(),
             definitions: Shared::default(),
             denials: Shared::default(),
         }
@@ -145,7 +105,8 @@ impl LiveRights {
             && self.settings.tenant == settings.tenant
             && self.arm.authority() == arm.authority();
         if as_before {
-            return Self { arm, settings: Arc::new(settings), ..self.clone() };
+            let readings = self.readings.aged(settings.ages());
+            return Self { arm, settings: Arc::new(settings), readings, ..self.clone() };
         }
         Self::new(self.credentials.clone(), arm, settings, Arc::clone(&self.clock))
     }
@@ -159,7 +120,8 @@ impl LiveRights {
         let mut readings = Vec::with_capacity(scopes.len());
         for scope in scopes {
             let which = Which { object: Arc::clone(&object), scope: scope.clone() };
-            readings.push((scope, self.reading(which).await));
+            let read = self.readings.get(which.clone(), self.read(&which));
+            readings.push((scope, read.await.map_err(Unread::Failed)));
         }
         Azure::new(readings)
     }
@@ -168,19 +130,10 @@ impl LiveRights {
     /// are judged again. They keep their reading in use, so that it is renewed in the background.
     #[must_use]
     pub fn again(&self, caller: &Caller, azure: &Azure) -> Azure {
-        let now = self.clock.now();
         let object = self.object(caller);
         let read = |scope: &ResourceId| {
             let which = Which { object: object.clone()?, scope: scope.clone() };
-            let held = pin!(self.held.get(&which)).poll(&mut Context::from_waker(Waker::noop()));
-            let Poll::Ready(Some(held)) = held else {
-                return Err(Unread::Failed("Azure was not reached".into()));
-            };
-            let rights = held.answer(now, self.settings.stale)?;
-            if now.since(rights.read()) >= self.settings.stale {
-                return Err(Unread::Failed("what Azure said last is too old".into()));
-            }
-            Ok(rights)
+            self.readings.last(&which).map_err(Unread::Failed)
         };
         Azure::new(azure.readings().iter().map(|(scope, _)| (scope.clone(), read(scope))).collect())
     }
@@ -195,54 +148,16 @@ impl LiveRights {
         }
     }
 
-    async fn reading(&self, which: Which) -> Result<Arc<AzureRights>, Unread> {
-        let now = self.clock.now();
-        let fresh = self.settings.fresh;
-        let before = self.held.get(&which).await;
-        if let Some(held) = before.as_ref().filter(|held| !held.is_due(now, fresh)) {
-            return held.answer(now, self.settings.stale);
-        }
-        let read = self.renewed(which.clone(), before, now);
-        let due = |held: &Held| held.is_due(now, fresh);
-        // Boxed: every request's future would have room for it, and it is rare.
-        let held = Box::pin(self.held.entry(which).or_insert_with_if(read, due)).await.into_value();
-        held.answer(self.clock.now(), self.settings.stale)
-    }
-
-    /// Reads anew; what was read before stands beside a failure.
-    async fn renewed(&self, which: Which, before: Option<Held>, now: Timestamp) -> Held {
-        let used = before.as_ref().map(|held| Arc::clone(&held.used)).unwrap_or_default();
-        match self.read(&which, now).await {
-            Ok(rights) => {
-                metrics::counter!("amlgate_rights_reads_total", "outcome" => "read").increment(1);
-                Held { rights: Some(Arc::new(rights)), failure: None, tried: now, used }
-            }
-            Err(error) => {
-                metrics::counter!("amlgate_rights_reads_total", "outcome" => "failed").increment(1);
-                tracing::warn!(%error, object = %which.object, scope = %which.scope, "rights in Azure cannot be read");
-                let rights = before.and_then(|held| held.rights);
-                Held { rights, failure: Some(error.to_string().into()), tried: now, used }
-            }
-        }
-    }
-
     /// Waits a while, then renews what was used lately: to be repeated on the control runtime.
     pub async fn renew_soon(&self) {
-        self.clock.sleep(self.settings.fresh / 4).await;
+        self.readings.wait().await;
         self.renew_once().await;
     }
 
     /// Renews what was used lately and will not be fresh at the next look.
     pub async fn renew_once(&self) {
-        let now = self.clock.now();
-        let due = |held: &Held| {
-            let used = Timestamp::from_millis(held.used.load(Ordering::Relaxed));
-            now.since(used) < UNUSED && held.is_due(now, self.settings.fresh / 2)
-        };
-        let all: Vec<_> = self.held.iter().filter(|(_, held)| due(held)).take(ROUND).collect();
-        for (which, before) in all {
-            let read = self.renewed(Which::clone(&which), Some(before), now);
-            self.held.entry(Which::clone(&which)).or_insert_with_if(read, due).await;
+        for (which, before) in self.readings.due() {
+            self.readings.renew(&which, before, self.read(&which)).await;
         }
     }
 
@@ -257,7 +172,8 @@ impl LiveRights {
         self.credentials.service(ServicePurpose::Rights, credential).await
     }
 
-    async fn read(&self, which: &Which, now: Timestamp) -> Result<AzureRights, CredentialError> {
+    async fn read(&self, which: &Which) -> Result<AzureRights, CredentialError> {
+        let now = self.clock.now();
         let token = self.token().await?;
         let reader = arm::Reader { credentials: &self.credentials, arm: &self.arm, token: &token };
         let mut assignments = Vec::new();

@@ -23,6 +23,8 @@ pub enum ServicePurpose {
     VaultSecrets,
     /// What callers may do in Azure, for entries with `rights: azure`.
     Rights,
+    /// The groups of callers whose tokens do not carry all of them.
+    Groups,
     /// `doctor` looks whether the credential may do anything at all.
     Probe,
 }
@@ -33,6 +35,7 @@ impl ServicePurpose {
             Self::EndpointKeys => "endpoint_keys",
             Self::VaultSecrets => "vault_secrets",
             Self::Rights => "rights",
+            Self::Groups => "groups",
             Self::Probe => "probe",
         }
     }
@@ -40,6 +43,7 @@ impl ServicePurpose {
     const fn audience(self) -> Audience {
         match self {
             Self::EndpointKeys | Self::Rights | Self::Probe => Audience::Arm,
+            Self::Groups => Audience::Graph,
             Self::VaultSecrets => Audience::KeyVault,
         }
     }
@@ -49,6 +53,7 @@ impl ServicePurpose {
     fn reaches(self, cloud: &Cloud, host: &str) -> bool {
         match self {
             Self::EndpointKeys | Self::Rights | Self::Probe => host == cloud.resource_manager_host(),
+            Self::Groups => cloud.graph.strip_prefix("https://") == Some(host),
             Self::VaultSecrets => cloud.is_vault(host),
         }
     }
@@ -113,12 +118,15 @@ mod tests {
 
     #[test]
     fn a_service_token_reaches_the_hosts_of_its_purpose_only() {
-        use ServicePurpose::{EndpointKeys, Probe, Rights, VaultSecrets};
+        use ServicePurpose::{EndpointKeys, Groups, Probe, Rights, VaultSecrets};
         for (purpose, host, reached) in [
             (EndpointKeys, "management.azure.com", true),
             (Probe, "management.azure.com", true),
             (Rights, "management.azure.com", true),
             (Rights, "graph.microsoft.com", false),
+            (Groups, "graph.microsoft.com", true),
+            (Groups, "management.azure.com", false),
+            (Groups, "graph.microsoft.com.evil.com", false),
             (EndpointKeys, "management.azure.com.evil.com", false),
             (EndpointKeys, "management.usgovcloudapi.net", false),
             (EndpointKeys, "corp.vault.azure.net", false),

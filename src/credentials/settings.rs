@@ -114,6 +114,7 @@ pub fn resource(cloud: &Cloud, audience: Audience) -> Option<Cow<'_, str>> {
         Audience::None => return None,
         Audience::Arm => Cow::Borrowed(&*cloud.resource_manager_audience),
         Audience::MachineLearning => Cow::Borrowed(&*cloud.machine_learning),
+        Audience::Graph => Cow::Borrowed(&*cloud.graph),
         Audience::KeyVault => Cow::Owned(cloud.key_vault_audience()),
         Audience::Storage => Cow::Borrowed(&*cloud.storage_audience),
         // "Azure Kubernetes Service AAD Server": its application's id, which has no URI.

@@ -40,7 +40,7 @@ pub use http_source::HttpKeySource;
 pub use jwks::{Key, KeySet, KeySetError, MAX_DOCUMENT, Note};
 pub use jws::MAX_TOKEN;
 pub use keyring::{ASK_EVERY, IssuerStatus};
-pub use principal::{Caller, Groups, Principal, PrincipalId, PrincipalKind};
+pub use principal::{AskedGroups, Caller, GroupNames, Groups, Principal, PrincipalId, PrincipalKind};
 pub use rejection::{Reason, Rejection};
 pub use remembered::{ConnectionMemo, RememberedSettings};
 pub use settings::{Accept, IssuerKind, IssuerSettings, KeysAt, Link, SignatureAlgorithm};

@@ -54,6 +54,48 @@ pub enum Groups {
     Known(Arc<[Box<str>]>),
     /// The token says that there are more than it carries: nothing may be concluded from absence.
     Overage,
+    /// The token carries only some, and a directory was asked about those that matter.
+    Asked(Arc<AskedGroups>),
+}
+
+/// Names of groups, or why nobody could tell them.
+pub type GroupNames = Result<Arc<Box<[Box<str>]>>, Arc<str>>;
+
+/// What a directory said of some groups of a caller whose token does not carry all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedGroups {
+    about: Arc<[Box<str>]>,
+    member: GroupNames,
+}
+
+impl AskedGroups {
+    /// The caller belongs to these of the groups `about`, both in order; or why nobody could tell.
+    #[must_use]
+    pub fn new(about: Arc<[Box<str>]>, member: GroupNames) -> Self {
+        Self { about, member }
+    }
+
+    /// The groups that were asked about.
+    #[must_use]
+    pub fn about(&self) -> &Arc<[Box<str>]> {
+        &self.about
+    }
+
+    /// Those of them that the caller belongs to.
+    ///
+    /// # Errors
+    /// Why nobody could tell.
+    pub fn member(&self) -> Result<&[Box<str>], &Arc<str>> {
+        self.member.as_ref().map(|groups| &***groups)
+    }
+
+    /// Whether the caller belongs to `group`; `None` if that was not asked or not told.
+    #[must_use]
+    pub fn holds(&self, group: &str) -> Option<bool> {
+        let is = |groups: &[Box<str>]| groups.binary_search_by(|one| (**one).cmp(group)).is_ok();
+        let member = self.member().ok()?;
+        is(&self.about).then(|| is(member))
+    }
 }
 
 /// Everything that policies may know of a caller. Plain data: holding one proves nothing.
@@ -176,6 +218,13 @@ impl Principal {
     /// [`BadCertificate`].
     pub fn stands(&self, now: Timestamp) -> Result<(), BadCertificate> {
         self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.stands(now))
+    }
+
+    /// The same caller, of whom a directory was asked because the token does not carry all groups.
+    #[must_use]
+    pub fn with_groups_asked(&self, asked: Arc<AskedGroups>) -> Self {
+        let caller = Caller { groups: Groups::Asked(asked), ..Caller::clone(&self.caller) };
+        Self { caller: Arc::new(caller), ..self.clone() }
     }
 
     /// A principal out of nothing, for unit tests of the rooms behind this one.

@@ -127,7 +127,7 @@ fn weight(principal: &Principal) -> u32 {
     const ENTRY: usize = 1_000;
     let groups = match &principal.groups {
         Groups::Known(all) => all.iter().map(|g| g.len() + 44).sum(),
-        Groups::Overage => 0,
+        Groups::Overage | Groups::Asked(_) => 0,
     };
     let bytes = ENTRY + groups + members(&principal.claims);
     u32::try_from(bytes).unwrap_or(u32::MAX)

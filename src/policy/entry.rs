@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     azureml::{Act, Effects, Kind, Protocol, ResourceId, SecretClass, Secrets},
-    identity::Caller,
+    identity::{Caller, Groups},
     time::Timestamp,
 };
 
@@ -179,6 +179,8 @@ pub(super) enum Check {
 pub(super) enum Cause {
     /// The token names more groups than it carries.
     Overage,
+    /// The token does not carry all groups, and the directory that was asked did not tell.
+    Groups(Arc<str>),
     /// A pull request started the run that calls, and nothing names such events.
     PullRequest,
     /// The request does not say what it is done to.
@@ -197,6 +199,12 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Overage => f.write_str("the token does not carry all of the caller's groups"),
+            Self::Groups(why) => {
+                write!(
+                    f,
+                    "the token does not carry all of the caller's groups, and they could not be read: {why}"
+                )
+            }
             Self::PullRequest => f.write_str(
                 "a pull request started the run that calls, and no subject of it names its `event_name`",
             ),
@@ -433,7 +441,13 @@ impl Entry {
 
 /// Why a membership cannot be told.
 fn unclear(caller: &Caller) -> Cause {
-    if caller.from_pull_request { Cause::PullRequest } else { Cause::Overage }
+    match &caller.groups {
+        _ if caller.from_pull_request => Cause::PullRequest,
+        Groups::Asked(asked) => {
+            asked.member().err().map_or(Cause::Overage, |why| Cause::Groups(Arc::clone(why)))
+        }
+        Groups::Known(_) | Groups::Overage => Cause::Overage,
+    }
 }
 
 fn member(fit: Fit, caller: &Caller) -> Check {

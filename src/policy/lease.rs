@@ -132,6 +132,11 @@ impl Lease {
         self.azure = azure;
     }
 
+    /// The lease with what is known now of the caller's groups.
+    pub fn regroup(&mut self, principal: Principal) {
+        self.principal = principal;
+    }
+
     pub(super) fn ended(&self, now: Timestamp) -> Result<(), Cut> {
         if self.limits.on_token_expiry == OnTokenExpiry::End && now >= self.principal.expires {
             return Err(Cut::TokenExpired(self.principal.expires));

@@ -53,7 +53,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use crate::{
     azureml::{Operation, ResourceId},
-    identity::Caller,
+    identity::{Caller, Groups},
     time::Timestamp,
     yaml::Problem,
 };
@@ -201,6 +201,19 @@ impl PolicySet {
     pub fn subjects_of(&self, caller: &Caller) -> Vec<Arc<str>> {
         let membership = self.subjects.of(caller);
         membership.sure.iter().filter_map(|number| self.subjects.name(*number)).map(Arc::clone).collect()
+    }
+
+    /// The groups that must be asked for before `caller` can be judged, because the token carries too
+    /// few: those that subjects of the issuer name. `None` if the token says all, or nothing of it
+    /// counts here.
+    #[must_use]
+    pub fn groups_to_ask(&self, caller: &Caller) -> Option<Arc<[Box<str>]>> {
+        match caller.groups {
+            Groups::Overage if caller.subjects_at_issue.is_none() => {
+                self.subjects.groups_of(&caller.id.issuer)
+            }
+            Groups::Overage | Groups::Known(_) | Groups::Asked(_) => None,
+        }
     }
 
     /// Whether some entry that could apply reads the body (`request.body` in `when`), so that it

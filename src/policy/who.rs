@@ -90,6 +90,11 @@ impl Description {
             (false, _, _) => Fit::No,
             (true, None, _) => yes,
             (true, Some(_), Groups::Overage) => Fit::Unknown,
+            (true, Some(group), Groups::Asked(asked)) => match asked.holds(group) {
+                Some(true) => yes,
+                Some(false) => Fit::No,
+                None => Fit::Unknown,
+            },
             (true, Some(group), Groups::Known(groups)) => {
                 if groups.contains(group) {
                     yes
@@ -124,6 +129,8 @@ pub(super) struct Subjects {
     names: Vec<Arc<str>>,
     by_name: HashMap<Arc<str>, SubjectIx>,
     issuers: HashMap<Box<str>, IssuerIndex>,
+    /// The groups that are named of each issuer.
+    groups: HashMap<Box<str>, Arc<[Box<str>]>>,
     /// Tells this value from every other of the process: what is remembered is remembered for it.
     identity: u64,
 }
@@ -178,6 +185,13 @@ impl Subjects {
                 issuer.add(number, description);
             }
         }
+        let named = all.issuers.iter().filter(|(_, index)| !index.by_group.is_empty());
+        let groups = named.map(|(issuer, index)| {
+            let mut groups: Vec<_> = index.by_group.keys().cloned().collect();
+            groups.sort_unstable();
+            (issuer.clone(), groups.into())
+        });
+        all.groups = groups.collect();
         all
     }
 
@@ -196,6 +210,11 @@ impl Subjects {
         &self.names
     }
 
+    /// The groups that descriptions of an issuer's callers name, each once, in order.
+    pub(super) fn groups_of(&self, issuer: &str) -> Option<Arc<[Box<str>]>> {
+        self.groups.get(issuer).map(Arc::clone)
+    }
+
     /// The caller's subjects: those named at issue for a handle, else those whose description fits.
     pub(super) fn of(&self, caller: &Caller) -> Arc<Membership> {
         if let Some(names) = &caller.subjects_at_issue {
@@ -204,8 +223,9 @@ impl Subjects {
             sure.dedup();
             return Arc::new(Membership { sure, ..Membership::default() });
         }
-        // A caller who was described, not verified, has no digest to remember it by.
-        if caller.token_digest == [0; 32] {
+        // A caller who was described, not verified, has no digest to remember it by; and what a
+        // directory says changes while the token is the same.
+        if caller.token_digest == [0; 32] || matches!(caller.groups, Groups::Asked(_)) {
             return Arc::new(self.find(caller));
         }
         remembered(self.identity, &caller.token_digest, || self.find(caller))
@@ -309,7 +329,7 @@ impl IssuerIndex {
             Groups::Known(groups) => {
                 groups.iter().filter_map(|g| self.by_group.get(g)).flatten().for_each(&mut visit);
             }
-            Groups::Overage => self.by_group.values().flatten().for_each(&mut visit),
+            Groups::Asked(_) | Groups::Overage => self.by_group.values().flatten().for_each(&mut visit),
         }
         self.by_subject.get(&*caller.id.subject).into_iter().flatten().for_each(&mut visit);
         let client = caller.client.as_ref().and_then(|client| self.by_client.get(&**client));

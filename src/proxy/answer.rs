@@ -12,7 +12,7 @@ use super::{Gate, respond::Refusal, routes::Chosen};
 use crate::{
     audit::Ending,
     azureml::{Operation, Protocol, SecretClass},
-    credentials::{Attempt, Bearer, Challenge, LiveRights},
+    credentials::{Attempt, Bearer, Challenge, LiveGroups, LiveRights},
     http::{Body, headers},
     identity::{Slot, Verifier},
     net::{Destination, Scheme},
@@ -289,6 +289,7 @@ pub(super) struct Leased {
     generation: u64,
     rights: LiveRights,
     verifier: Arc<Verifier>,
+    groups: LiveGroups,
 }
 
 impl Leased {
@@ -297,7 +298,8 @@ impl Leased {
         let generation = policies.peek().generation();
         let rights = gate.parts().rights.clone();
         let (clock, verifier) = (Arc::clone(&gate.parts().clock), Arc::clone(&gate.parts().verifier));
-        Self { lease, policies, clock, generation, rights, verifier }
+        let groups = gate.parts().groups.clone();
+        Self { lease, policies, clock, generation, rights, groups, verifier }
     }
 }
 
@@ -311,8 +313,13 @@ impl Watch for Leased {
         let policies = self.policies.peek();
         let changed = policies.generation() != self.generation;
         let stands = self.lease.is_certified(now);
-        if !changed && stands && now < self.lease.ends() && !policies.depends_on_time() {
+        let regrouped = self.groups.again(self.lease.principal());
+        let unchanged = !changed && stands && regrouped.is_none();
+        if unchanged && now < self.lease.ends() && !policies.depends_on_time() {
             return Ok(());
+        }
+        if let Some(principal) = regrouped {
+            self.lease.regroup(principal);
         }
         self.generation = policies.generation();
         if policies.asks_azure() {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::Journal,
-    credentials::{Credentials, EndpointKeys, LiveRights},
+    credentials::{Credentials, EndpointKeys, LiveGroups, LiveRights},
     gates::Gates,
     identity::{Handles, Verifier, dpop::Proofs},
     policy::{LivePolicies, StreamLimits},
@@ -63,6 +63,8 @@ pub struct GateParts {
     pub credentials: Credentials,
     /// What Azure lets callers do.
     pub rights: LiveRights,
+    /// Groups of callers whose tokens carry too few.
+    pub groups: LiveGroups,
     /// Keys of scoring endpoints.
     pub keys: EndpointKeys,
     /// Seals polling capabilities.

@@ -1,7 +1,7 @@
 //! Who is calling: the connection's memo, the process's memory, a handle, a certificate, or the
 //! signature.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
@@ -104,6 +104,12 @@ async fn alone(
     let described = Described { method: asked.method, headers: asked.headers, urls };
     let key = |issuer: &str, token: &str| possession::proven_key(gate, Some(issuer), token, &described);
     bearing(gate, memo, header, chosen, certificate.as_ref(), key).await
+}
+
+/// The caller with what Microsoft Graph says of groups that the token does not carry.
+pub(super) async fn grouped(gate: &Gate, caller: Caller, about: Arc<[Box<str>]>) -> Caller {
+    let Caller { principal, slot } = caller;
+    Caller { principal: gate.parts().groups.of(principal, about).await, slot }
 }
 
 /// What the caller is known by, for a route whose credential may act for callers: the token of the

@@ -36,10 +36,14 @@ pub(super) fn put(headers: &mut HeaderMap, caller: Option<&Caller>) {
     };
     headers.insert(USER, value(&caller.id.subject));
     headers.remove(GROUP);
-    if let Groups::Known(groups) = &caller.groups {
-        for group in groups.iter() {
-            headers.append(GROUP, value(group));
-        }
+    // Kubernetes only grants: of whom not all groups are known, the known ones are named.
+    let groups: &[Box<str>] = match &caller.groups {
+        Groups::Known(groups) => groups,
+        Groups::Asked(asked) => asked.member().unwrap_or_default(),
+        Groups::Overage => &[],
+    };
+    for group in groups {
+        headers.append(GROUP, value(group));
     }
 }
 

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    StartError, keeping, machines, metadata, secrets,
+    StartError, groups, keeping, machines, metadata, secrets,
     secrets::Secrets,
     witnesses::{self, Witnesses},
 };
@@ -25,7 +25,8 @@ use crate::{
         values::{BaseUrl, Scheme},
     },
     credentials::{
-        ActsFor, ChosenCredential, CredentialChoice, Credentials, EndpointKeys, LiveRights, RightsSettings,
+        ActsFor, ChosenCredential, CredentialChoice, Credentials, EndpointKeys, LiveGroups, LiveRights,
+        RightsSettings,
     },
     gates::Gates,
     identity::{
@@ -111,6 +112,12 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         gates: Arc::new(Gates::new(Arc::clone(&clock))),
         journal,
         rights: LiveRights::new(credentials.clone(), arm.clone(), rights(settings), Arc::clone(&clock)),
+        groups: LiveGroups::new(
+            credentials.clone(),
+            groups::sources(settings)?,
+            groups::ages(settings),
+            Arc::clone(&clock),
+        ),
         keys: EndpointKeys::new(credentials.clone(), arm),
         credentials: credentials.clone(),
         polling: seal.mac(Purpose::Polling),
@@ -164,6 +171,11 @@ pub(super) async fn reshaped(
         tunnels: tunnels(settings),
         well_known: discovery(settings).to_string().into(),
         clouds: Arc::new(metadata::documents(settings)),
+        groups: parts.groups.through(
+            groups::sources(settings)?,
+            groups::ages(settings),
+            Arc::clone(&parts.clock),
+        ),
         keys,
         rights,
         ..parts.clone()

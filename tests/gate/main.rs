@@ -20,6 +20,7 @@ mod explained;
 mod failures;
 mod forward;
 mod framing;
+mod groups;
 mod identity;
 mod leases;
 mod machines;

@@ -1,5 +1,7 @@
 //! From records back to questions.
 
+use std::sync::Arc;
+
 use http::Method;
 use serde_json::json;
 
@@ -10,7 +12,7 @@ use super::{
 };
 use crate::{
     azureml::{Act, Action, Allocation, Effect, Effects, Kind, ResourceId, SecretClass, Secrets},
-    identity::Groups,
+    identity::{AskedGroups, Groups},
     policy::{
         SecretTreatment,
         replay::{Replayed, replay},
@@ -99,6 +101,17 @@ async fn the_human_behind_a_caller_comes_back() {
     who.human = Some(human.clone());
     let record = recorded(operation(Kind::Read, "jobs/read"), request(Method::GET, "/x"), who).await;
     assert_eq!(recalled(&record).caller.human, Some(human));
+}
+
+#[tokio::test]
+async fn the_groups_that_a_directory_was_asked_about_come_back() {
+    let mut who = caller();
+    let (about, member) = (["g1".into(), "g2".into()].into(), Arc::new(["g2".into()].into()));
+    who.groups = Groups::Asked(Arc::new(AskedGroups::new(about, Ok(member))));
+    let record = |who| recorded(operation(Kind::Read, "jobs/read"), request(Method::GET, "/x"), who);
+    assert_eq!(recalled(&record(who.clone()).await).caller.groups, who.groups);
+    who.groups = Groups::Asked(Arc::new(AskedGroups::new(["g1".into()].into(), Err("down".into()))));
+    assert_eq!(recalled(&record(who).await).caller.groups, Groups::Overage);
 }
 
 #[tokio::test]

@@ -324,7 +324,7 @@ impl Answer {
             name: text(&principal.display),
             groups: match &principal.groups {
                 Groups::Known(all) => all.iter().map(|group| Value::from(group.as_ref())).collect(),
-                Groups::Overage => Value::from("more than the token carries"),
+                Groups::Overage | Groups::Asked(_) => Value::from("more than the token carries"),
             },
             roles: principal.roles.iter().map(ToString::to_string).collect(),
             expires: principal.expires.to_rfc3339(),

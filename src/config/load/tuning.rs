@@ -57,6 +57,8 @@ pub(super) fn timeouts(raw: &raw::Timeouts, problems: &mut Problems) -> Timeouts
         rights_fresh: read(&raw.rights_fresh, default.rights_fresh),
         rights_stale: read(&raw.rights_stale, default.rights_stale),
         dpop_proof: read(&raw.dpop_proof, default.dpop_proof),
+        groups_fresh: read(&raw.groups_fresh, default.groups_fresh),
+        groups_stale: read(&raw.groups_stale, default.groups_stale),
     }
 }
 

@@ -215,7 +215,7 @@ fn of_caller<'q>(roots: Roots<'q>, name: &str, longest: usize) -> Found<'q> {
         "client" => optional(caller.client.as_deref()),
         "groups" => match &caller.groups {
             Groups::Known(groups) => list(groups),
-            Groups::Overage => Found::Unknown(OVERAGE),
+            Groups::Overage | Groups::Asked(_) => Found::Unknown(OVERAGE),
         },
         "roles" => list(&caller.roles),
         "claims" => Found::Value(Box::new(Object::new(Inner::Json(&caller.claims, Case::Exact), longest))),

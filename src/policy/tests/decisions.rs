@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     azureml::{Effect, SecretClass},
-    identity::Principal,
+    identity::{AskedGroups, Principal},
     policy::{Cut, Hypothesis, LimitPer, Obligation, OnTokenExpiry, SecretTreatment, StreamLimits, decide},
 };
 
@@ -124,6 +124,28 @@ fn a_group_that_the_token_does_not_tell_denies_but_does_not_allow() {
          deny:\n  - {name: but, kinds: [write], unless: {who: [boss]}}\n",
     );
     assert_eq!(verdict(&judged(&exempt, &unsure, &write)), "RequestDisallowedByPolicy");
+}
+
+#[test]
+fn a_group_that_a_directory_told_of_counts_and_one_that_it_was_not_asked_about_is_unknown() {
+    let asked = |about: &[&str], member: Result<&[&str], &str>| {
+        let boxed = |groups: &[&str]| -> Vec<Box<str>> { groups.iter().map(|g| (*g).into()).collect() };
+        let member = member.map(|groups| Arc::new(boxed(groups).into())).map_err(Into::into);
+        let groups = Groups::Asked(Arc::new(AskedGroups::new(boxed(about).into(), member)));
+        Caller { groups, ..caller(&[]) }
+    };
+    let set = policy(READER);
+    let is = |who: &Caller| verdict(&judged(&set, who, &list_jobs()));
+    assert_eq!(is(&asked(&["g-boss", "g-team"], Ok(&["g-team"]))), "allow");
+    let not = judged(&set, &asked(&["g-boss", "g-team"], Ok(&["g-boss"])), &list_jobs());
+    assert_eq!((verdict(&not), not.unevaluable.len()), ("AuthorizationFailed", 0));
+    let other = judged(&set, &asked(&["g-boss"], Ok(&["g-boss"])), &list_jobs());
+    assert_eq!((verdict(&other), other.unevaluable.len()), ("AuthorizationFailed", 1));
+    let silent = judged(&set, &asked(&["g-team"], Err("Graph is down")), &list_jobs());
+    assert!(silent.denial.unwrap().cause.contains("could not be read: Graph is down"));
+    assert_eq!(set.groups_to_ask(&caller(&[])), None);
+    let unsure = Caller { groups: Groups::Overage, ..caller(&[]) };
+    assert!(set.groups_to_ask(&unsure).unwrap().contains(&"g-team".into()));
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct Caller {
     pub object_id: String,
     /// The client id of the application.
     pub client_id: String,
+    /// The application permissions that the token carries.
+    pub permissions: Vec<String>,
 }
 
 impl Caller {
@@ -124,7 +126,9 @@ pub fn authenticate(shared: &Shared, call: &Call, service: Service) -> Result<Ca
     {
         return Err(claims_challenge(&login, &demanded));
     }
-    Ok(Caller { client_id: text("appid"), object_id })
+    let permissions = claims.get("roles").and_then(Value::as_array).into_iter().flatten();
+    let permissions = permissions.filter_map(Value::as_str).map(ToOwned::to_owned).collect();
+    Ok(Caller { client_id: text("appid"), object_id, permissions })
 }
 
 /// Continuous access evaluation: 401 with the claims that a fresh token must be asked with.

@@ -319,6 +319,20 @@ impl SimulatedAzure {
         self.shared.with(|world| world.assignments.retain(|a| a.principal != principal));
     }
 
+    /// Gives `principal` (an object id) these application permissions for Microsoft Graph and no others:
+    /// they are in the tokens that are issued from now on.
+    pub fn permit_at_graph(&self, principal: &str, permissions: &[&str]) {
+        let permissions = permissions.iter().map(|p| (*p).to_owned()).collect();
+        self.shared.with(|world| world.graph_permissions.insert(principal.to_owned(), permissions));
+    }
+
+    /// From now on Graph says that an object is in these groups and no others. Tokens say what they
+    /// said before.
+    pub fn regroup(&self, object_id: &str, groups: &[&str]) {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        self.shared.with(|world| world.groups.insert(object_id.to_owned(), groups));
+    }
+
     /// Registers an application, in place of one with the same client id.
     pub fn register(&self, app: App) {
         let mut apps = self.shared.apps.write().unwrap_or_else(PoisonError::into_inner);

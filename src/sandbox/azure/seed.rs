@@ -75,6 +75,10 @@ fn assignments() -> Vec<Assignment> {
 /// The state at the start.
 pub fn world(now: Timestamp) -> World {
     let mut world = World::new(assignments());
+    for principal in [names::GATE_PRINCIPAL, names::MACHINE_PRINCIPAL] {
+        let granted = ["GroupMember.Read.All", "User.ReadBasic.All"].map(ToOwned::to_owned);
+        world.graph_permissions.insert(principal.to_owned(), granted.to_vec());
+    }
     for name in [names::WORKSPACE, names::OTHER_WORKSPACE] {
         workspace(&mut world, name, now);
     }

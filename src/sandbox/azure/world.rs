@@ -88,6 +88,10 @@ pub struct World {
     pub denials: Vec<DenyAssignment>,
     /// Roles besides the built-in ones.
     pub roles: Vec<&'static Role>,
+    /// The application permissions for Graph that an administrator granted, by object id.
+    pub graph_permissions: HashMap<String, Vec<String>>,
+    /// The groups of objects, where they are not those that they began with.
+    pub groups: HashMap<String, Vec<String>>,
     /// Object id to the value that its next tokens must carry.
     pub challenges: HashMap<String, String>,
     /// Blobs by `container/path`.

@@ -66,7 +66,8 @@ pub(super) async fn one(
     (aged(part, seen, &age, clock.now()), holder.object)
 }
 
-/// What tokens of a credential are needed for: Resource Manager always, and what its routes speak.
+/// What tokens of a credential are needed for: Resource Manager always, and what its routes speak, and
+/// Graph where it asks for groups.
 fn audiences(found: &Credential, settings: &Settings) -> Vec<Audience> {
     let mut needed = vec![Audience::Arm];
     for route in &settings.routes {
@@ -85,6 +86,9 @@ fn audiences(found: &Credential, settings: &Settings) -> Vec<Audience> {
             needed.push(audience);
         }
     }
+    if settings.groups.iter().any(|source| source.credential == found.name) {
+        needed.push(Audience::Graph);
+    }
     needed
 }
 
@@ -93,6 +97,7 @@ const fn called(audience: Audience) -> &'static str {
         Audience::Arm => "Resource Manager",
         Audience::MachineLearning => "Azure Machine Learning",
         Audience::KeyVault => "Key Vault",
+        Audience::Graph => "Microsoft Graph",
         Audience::Storage => "storage",
         Audience::Kubernetes => "Kubernetes",
         Audience::None => "nothing",

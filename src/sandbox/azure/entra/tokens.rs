@@ -118,6 +118,12 @@ pub fn machine(shared: &Shared, client: &str, principal: &str, resource: &str) -
     put("idtyp", json!("app"));
     put("oid", json!(principal));
     put("sub", json!(principal));
+    // Resource Manager knows role assignments, Graph the permissions in the token.
+    let permitted = shared.with(|world| world.graph_permissions.get(principal).cloned());
+    let graph = format!("https://{}", SimulatedCloud::of_resource(resource).graph);
+    if let Some(permitted) = permitted.filter(|_| resource.trim_end_matches('/') == graph) {
+        put("roles", json!(permitted));
+    }
     claims
 }
 
