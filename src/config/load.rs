@@ -21,7 +21,10 @@ use super::{
     settings::{Admin, Audit, Login, Reads, Reference, Reverse, Settings, Store, Tls, VaultReference},
     values,
 };
-use crate::yaml::{Place, Problem, Severity, Spanned};
+use crate::{
+    cloud::Cloud,
+    yaml::{Place, Problem, Severity, Spanned},
+};
 
 /// Reads `amlgate.yaml` and everything that it says of other files.
 ///
@@ -31,7 +34,8 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Problem>> {
     let parsed = super::parse(path).map_err(|p| vec![p])?;
     let mut problems = Problems::of(&parsed.name);
     super::unset(&parsed.text, &mut problems);
-    let reader = Reader { base: &parsed.base, openers: openers(&parsed.raw.credentials) };
+    let cloud = cloud::read(parsed.raw.cloud.as_ref(), &mut problems);
+    let reader = Reader { base: &parsed.base, openers: openers(&parsed.raw.credentials), cloud };
     let settings = reader.settings(path, &parsed, &mut problems);
     let failed = problems.any_error();
     let found = problems.sorted();
@@ -46,7 +50,8 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Problem>> {
 #[must_use]
 pub fn around_policies(path: &Path) -> Option<(PathBuf, BTreeSet<String>, BTreeSet<String>)> {
     let parsed = super::parse(path).ok()?;
-    let directory = Reader { base: &parsed.base, openers: BTreeMap::new() }.file(&parsed.raw.policies.value);
+    let directory = Reader { base: &parsed.base, openers: BTreeMap::new(), cloud: Cloud::default() }
+        .file(&parsed.raw.policies.value);
     let issuers = parsed.raw.issuers.iter().map(|i| i.value.name.value.clone()).collect();
     let routes = parsed.raw.routes.iter().map(|r| r.value.name.value.clone()).collect();
     directory.is_dir().then_some((directory, issuers, routes))
@@ -78,6 +83,8 @@ struct Reader<'a> {
     /// The credentials by name, and whether each can open a vault: one that proves itself by what
     /// lies in a vault cannot, nor one that acts for callers.
     openers: BTreeMap<&'a str, bool>,
+    /// Which Azure.
+    cloud: Cloud,
 }
 
 fn openers(credentials: &[Spanned<raw::Credential>]) -> BTreeMap<&str, bool> {
@@ -109,7 +116,7 @@ impl Reader<'_> {
         ] {
             problems.later(key, value.as_ref());
         }
-        let cloud = cloud::read(raw.cloud.as_ref(), problems);
+        let cloud = self.cloud.clone();
         let login = cloud::login(&cloud);
         let listen = &raw.listen.value;
         let forward = listen.forward.as_ref().and_then(|f| self.forward(f, &login.host, problems));
@@ -251,8 +258,22 @@ impl Reader<'_> {
             }
             None => {}
         }
+        let vault = problems.read(&raw.vault, values::base_url)?;
+        if !self.cloud.is_vault(&vault.host) {
+            problems.error_with(
+                Place::of(&raw.vault),
+                format!(
+                    "`{}` is no vault of this cloud, and the gate's tokens are sent to no other",
+                    vault.host
+                ),
+                format!(
+                    "write `https://NAME.{}` (`address` says where to connect instead), or the right `cloud`",
+                    self.cloud.key_vault
+                ),
+            );
+        }
         Some(Reference::KeyVault(VaultReference {
-            vault: problems.read(&raw.vault, values::base_url)?,
+            vault,
             secret: raw.secret.value.clone(),
             credential: raw.credential.as_ref().map(|name| name.value.as_str().into()),
             address: raw.address.as_ref().and_then(|a| problems.read(a, values::address)),

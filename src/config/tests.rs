@@ -159,6 +159,11 @@ fn each_fault_is_said_at_its_place() {
             "cloud: china\npolicies: pol",
             "14:27 `management.azure.com` is a host of the cloud `public`",
         ),
+        (
+            "corp.vault.azure.net",
+            "corp.vault.azure.cn",
+            "12:40 `corp.vault.azure.cn` is no vault of this cloud",
+        ),
         ("paths: [/subscriptions]", "paths: []", "14:5 no request can reach the route `arm`"),
         ("policies: policies/", "policies: nowhere/", "15:11 `"),
         ("file: audit.key", "file: missing.key", "16:68 `"),

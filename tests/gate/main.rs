@@ -35,6 +35,7 @@ mod rotation;
 mod step_up;
 mod streams;
 mod taint;
+mod tenants;
 mod terminators;
 mod upstreams;
 mod workloads;

@@ -111,3 +111,85 @@ async fn no_order_of_requests_gives_one_person_what_is_anothers() {
     })
     .unwrap();
 }
+
+/// Everything that tells one person from another, from a domain so small that all of it collides.
+#[derive(Debug, Clone, PartialEq)]
+struct Known {
+    issuer: &'static str,
+    tenant: &'static str,
+    object: &'static str,
+    token: u8,
+}
+
+const TENANTS: [&str; 2] = ["aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"];
+const APPLICATION: &str = "cccccccc-0000-4000-8000-000000000003";
+
+fn known() -> impl Strategy<Value = Known> {
+    let issuer = prop::sample::select(vec!["corp", "partner"]);
+    let object = prop::sample::select(vec![
+        "5a000000-0000-4000-8000-000000000001",
+        "5b000000-0000-4000-8000-000000000002",
+    ]);
+    (issuer, prop::sample::select(TENANTS.to_vec()), object, 0..2_u8)
+        .prop_map(|(issuer, tenant, object, token)| Known { issuer, tenant, object, token })
+}
+
+impl Known {
+    fn caller(&self) -> Caller {
+        let claims = serde_json::json!({
+            "tid": self.tenant, "oid": self.object, "scp": "access", "aud": APPLICATION,
+        });
+        Caller {
+            id: PrincipalId {
+                issuer: self.issuer.into(),
+                subject: format!("{}/{}", self.tenant, self.object).into(),
+            },
+            kind: PrincipalKind::Person,
+            tenant: Some(self.tenant.into()),
+            client: None,
+            display: None,
+            groups: Groups::Known([].into()),
+            roles: Arc::new([]),
+            claims: Arc::new(claims.as_object().unwrap().clone()),
+            expires: crate::time::Timestamp::from_secs(1_800_000_000),
+            from_pull_request: false,
+            subjects_at_issue: None,
+            human: None,
+            token_digest: [self.token; 32],
+        }
+    }
+}
+
+fn acting_in(tenant: &str) -> crate::credentials::CredentialSettings {
+    crate::credentials::CredentialSettings {
+        name: "person".into(),
+        tenant: Some(tenant.into()),
+        client_id: Some(APPLICATION.into()),
+        proof: Proof::Secret("s".to_owned().into()),
+        acts_for: ActsFor::Caller,
+        authority: crate::net::Destination::https("login.example", 443),
+        digest: [0; 32],
+    }
+}
+
+proptest! {
+    /// The same object id in two tenants is two people, whoever vouches for them and whatever they hold.
+    #[test]
+    fn what_is_kept_for_one_person_is_found_by_nobody_else_and_in_no_other_tenant(
+        one in known(), other in known(), home in 0..2_usize,
+    ) {
+        let settings = acting_in(TENANTS[home]);
+        let token = CallerToken::new(&HeaderValue::from_static("Bearer x"));
+        let key = |known: &Known| {
+            let caller = known.caller();
+            Caused::by(&caller, &token).person(&settings)
+        };
+        for known in [&one, &other] {
+            // A credential speaks for people of its own tenant only.
+            prop_assert_eq!(key(known).is_ok(), known.tenant == TENANTS[home]);
+        }
+        if let (Ok(a), Ok(b)) = (key(&one), key(&other)) {
+            prop_assert_eq!(a == b, one == other);
+        }
+    }
+}
