@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use crate::{azureml::Audience, cloud::Cloud, net::Destination};
 
 /// One credential.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CredentialSettings {
     /// Its name in routes, records and metrics.
     pub name: Arc<str>,
@@ -24,6 +24,21 @@ pub struct CredentialSettings {
     /// SHA-256 of all that the settings were made from, secrets included: tells whether what lies
     /// there now is something else. It stays in memory.
     pub digest: [u8; 32],
+}
+
+impl fmt::Debug for CredentialSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the digest: of a weak secret it would be a way to try guesses.
+        let Self { name, tenant, client_id, proof, acts_for, authority, digest: _ } = self;
+        f.debug_struct("CredentialSettings")
+            .field("name", name)
+            .field("tenant", tenant)
+            .field("client_id", client_id)
+            .field("proof", proof)
+            .field("acts_for", acts_for)
+            .field("authority", authority)
+            .finish()
+    }
 }
 
 impl CredentialSettings {
@@ -120,4 +135,41 @@ pub fn resource(cloud: &Cloud, audience: Audience) -> Option<Cow<'_, str>> {
         // "Azure Kubernetes Service AAD Server": its application's id, which has no URI.
         Audience::Kubernetes => Cow::Borrowed("6dae42f8-4368-4678-94ff-3960e28e3630"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::{CallerToken, VaultSecret};
+
+    #[test]
+    fn nothing_of_a_secret_is_printed_and_neither_is_its_digest() {
+        let canary = || SecretString::from("canary-of-a-secret".to_owned());
+        let proofs = [
+            Proof::Secret(canary()),
+            Proof::Certificate {
+                certificate: Arc::from(&b"public"[..]),
+                private_key: canary(),
+                send_chain: false,
+            },
+        ];
+        let mut printed = String::new();
+        for proof in proofs {
+            let settings = CredentialSettings {
+                name: "gate".into(),
+                tenant: None,
+                client_id: None,
+                proof: proof.clone(),
+                acts_for: ActsFor::Itself,
+                authority: Destination::https("login.example", 443),
+                digest: [173; 32],
+            };
+            printed.push_str(&format!("{settings:?} {settings:#?} {proof:?}"));
+        }
+        let header = http::HeaderValue::from_static("Bearer canary-of-a-secret");
+        let found = VaultSecret { value: canary(), version: "1".into(), created: None, expires: None };
+        printed.push_str(&format!("{:?} {found:?}", CallerToken::new(&header)));
+        assert!(!printed.contains("canary") && !printed.contains("173"), "{printed}");
+        assert!(printed.contains("client_secret") && printed.contains("client_certificate"), "{printed}");
+    }
 }

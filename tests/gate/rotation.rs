@@ -1,10 +1,10 @@
 //! What is exchanged under a running gate: secrets, certificates, the configuration.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use amlgate::{
     sandbox::azure::names,
-    time::{Clock as _, ManualClock, SystemClock},
+    time::{Clock as _, ManualClock, SharedClock, SystemClock},
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -25,9 +25,13 @@ const MACHINE: &str = "credentials:
 ";
 
 async fn with_vault() -> World {
+    with_vault_at(Arc::new(SystemClock)).await
+}
+
+async fn with_vault_at(clock: SharedClock) -> World {
     let vault = VAULT.replace("VAULT", names::VAULT);
     let configuration = [(FILE, vault.as_str()), ("credentials:\n", MACHINE)];
-    World::changed(Changes { configuration: &configuration, ..Changes::default() }).await
+    World::at(Changes { configuration: &configuration, ..Changes::default() }, clock).await
 }
 
 /// Entra knows these secrets of the gate's application, and forgets the tokens that others brought.
@@ -68,6 +72,46 @@ async fn a_secret_in_a_vault_is_opened_by_another_credential_and_exchanged_witho
     let place = changed[0]["place"].as_str().unwrap();
     assert!(place.contains("`gate-client-secret` in `") && place.contains("version "), "{place}");
     assert!(log.records.iter().all(|r| !r.to_string().contains("second")), "no secret is in the record");
+}
+
+#[tokio::test]
+async fn another_version_in_a_vault_is_found_without_being_told_and_taken_once_it_works() {
+    let clock = ManualClock::starting_at(SystemClock.now());
+    let world = with_vault_at(Arc::new(clock.clone())).await;
+    assert_eq!(lists_jobs(&world).await, StatusCode::OK);
+    // Entra does not know it yet: it is tried, and the one before stays in use.
+    world.sandbox.azure.set_vault_secret("gate-client-secret", "second-of-them");
+    let observer = world.sandbox.azure.observer();
+    let tried = |times: usize| {
+        move |seen: &[amlgate::sandbox::Seen]| {
+            let with = |s: &&amlgate::sandbox::Seen| s.body.windows(14).any(|w| w == b"second-of-them");
+            seen.iter().filter(with).filter(|s| s.status.is_some()).count() >= times
+        }
+    };
+    // The gate looks by its own clock; it may be looking just now, and then looks a round later.
+    let later = async |times: usize| {
+        let asked = observer.wait_for(tried(times));
+        tokio::pin!(asked);
+        loop {
+            clock.advance(Duration::from_secs(61));
+            if tokio::time::timeout(Duration::from_secs(2), &mut asked).await.is_ok() {
+                break;
+            }
+        }
+    };
+    later(1).await;
+    assert_eq!(lists_jobs(&world).await, StatusCode::OK);
+
+    entra_knows(&world, &[names::GATE_SECRET, "second-of-them"]);
+    later(2).await;
+    // A look that is under way ends before this.
+    world.server.reload().await;
+    entra_knows(&world, &["second-of-them"]);
+    world.sandbox.azure.challenge(names::GATE_PRINCIPAL);
+    assert_eq!(lists_jobs(&world).await, StatusCode::OK, "the first is worth nothing any more");
+    let log = world.stop().await;
+    assert_eq!(log.events("credential_changed").len(), 1);
+    assert_eq!(log.events("reload_refused").len(), 1);
 }
 
 #[tokio::test]
