@@ -106,7 +106,7 @@ fn client(address: SocketAddr, request: &[u8], until: Instant) -> Vec<f64> {
 }
 
 /// Head and `content-length` together, once the head is whole.
-fn length(bytes: &[u8]) -> Option<usize> {
+pub fn length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&bytes[..head]).unwrap().to_ascii_lowercase();
     let (_, rest) = text.split_once("content-length:").expect("a length");

@@ -17,9 +17,11 @@
 )]
 
 mod floor;
+mod interceptor;
 mod load;
+mod tunnels;
 
-use std::{fmt::Write as _, fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use amlgate::{
     config,
@@ -125,6 +127,18 @@ fn main() {
         arguments.iter().position(|a| a == "--floor").and_then(|at| arguments.get(at..))
     {
         return floor::run(std::net::TcpListener::bind(listen).unwrap(), upstream.parse().unwrap());
+    }
+    // For `peers/forward.py`: `--interceptor LISTEN UPSTREAM CA KEY TRUST`, and `--tunnels ...`.
+    if let Some([_, listen, upstream, authority, key, trust, ..]) =
+        arguments.iter().position(|a| a == "--interceptor").and_then(|at| arguments.get(at..))
+    {
+        let (upstream, path) = (upstream.parse().unwrap(), Path::new);
+        return interceptor::run(listen, upstream, path(authority), path(key), path(trust));
+    }
+    if let Some([_, asked @ ..]) =
+        arguments.iter().position(|a| a == "--tunnels").and_then(|at| arguments.get(at..))
+    {
+        return tunnels::run(asked);
     }
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\nx-ms-request-id: 1\r\ncontent-length: {}\r\n\r\n{ANSWER}",

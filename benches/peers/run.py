@@ -72,9 +72,9 @@ class Keys:
 
 
 class Certificates:
-    """One authority, one P-256 certificate for 127.0.0.1, as files."""
+    """One authority, one P-256 certificate for 127.0.0.1 and perhaps a name, as files."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *names):
         now = datetime.datetime.now(datetime.timezone.utc)
 
         def make(name, issuer, public, signer, extensions):
@@ -93,7 +93,8 @@ class Certificates:
         self.ca.write_bytes(make(called("bench"), called("bench"), authority.public_key(), authority,
                                  [(x509.BasicConstraints(True, None), True)]))
         self.leaf.write_bytes(make(called("127.0.0.1"), called("bench"), key.public_key(), authority, [
-            (x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)]))
+            (x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, names)]),
+             False)]))
         self.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                                                serialization.NoEncryption()))
         self.both.write_bytes(self.leaf.read_bytes() + self.key.read_bytes())
