@@ -47,7 +47,10 @@ use crate::{
         TlsError,
     },
     net::{Connector, TrustError},
-    proxy::{self, Core, GateParts, SharedParts, forward::Forward},
+    proxy::{
+        self, Core, GateParts, SharedParts,
+        forward::{Forward, Strangers},
+    },
     secrets::{SealError, SecretError},
     telemetry,
     time::SharedClock,
@@ -324,10 +327,11 @@ impl Server {
     ) -> Result<SocketAddr, StartError> {
         let (parts, connector, stop) = (Arc::clone(&self.parts), connector.clone(), self.stop.clone());
         let (within, clock) = (settings.clone(), Arc::clone(clock));
+        let strangers = Strangers::default();
         self.listen(address, settings, move |_| {
             let (interceptor, clock) = (Arc::clone(&interceptor), Arc::clone(&clock));
             let inside = Inside::new(within.clone(), interceptor, stop.clone(), clock);
-            Forward::new(core(&parts, &connector, &stop), inside, connector.clone())
+            Forward::new(core(&parts, &connector, &stop), inside, connector.clone(), strangers.clone())
         })
     }
 

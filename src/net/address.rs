@@ -96,6 +96,24 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// A resolver may answer with any of these: each is what the address in it is.
+        #[test]
+        fn an_address_in_another_is_judged_as_itself(ip: std::net::Ipv4Addr) {
+            let [a, b, c, d] = ip.octets().map(u16::from);
+            let (high, low) = (a << 8 | b, c << 8 | d);
+            let alone = forbidden(IpAddr::V4(ip)).is_some();
+            for form in [
+                Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, high, low),
+                Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, high, low),
+                Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low),
+                Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1),
+            ] {
+                proptest::prop_assert_eq!(forbidden(IpAddr::V6(form)).is_some(), alone, "{}", form);
+            }
+        }
+    }
+
     #[test]
     fn public_addresses_are_reachable_in_every_form() {
         for text in [

@@ -10,12 +10,14 @@
 mod login;
 mod reading;
 mod refusal;
+mod strangers;
 
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 
+pub use self::strangers::{Stranger, Strangers};
 use self::{
     login::LoginHost,
     reading::{authorization, is_inside, is_named, target},
@@ -81,6 +83,8 @@ pub struct Tunnel {
     shown: Result<Option<PeerCertificate>, BadCertificate>,
     /// The key that they proved when they asked.
     proven: Result<Box<str>, Unproven>,
+    /// That nobody said so yet.
+    pub stranger: Option<Stranger>,
 }
 
 impl Tunnel {
@@ -108,13 +112,15 @@ pub struct Forward {
     core: Core,
     inside: Rc<Inside>,
     connector: Connector,
+    strangers: Strangers,
 }
 
 impl Forward {
-    /// A proxy whose tunnels are served by `inside`; `connector` dials what passes untouched.
+    /// A proxy whose tunnels are served by `inside`; `connector` dials what passes untouched, and
+    /// `strangers` is shared by its cores.
     #[must_use]
-    pub fn new(core: Core, inside: Inside, connector: Connector) -> Self {
-        Self { core, inside: Rc::new(inside), connector }
+    pub fn new(core: Core, inside: Inside, connector: Connector, strangers: Strangers) -> Self {
+        Self { core, inside: Rc::new(inside), connector, strangers }
     }
 
     async fn asked(
@@ -140,8 +146,14 @@ impl Forward {
                 Some(header) => proven(&gate, header, head, &host, port),
                 None => Err(BadProof::Absent.into()),
             };
-            let scheme = Scheme::Https;
-            let tunnel = Tunnel { scheme, host: host.into(), port, authorization, shown, proven };
+            let is_named = authorization.is_some() || (certificate && matches!(shown, Ok(Some(_))));
+            let stranger = if is_named {
+                None
+            } else {
+                Some(self.strangers.admit(connection.peer.ip()).ok_or(NoTunnel::Strangers)?)
+            };
+            let (scheme, host) = (Scheme::Https, host.into());
+            let tunnel = Tunnel { scheme, host, port, authorization, shown, proven, stranger };
             self.intercept(connection, tunnel);
             return Ok(Response::new(Body::Empty));
         }
@@ -149,7 +161,7 @@ impl Forward {
             self.known(&gate, connection, head, &host, port).await?;
             let host: Arc<str> = host.into();
             let handler = LoginHost { core: self.core.clone(), host: Arc::clone(&host) };
-            self.end_tls(connection, host, handler);
+            self.end_tls(connection, host, handler, std::future::pending());
             return Ok(Response::new(Body::Empty));
         }
         if port == 443 && tunnels.passthrough.iter().any(|known| is_named(&host, known)) {
@@ -190,7 +202,9 @@ impl Forward {
         let shown = possession::own(&gate, connection);
         // A token that is bound to a key is for tunnels: nobody proves it over plaintext.
         let proven = Err(BadProof::Absent.into());
-        Ok(Tunnel { scheme: Scheme::Http, host: host.into(), port, authorization, shown, proven })
+        // One request is all that there is of it.
+        let (scheme, host, stranger) = (Scheme::Http, host.into(), None);
+        Ok(Tunnel { scheme, host, port, authorization, shown, proven, stranger })
     }
 
     /// Says why not, where whoever runs the gate sees it too.
@@ -204,17 +218,27 @@ impl Forward {
     }
 
     fn intercept(&self, connection: &Rc<Connection<ConnectionMemo>>, tunnel: Tunnel) {
-        let host = Arc::clone(&tunnel.host);
-        let handler = Tunnelled { core: self.core.clone(), tunnel: Rc::new(tunnel) };
-        self.end_tls(connection, host, handler);
+        let (host, tunnel) = (Arc::clone(&tunnel.host), Rc::new(tunnel));
+        let handler = Tunnelled { core: self.core.clone(), tunnel: Rc::clone(&tunnel) };
+        let clock = Arc::clone(&self.core.gate().parts().clock);
+        let patience = async move {
+            if tunnel.stranger.is_some() {
+                clock.sleep(strangers::PATIENCE).await;
+            }
+            if tunnel.stranger.as_ref().is_none_or(|stranger| !stranger.waits()) {
+                std::future::pending::<()>().await;
+            }
+        };
+        self.end_tls(connection, host, handler, patience);
     }
 
-    /// Ends TLS in the tunnel, once the answer is sent, and serves what comes.
+    /// Ends TLS in the tunnel, once the answer is sent, and serves what comes until `patience` ends.
     fn end_tls<H: Handler + 'static>(
         &self,
         connection: &Rc<Connection<ConnectionMemo>>,
         host: Arc<str>,
         handler: H,
+        patience: impl Future<Output = ()> + 'static,
     ) {
         let upgraded = connection.upgraded();
         let (inside, core, peer) = (Rc::clone(&self.inside), self.core.clone(), connection.peer);
@@ -222,7 +246,11 @@ impl Forward {
         connection.tasks().spawn_local(async move {
             // The client went away before the tunnel was there.
             let Ok(upgraded) = upgraded.await else { return };
-            if let Err(why) = inside.serve(upgraded, &host, peer, tasks, handler).await {
+            let served = tokio::select! {
+                served = inside.serve(upgraded, &host, peer, tasks, handler) => served,
+                () = patience => Err("unknown_caller"),
+            };
+            if let Err(why) = served {
                 core.gate().parts().journal.refused(peer.ip(), why);
             }
         });
@@ -375,7 +403,21 @@ impl Handler for Tunnelled {
         connection: &Rc<Connection<ConnectionMemo>>,
         request: Request<Incoming>,
     ) -> Response<Body> {
-        serve_through(&self.core.gate(), connection, request, Door::Tunnel(&self.tunnel)).await
+        let stranger = self.tunnel.stranger.as_ref();
+        if stranger.is_some_and(Stranger::had_its_request) {
+            return NoTunnel::Nobody("unknown_caller").answer();
+        }
+        let http1 = request.version() < http::Version::HTTP_2;
+        let mut response =
+            serve_through(&self.core.gate(), connection, request, Door::Tunnel(&self.tunnel)).await;
+        if let Some(stranger) = stranger {
+            stranger.answered();
+            // HTTP/2 has no such word; what comes next there is refused above.
+            if stranger.had_its_request() && http1 {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
+        response
     }
 
     fn rejected(&self, peer: IpAddr, why: &'static str) {

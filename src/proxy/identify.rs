@@ -61,7 +61,11 @@ pub(super) async fn caller(
         }
         (None, None) => {
             let urls = Urls::At { host, port: *port, path: asked.target.path() };
-            return alone(gate, memo, asked, urls, None, chosen).await;
+            let caller = alone(gate, memo, asked, urls, None, chosen).await?;
+            if let Some(stranger) = &tunnel.stranger {
+                stranger.is_known_now();
+            }
+            return Ok(caller);
         }
         (None, Some(_)) if !gate.parts().tunnels.identities.certificate => {
             let why =

@@ -250,6 +250,27 @@ mod tests {
     }
 
     #[test]
+    fn nobody_asks_for_what_runs_on_the_gates_own_machine_but_where_a_route_names_its_address() {
+        let here = |uri: &str| Destination::of(&uri.parse().unwrap()).unwrap();
+        let to = |name: &str, upstream: Destination| RouteSettings {
+            upstream,
+            ..route(name, Protocol::Http, &[], &["/x"])
+        };
+        let named = here("http://tracking.example").at(Some(([127, 0, 0, 1], 5000).into()));
+        let routes = Routes::new(vec![
+            to("own", here("https://localhost:8443")),
+            to("plain", here("http://127.0.0.1:5000")),
+            to("meant", here("https://[::1]:8443").at(Some(([127, 0, 0, 1], 8443).into()))),
+            to("named", named),
+        ]);
+        assert!(!routes.tunnels_to("localhost", 8443));
+        assert!(!routes.lead_to(Scheme::Http, "127.0.0.1", 5000));
+        assert!(routes.tunnels_to("::1", 8443));
+        assert!(routes.lead_to(Scheme::Http, "tracking.example", 80));
+        assert!(!routes.tunnels_to("tracking.example", 80), "what is plaintext has no tunnel");
+    }
+
+    #[test]
     fn the_host_then_the_longest_prefix_selects_and_endpoints_lose_their_prefix() {
         let some = |name: &str, path: &str| Some((name.to_owned(), path.to_owned()));
         assert_eq!(chosen("gate", "/subscriptions/s?a=b"), some("arm", "/subscriptions/s?a=b"));

@@ -87,7 +87,7 @@ impl Tunnel {
         Self::over(inside(world, name, host, b"http/1.1").await, host).await
     }
 
-    async fn over(stream: TlsStream<TcpStream>, host: &str) -> Self {
+    pub async fn over(stream: TlsStream<TcpStream>, host: &str) -> Self {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         Self { sender, host: host.to_owned() }

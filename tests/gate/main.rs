@@ -22,6 +22,7 @@ mod forward;
 mod framing;
 mod groups;
 mod identity;
+mod inner;
 mod leases;
 mod machines;
 mod on_behalf_of;

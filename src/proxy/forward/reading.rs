@@ -86,6 +86,8 @@ fn sensitive(mut value: HeaderValue) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::Strategy as _;
+
     use super::*;
 
     fn of(text: &str) -> Option<(String, u16)> {
@@ -140,6 +142,57 @@ mod tests {
         }
         for host in ["management.azure.com", "1.azure.com", "0xa.azure.com"] {
             assert!(!is_inside(host), "{host}");
+        }
+    }
+
+    /// Every way in which resolvers read an IPv4 address, and the IPv6 forms that hide one.
+    fn forms(ip: std::net::Ipv4Addr) -> Vec<String> {
+        let [a, b, c, d] = ip.octets().map(u32::from);
+        let whole = u32::from(ip);
+        let (three, two) = (c << 8 | d, b << 16 | c << 8 | d);
+        let (high, low) = (a << 8 | b, c << 8 | d);
+        vec![
+            format!("{ip}"),
+            format!("{ip}."),
+            format!("{whole}"),
+            format!("0x{whole:x}"),
+            format!("0X{whole:X}"),
+            format!("0{whole:o}"),
+            format!("{a}.{two}"),
+            format!("{a}.{b}.{three}"),
+            format!("0x{a:x}.0x{b:x}.0x{c:x}.0x{d:x}"),
+            format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
+            format!("{a}.0x{b:x}.0{c:o}.{d}"),
+            format!("00000{a}.{b}.{c}.{d}"),
+            format!("[::ffff:{ip}]"),
+            format!("[::FFFF:{high:x}:{low:x}]"),
+            format!("[::{ip}]"),
+            format!("[0:0:0:0:0:ffff:{high:x}:{low:x}]"),
+            format!("[64:ff9b::{high:x}:{low:x}]"),
+            format!("[2002:{high:x}:{low:x}::1]"),
+            format!("[::ffff:{ip}%25eth0]"),
+        ]
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_form_of_an_address_that_is_not_the_internets_passes_for_a_name(
+            ip in proptest::prelude::prop_oneof![
+                proptest::prelude::Just(std::net::Ipv4Addr::new(169, 254, 169, 254)),
+                proptest::prelude::Just(std::net::Ipv4Addr::new(168, 63, 129, 16)),
+                proptest::prelude::any::<[u8; 3]>().prop_map(|[b, c, d]| std::net::Ipv4Addr::new(127, b, c, d)),
+                proptest::prelude::any::<[u8; 3]>().prop_map(|[b, c, d]| std::net::Ipv4Addr::new(10, b, c, d)),
+                proptest::prelude::any::<[u8; 2]>().prop_map(|[c, d]| std::net::Ipv4Addr::new(169, 254, c, d)),
+                proptest::prelude::any::<[u8; 2]>().prop_map(|[c, d]| std::net::Ipv4Addr::new(192, 168, c, d)),
+            ]
+        ) {
+            for form in forms(ip) {
+                // Refused where it is read, or told apart from every name.
+                let tunnel = of(&format!("{form}:443"));
+                proptest::prop_assert!(tunnel.is_none_or(|(host, _)| is_inside(&host)), "{}", form);
+                let url = format!("http://{form}/metadata/identity").parse().ok().and_then(|uri| plain(&uri));
+                proptest::prop_assert!(url.is_none_or(|(host, _)| is_inside(&host)), "{}", form);
+            }
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) enum NoTunnel {
     Inside(String),
     /// 407: nobody is known.
     Nobody(&'static str),
+    /// 407: too many of this peer's tunnels are nobody's yet.
+    Strangers,
     /// 403: plaintext.
     Plaintext(String),
     /// 403: a question for an instance's metadata.
@@ -37,7 +39,7 @@ impl NoTunnel {
         match self {
             Self::Target | Self::Itself => StatusCode::BAD_REQUEST,
             Self::Host(_) | Self::Inside(_) | Self::Plaintext(_) | Self::Metadata(_) => StatusCode::FORBIDDEN,
-            Self::Nobody(_) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            Self::Nobody(_) | Self::Strangers => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
             Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
             Self::Unrecorded | Self::IssuerDown | Self::GroupsUnknown => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -50,6 +52,7 @@ impl NoTunnel {
             Self::Host(_) => "host_not_routed",
             Self::Inside(_) => "forbidden_address",
             Self::Nobody(why) => why,
+            Self::Strangers => "too_many_unknown",
             Self::Plaintext(_) => "plaintext",
             Self::Metadata(_) => "metadata",
             Self::Itself => "not_a_proxy_request",
@@ -70,6 +73,7 @@ impl NoTunnel {
                 "`{host}` is an address of a machine's own (instance metadata, loopback, link-local or private), which the gate never reaches for anybody; name it in NO_PROXY if your own machine\'s is meant"
             ),
             Self::Nobody(_) => "nobody is known: put a token of one of the gate's issuers into the proxy's URL as password, HTTPS_PROXY=https://token:TOKEN@HOST:PORT, or send Proxy-Authorization: Bearer TOKEN".to_owned(),
+            Self::Strangers => "too many tunnels from here are nobody's yet: say who you are when you ask for one, or ask again when those have said it".to_owned(),
             Self::Plaintext(host) => format!("`{host}` over plain http is not forwarded, because no route of the gate has it as upstream: use https, or name it in NO_PROXY to go there directly"),
             Self::Metadata(host) => format!("a request with `Metadata` to `{host}` is not forwarded: it asks for a machine's identity, which the gate gives nobody"),
             Self::Itself => "this is a forward proxy: set HTTPS_PROXY to its address".to_owned(),
@@ -85,7 +89,7 @@ impl NoTunnel {
         *response.status_mut() = self.status();
         let map = response.headers_mut();
         map.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if matches!(self, Self::Nobody(_)) {
+        if matches!(self, Self::Nobody(_) | Self::Strangers) {
             map.append(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"amlgate\""));
             map.append(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"amlgate\""));
         }
@@ -106,6 +110,7 @@ mod tests {
             NoTunnel::Nobody("no_credentials"),
             NoTunnel::Plaintext("example.com".into()),
             NoTunnel::Metadata("example.com".into()),
+            NoTunnel::Strangers,
             NoTunnel::Itself,
         ] {
             let answer = refusal.answer();
