@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     client::{
-        At, Files, GateDescription, GateError, Issuer, Session, SessionError, Sessions, SignIn, SignInError,
-        Tokens, describe,
+        ALGORITHM, At, Files, GateDescription, GateError, Issuer, Session, SessionError, Sessions, SignIn,
+        SignInError, Tokens, describe,
     },
     net::{Connector, ConnectorSettings, Trust, TrustError},
     time::{Clock as _, SystemClock, Timestamp},
@@ -34,6 +34,10 @@ pub struct Login {
     /// Only print the address to open.
     #[arg(long, conflicts_with = "device_code")]
     no_browser: bool,
+    /// Do not bind the tokens to a key of this machine: for tools that take a bearer and send it
+    /// themselves.
+    #[arg(long)]
+    unbound: bool,
     /// An authority to believe besides the system's, PEM: the gate's own, or the company's.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -159,7 +163,10 @@ async fn signed_in(args: &Login) -> Result<(Session, Tokens), ClientError> {
     let client_id = issuer.client_id.clone().unwrap_or_default();
     let at =
         At { issuer: &issuer.issuer, client_id: &client_id, scopes: &issuer.scopes, trust: ca.as_deref() };
-    let sign_in = SignIn::new(connector);
+    let mut sign_in = SignIn::new(connector);
+    if !args.unbound && gate.proofs.iter().any(|name| name == ALGORITHM) {
+        sign_in = sign_in.holding(sessions.key()?);
+    }
     let tokens = if args.device_code {
         let show = |page: &str, code: &str| eprintln!("Open {page} on any device and enter the code {code}");
         sign_in.with_device_code(at, || SystemClock.now(), show).await?
@@ -258,6 +265,7 @@ pub fn whoami(args: &Whoami) -> ExitCode {
             "token_expires": expires.to_rfc3339(),
             "token_expired": over,
             "renewable": session.tokens.refresh.is_some(),
+            "bound_to_this_machine": session.tokens.bound,
         });
         if args.output == Output::Table {
             let field = |name: &str| data.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();

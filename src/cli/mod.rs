@@ -8,6 +8,7 @@ pub mod audit;
 pub mod can_i;
 pub mod certs;
 pub mod doctor;
+pub mod env;
 pub mod init;
 pub mod login;
 pub mod policy;
@@ -67,7 +68,7 @@ enum Verb {
     #[command(subcommand)]
     Policy(policy::Args),
     /// Prints the variables that lead a shell through the relay.
-    Env(run::Env),
+    Env(env::Args),
     /// Signs in to a gate.
     Login(login::Login),
     /// Forgets the tokens of a gate.
@@ -108,7 +109,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Init(args) => init::run(&args),
         Verb::Policy(args) => policy::run(&args),
-        Verb::Env(args) => run::env(&args),
+        Verb::Env(args) => env::run(&args),
         Verb::Login(args) => login::login(&args),
         Verb::Logout(args) => login::logout(&args),
         Verb::Relay(args) => relay::run(&args),

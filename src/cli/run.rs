@@ -1,18 +1,16 @@
-//! `amlgate run` and `amlgate env`: a command, or a shell, whose requests go through the gate.
+//! `amlgate run`: a command whose requests go through the gate.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     exit,
-    login::ClientError,
-    put,
-    relay::{Listening, NoRelay, Running, Whose, follow, listen, terminated},
+    relay::{Listening, NoRelay, Whose, follow, listen, terminated},
     report,
 };
-use crate::client::{Environment, Files, Sessions, Shell};
+use crate::client::{Environment, Files};
 
 /// Runs a command whose requests go through the gate.
 #[derive(Debug, clap::Args)]
@@ -22,17 +20,6 @@ pub struct Args {
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
-}
-
-/// Prints the variables that lead a shell through the relay.
-#[derive(Debug, clap::Args)]
-pub struct Env {
-    /// For which shell.
-    #[arg(long, value_enum, default_value_t)]
-    shell: Shell,
-    /// Print what takes the variables back, and remove the files that they name.
-    #[arg(long)]
-    uninstall: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -109,37 +96,7 @@ fn code(status: std::process::ExitStatus) -> ExitCode {
     ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
 }
 
-/// Runs `env`.
-#[must_use]
-pub fn env(args: &Env) -> ExitCode {
-    match prepared(args) {
-        Ok(Some(lines)) => {
-            put(format_args!("{}", lines.trim_end()));
-            exit::DONE
-        }
-        Ok(None) => {
-            eprintln!(
-                "amlgate: no relay runs: start one with `amlgate relay`, or use `amlgate run -- COMMAND`"
-            );
-            exit::FINDING
-        }
-        Err(error) => report(&error, error.code()),
-    }
-}
-
-fn prepared(args: &Env) -> Result<Option<String>, NoRelay> {
-    let folder: PathBuf = Sessions::of_user().map_err(ClientError::from)?.folder().to_path_buf();
-    let files = Files::below(&folder);
-    if args.uninstall {
-        files.remove().map_err(|source| NoRelay::File { path: files.bundle.clone(), source })?;
-        return Ok(Some(Environment::removal(args.shell)));
-    }
-    let running = Running::find(&folder);
-    Ok(running
-        .map(|found| Environment::through(found.address, &found.word, &files, &no_proxy()).lines(args.shell)))
-}
-
 /// What is not proxied already.
-fn no_proxy() -> String {
+pub(super) fn no_proxy() -> String {
     ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default()
 }

@@ -71,6 +71,11 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(fresh) => fresh,
         Err(error) => return report(&error, error.code()),
     };
+    if tokens.bound && args.output != Shape::ExecCredential {
+        eprintln!(
+            "amlgate: this token counts only with proofs by this machine's key, which the relay adds; tools that send it themselves need `amlgate login --unbound`"
+        );
+    }
     let expires = Timestamp::from_secs(tokens.expires);
     let token = tokens.access.expose_secret();
     match args.output {
@@ -178,7 +183,7 @@ mod tests {
 
     #[test]
     fn readers_of_az_find_the_end_in_both_forms() {
-        let tokens = Tokens { access: "a.e30.c".into(), refresh: None, expires: END.as_secs() };
+        let tokens = Tokens { access: "a.e30.c".into(), refresh: None, expires: END.as_secs(), bound: false };
         let printed = az("a.e30.c", &tokens, END);
         assert_eq!(printed["expires_on"], 1_800_000_000);
         assert_eq!(printed["expiresOn"].as_str().unwrap().len(), "2027-01-15 08:00:00.000000".len());

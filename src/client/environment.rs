@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{describe, relay::IDENTITY, sessions};
+use super::{Tool, describe, relay::IDENTITY, sessions};
 use crate::net::{Connector, Trust};
 
 /// What is never asked of a proxy: this machine, and Azure's instance metadata, which the gate refuses
@@ -150,7 +150,10 @@ impl Environment {
         let direct = direct.join(",");
         let mut all = vec![
             ("HTTPS_PROXY", proxy.clone()),
-            ("https_proxy", proxy),
+            ("https_proxy", proxy.clone()),
+            // Plaintext too: routes name such hosts, and what none names is refused with a reason.
+            ("HTTP_PROXY", proxy.clone()),
+            ("http_proxy", proxy),
             ("NO_PROXY", direct.clone()),
             ("no_proxy", direct),
             ("NODE_USE_ENV_PROXY", "1".to_owned()),
@@ -180,30 +183,44 @@ impl Environment {
         named.into_iter().collect()
     }
 
+    /// Those of them that a client reads.
+    #[must_use]
+    pub fn of(mut self, tool: Tool) -> Self {
+        self.0.retain(|(name, _)| tool.reads(name));
+        self
+    }
+
     /// Lines that a shell evaluates.
     #[must_use]
     pub fn lines(&self, shell: Shell) -> String {
-        let line = |(name, value): (&str, &str)| match shell {
-            Shell::Sh => format!("export {name}='{}'\n", value.replace('\'', "'\\''")),
-            Shell::Fish => {
-                format!("set -gx {name} '{}'\n", value.replace('\\', "\\\\").replace('\'', "\\'"))
-            }
-            Shell::Powershell => format!("$env:{name} = '{}'\n", value.replace('\'', "''")),
-        };
-        self.iter().map(line).collect()
+        self.iter().map(|(name, value)| line(shell, name, value)).collect()
     }
 
-    /// Lines that take every variable back.
+    /// Lines that take every variable back; `no_proxy` is what the variable holds now, of which
+    /// everything stays that is not of here.
     #[must_use]
-    pub fn removal(shell: Shell) -> String {
+    pub fn removal(shell: Shell, no_proxy: &str) -> String {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let all = Self::through(nowhere, "", &Files::below(Path::new("")), "");
-        let line = |(name, _)| match shell {
-            Shell::Sh => format!("unset {name}\n"),
-            Shell::Fish => format!("set -e {name}\n"),
-            Shell::Powershell => format!("Remove-Item Env:{name} -ErrorAction Ignore\n"),
+        let own = |host: &&str| !host.is_empty() && !NO_PROXY.contains(host);
+        let kept = no_proxy.split(',').map(str::trim).filter(own).collect::<Vec<_>>().join(",");
+        let gone = |(name, _): (&str, &str)| match (name, shell) {
+            ("NO_PROXY" | "no_proxy", _) if !kept.is_empty() => line(shell, name, &kept),
+            (_, Shell::Sh) => format!("unset {name}\n"),
+            (_, Shell::Fish) => format!("set -e {name}\n"),
+            (_, Shell::Powershell) => format!("Remove-Item Env:{name} -ErrorAction Ignore\n"),
         };
-        all.iter().map(line).collect()
+        all.iter().map(gone).collect()
+    }
+}
+
+fn line(shell: Shell, name: &str, value: &str) -> String {
+    match shell {
+        Shell::Sh => format!("export {name}='{}'\n", value.replace('\'', "'\\''")),
+        Shell::Fish => {
+            format!("set -gx {name} '{}'\n", value.replace('\\', "\\\\").replace('\'', "\\'"))
+        }
+        Shell::Powershell => format!("$env:{name} = '{}'\n", value.replace('\'', "''")),
     }
 }
 
@@ -232,11 +249,16 @@ mod tests {
     #[test]
     fn every_variable_that_is_set_is_taken_back() {
         for shell in [Shell::Sh, Shell::Fish, Shell::Powershell] {
-            let removal = Environment::removal(shell);
+            let removal = Environment::removal(shell, "");
             for (name, _) in environment("").iter() {
                 assert!(removal.contains(name), "{name}");
             }
+            assert!(!removal.contains('='), "{removal}");
         }
+        let kept = environment("corp.example");
+        let held = kept.iter().find(|(name, _)| *name == "NO_PROXY").unwrap().1;
+        let removal = Environment::removal(Shell::Sh, held);
+        assert!(removal.contains("export NO_PROXY='corp.example'\n"), "{removal}");
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct GateDescription {
     pub forward: Option<ForwardDoor>,
     /// Who vouches for callers, those that people can sign in to among them.
     pub issuers: Vec<Issuer>,
+    /// The algorithms of the proofs by which tokens may be bound to a key (RFC 9449).
+    #[serde(default, rename = "dpop_signing_alg_values_supported")]
+    pub proofs: Vec<String>,
 }
 
 /// The forward proxy.

@@ -6,12 +6,16 @@
 
 mod environment;
 mod gate;
+mod possession;
 mod relay;
 mod sessions;
 mod sign_in;
+mod tools;
 
 pub use environment::{Environment, Files, Shell};
 pub use gate::{ForwardDoor, GateDescription, GateError, Issuer, describe};
+pub use possession::{ALGORITHM, Key, KeyError, Shown};
 pub use relay::{Relay, RelayError, Source};
 pub use sessions::{Session, SessionError, Sessions, Tokens, write_private};
 pub use sign_in::{At, SignIn, SignInError};
+pub use tools::Tool;

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{io::copy_bidirectional, net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{ForwardDoor, SessionError, Sessions, SignIn};
+use super::{ForwardDoor, Key, SessionError, Sessions, Shown, SignIn};
 use crate::{
     net::{Connector, Destination, Protocols, Reach, Scheme, Trust},
     placeholder,
@@ -216,14 +216,19 @@ impl State {
         aws_lc_rs::constant_time::verify_slices_are_equal(word.as_bytes(), self.word.as_bytes()).is_ok()
     }
 
-    async fn token(&self) -> Result<SecretString, String> {
+    /// The token to show, and the key to prove with it if it is bound to one.
+    async fn token(&self) -> Result<(SecretString, Option<Arc<Key>>), String> {
         match &self.source {
-            Source::Session { sessions, sign_in, gate } => sessions
-                .fresh(Some(gate), sign_in, self.clock.now())
-                .await
-                .map(|(_, session)| session.tokens.access)
-                .map_err(|error: SessionError| error.to_string()),
-            Source::File(path) => crate::secrets::from_file(path).map_err(|error| error.to_string()),
+            Source::Session { sessions, sign_in, gate } => {
+                let fresh = sessions.fresh(Some(gate), sign_in, self.clock.now()).await;
+                let (_, session) = fresh.map_err(|error: SessionError| error.to_string())?;
+                let key = session.tokens.bound.then(|| sessions.key()).transpose();
+                Ok((session.tokens.access, key.map_err(|error| error.to_string())?))
+            }
+            Source::File(path) => {
+                let token = crate::secrets::from_file(path).map_err(|error| error.to_string())?;
+                Ok((token, None))
+            }
         }
     }
 
@@ -234,30 +239,45 @@ impl State {
         tunnels: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Response<Body>, String> {
-        let token = self.token().await?;
+        let (token, key) = self.token().await?;
         let away = |error: io::Error| format!("the gate `{}` cannot be reached: {error}", self.gate);
         let stream = self.connector.dial(&self.gate, Protocols::Http1).await.map_err(away)?;
         let broke = |error: hyper::Error| format!("the gate `{}` broke off: {error}", self.gate);
         let (mut sender, connection) =
             client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
         tunnels.spawn(connection.with_upgrades());
-        let mut asked = Request::new(Empty::<Bytes>::new());
-        *asked.method_mut() = request.method().clone();
-        *asked.uri_mut() = request.uri().clone();
-        let authority = request.uri().authority().map(|a| a.as_str().to_owned()).unwrap_or_default();
+        let is_tunnel = request.method() == Method::CONNECT;
+        let near = is_tunnel.then(|| upgrade::on(&mut request));
+        let (head, body) = request.into_parts();
+        let body = if is_tunnel { Either::Left(Empty::<Bytes>::new()) } else { Either::Right(body) };
+        let mut asked = Request::new(body);
+        if !is_tunnel {
+            // What is asked of a plaintext host is the program's own, but for what is between it and here.
+            *asked.headers_mut() = onward(head.headers);
+        }
+        let authority = head.uri.authority().map(|a| a.as_str().to_owned()).unwrap_or_default();
         if let Ok(host) = HeaderValue::try_from(authority) {
             asked.headers_mut().insert(header::HOST, host);
         }
-        let bearer = zeroize::Zeroizing::new(format!("Bearer {}", token.expose_secret()));
-        let mut bearer =
-            HeaderValue::try_from(bearer.as_str()).map_err(|_| "the token is no header".to_owned())?;
-        bearer.set_sensitive(true);
-        asked.headers_mut().insert(header::PROXY_AUTHORIZATION, bearer);
-        let mut answer = sender.send_request(asked).await.map_err(broke)?;
-        if request.method() != Method::CONNECT || !answer.status().is_success() {
-            return Ok(answer.map(Either::Left));
+        (*asked.method_mut(), *asked.uri_mut()) = (head.method, head.uri);
+        let scheme = if key.is_some() { "DPoP" } else { "Bearer" };
+        let shown = zeroize::Zeroizing::new(format!("{scheme} {}", token.expose_secret()));
+        let mut shown =
+            HeaderValue::try_from(shown.as_str()).map_err(|_| "the token is no header".to_owned())?;
+        shown.set_sensitive(true);
+        asked.headers_mut().insert(header::PROXY_AUTHORIZATION, shown);
+        if let Some(key) = key {
+            let url = described(asked.uri()).ok_or("the program asks for no host")?;
+            let token = Some(token.expose_secret());
+            let shown = Shown { method: asked.method().as_str(), url: &url, token, nonce: None };
+            let proof = key.proof(&shown, self.clock.now()).map_err(|error| error.to_string())?;
+            asked.headers_mut().insert("dpop", proof);
         }
-        let (near, far) = (upgrade::on(&mut request), upgrade::on(&mut answer));
+        let mut answer = sender.send_request(asked).await.map_err(broke)?;
+        let Some(near) = near.filter(|_| answer.status().is_success()) else {
+            return Ok(answer.map(Either::Left));
+        };
+        let far = upgrade::on(&mut answer);
         tunnels.spawn(async move {
             // Either side may be gone before the tunnel is there.
             let (Ok(near), Ok(far)) = tokio::join!(near, far) else { return };
@@ -298,6 +318,36 @@ impl State {
         let (_, session) = sessions.find(Some(gate)).ok()?;
         session.tokens.claims().get("tid")?.as_str().map(str::to_owned)
     }
+}
+
+/// What a proof says of where a request goes: a tunnel's host and port are a URL's without a path.
+fn described(uri: &Uri) -> Option<String> {
+    let scheme = uri.scheme_str().unwrap_or("https");
+    Some(format!("{scheme}://{}{}", uri.authority()?, if uri.path().is_empty() { "/" } else { uri.path() }))
+}
+
+/// Without what is for this hop alone (RFC 9110, 7.6.1): the word among it.
+fn onward(mut headers: HeaderMap) -> HeaderMap {
+    let listed: Vec<String> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
+        .collect();
+    let hop = [
+        "connection",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    for name in hop.into_iter().chain(listed.iter().map(String::as_str)) {
+        headers.remove(name);
+    }
+    headers
 }
 
 fn said(status: StatusCode, text: &str) -> Response<Body> {

@@ -9,6 +9,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{SignIn, SignInError};
+use super::{Key, KeyError, SignIn, SignInError, possession::FILE};
 use crate::time::Timestamp;
 
 /// A token that ends within this is fetched anew: it must outlive the request that it is for.
@@ -36,6 +37,9 @@ pub struct Tokens {
     pub refresh: Option<SecretString>,
     /// When `access` ends, in seconds since 1970.
     pub expires: u64,
+    /// Whether they are bound to this machine's key, and worth nothing without it.
+    #[serde(default)]
+    pub bound: bool,
 }
 
 fn exposed<S: Serializer>(secret: &SecretString, to: S) -> Result<S::Ok, S::Error> {
@@ -52,7 +56,10 @@ fn exposed_if_any<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("expires", &self.expires).finish_non_exhaustive()
+        f.debug_struct("Tokens")
+            .field("expires", &self.expires)
+            .field("bound", &self.bound)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,6 +131,9 @@ pub enum SessionError {
         /// Why.
         why: String,
     },
+    /// This machine's key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Nobody is signed in.
     #[error("nobody is signed in{}: run `amlgate login --gate URL`", .0.as_ref().map(|gate| format!(" to `{gate}`")).unwrap_or_default())]
     Nobody(Option<String>),
@@ -182,6 +192,16 @@ impl Sessions {
 
     fn file(&self) -> PathBuf {
         self.folder.join("sessions.json")
+    }
+
+    /// This machine's key, which is made if there is none.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn key(&self) -> Result<Arc<Key>, SessionError> {
+        // Made by one process; read by any.
+        let _lock = if self.folder.join(FILE).exists() { None } else { Some(self.lock()?) };
+        Ok(Key::of(&self.folder)?)
     }
 
     /// The session at a gate, or at the one that was signed in to last.
@@ -253,7 +273,12 @@ impl Sessions {
         let Some(refresh) = &session.tokens.refresh else {
             return Err(SessionError::Over { gate, why: None });
         };
-        let tokens = match sign_in.refresh(&session, refresh, now).await {
+        let holding = if session.tokens.bound {
+            sign_in.clone().holding(Key::of(&self.folder)?)
+        } else {
+            sign_in.clone()
+        };
+        let tokens = match holding.refresh(&session, refresh, now).await {
             Ok(tokens) => tokens,
             Err(why) if why.is_final() => return Err(SessionError::Over { gate, why: Some(why) }),
             Err(source) => return Err(SessionError::NotRenewed { gate, source }),
@@ -263,6 +288,31 @@ impl Sessions {
         contents.sessions.insert(gate.clone(), session.clone());
         self.write(&contents)?;
         Ok((gate, session))
+    }
+
+    /// Removes the files if nobody is signed in, and the folder if it is empty then; whether all of it
+    /// is gone.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn clear(&self) -> Result<bool, SessionError> {
+        if !self.folder.exists() {
+            return Ok(true);
+        }
+        {
+            let _lock = self.lock()?;
+            if !self.read()?.sessions.is_empty() {
+                return Ok(false);
+            }
+            for name in ["sessions.json", "sessions.lock", FILE] {
+                match fs::remove_file(self.folder.join(name)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.broken(error)),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        // What somebody else keeps there stays.
+        Ok(fs::remove_dir(&self.folder).is_ok())
     }
 
     fn broken(&self, source: io::Error) -> SessionError {

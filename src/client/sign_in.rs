@@ -1,7 +1,15 @@
 //! Signing a person in (OpenID Connect Core; RFC 8252 for programs without a web server, RFC 7636,
 //! RFC 8628) and renewing what was had.
 
-use std::{convert::Infallible, future::ready, io, net::Ipv4Addr, pin::Pin, sync::Mutex, time::Duration};
+use std::{
+    convert::Infallible,
+    future::ready,
+    io,
+    net::Ipv4Addr,
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -24,10 +32,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
 
-use super::{Session, Tokens, gate::destination};
+use super::{ALGORITHM, Key, Session, Shown, Tokens, gate::destination};
 use crate::{
     net::{Connector, FetchError, FetchLimits, Trust, TrustError},
-    time::Timestamp,
+    time::{Clock as _, SystemClock, Timestamp},
 };
 
 /// How long a token lives whose issuer does not say.
@@ -41,6 +49,8 @@ const LAST_PAGE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Devices {
     device_authorization_endpoint: Option<DeviceAuthorizationUrl>,
+    /// RFC 9449, 5.1: that it binds tokens to keys.
+    dpop_signing_alg_values_supported: Option<Vec<String>>,
 }
 
 impl AdditionalProviderMetadata for Devices {}
@@ -121,6 +131,7 @@ impl SignInError {
 #[derive(Debug, Clone)]
 pub struct SignIn {
     connector: Connector,
+    key: Option<Arc<Key>>,
 }
 
 /// Whom to sign in where.
@@ -151,7 +162,14 @@ impl SignIn {
     /// Over `connector`.
     #[must_use]
     pub const fn new(connector: Connector) -> Self {
-        Self { connector }
+        Self { connector, key: None }
+    }
+
+    /// Its tokens are bound to this key, where the issuer can do that.
+    #[must_use]
+    pub fn holding(mut self, key: Arc<Key>) -> Self {
+        self.key = Some(key);
+        self
     }
 
     /// Signs in with a browser: `open` is given the page to show. The browser comes back to a port of
@@ -261,7 +279,14 @@ impl SignIn {
 
     fn asking(&self, at: At<'_>) -> Result<Asking<'_>, SignInError> {
         let trust = at.trust.map(|pem| Trust::new(Some(pem.as_bytes()))).transpose()?;
-        Ok(Asking { connector: &self.connector, trust, failed: Mutex::default() })
+        let key = self.key.clone();
+        Ok(Asking {
+            connector: &self.connector,
+            trust,
+            key,
+            proving: OnceLock::new(),
+            failed: Mutex::default(),
+        })
     }
 }
 
@@ -269,6 +294,9 @@ impl SignIn {
 struct Asking<'c> {
     connector: &'c Connector,
     trust: Option<Trust>,
+    key: Option<Arc<Key>>,
+    /// The token endpoint, if it takes proofs.
+    proving: OnceLock<String>,
     /// Why the last request had no answer: the library's own error cannot say.
     failed: Mutex<Option<SignInError>>,
 }
@@ -285,6 +313,11 @@ impl Asking<'_> {
             })
         })?;
         let devices = metadata.additional_metadata().clone();
+        let known = devices.dpop_signing_alg_values_supported.iter().flatten().any(|name| name == ALGORITHM);
+        if let Some(endpoint) = metadata.token_endpoint().filter(|_| known) {
+            // Set once: each conversation discovers once.
+            self.proving.get_or_init(|| endpoint.url().to_string());
+        }
         Ok((
             CoreClient::from_provider_metadata(metadata, ClientId::new(at.client_id.to_owned()), None),
             devices,
@@ -297,10 +330,38 @@ impl Asking<'_> {
         let Some(to) = destination(request.uri(), self.trust.clone()) else {
             return Err(self.fail(SignInError::Issuer(request.uri().to_string())));
         };
-        match self.connector.send(&to, request, FetchLimits::default()).await {
-            Ok(answer) => Ok(answer.map(|body| body.to_vec())),
-            Err(error) => Err(self.fail(error.into())),
+        let mut nonce = None;
+        loop {
+            let mut asked = request.clone();
+            let proves = self.prove(&mut asked, nonce.as_deref())?;
+            let answer = match self.connector.send(&to, asked, FetchLimits::default()).await {
+                Ok(answer) => answer.map(|body| body.to_vec()),
+                Err(error) => return Err(self.fail(error.into())),
+            };
+            // RFC 9449, 8: an issuer may want its own word in the proof.
+            let wanted = answer.headers().get("dpop-nonce").and_then(|value| value.to_str().ok());
+            let asks = answer.body().windows(14).any(|part| part == b"use_dpop_nonce");
+            let again = proves && asks && nonce.is_none();
+            match wanted.filter(|_| again).map(str::to_owned) {
+                Some(word) => nonce = Some(word),
+                None => return Ok(answer),
+            }
         }
+    }
+
+    /// Adds a proof of the key to what is asked of a token endpoint that takes them.
+    fn prove(&self, request: &mut Request<Bytes>, nonce: Option<&str>) -> Result<bool, Unanswered> {
+        let (Some(key), Some(endpoint)) = (&self.key, self.proving.get()) else { return Ok(false) };
+        if request.uri().to_string() != *endpoint {
+            return Ok(false);
+        }
+        let shown = Shown { method: request.method().as_str(), url: endpoint, token: None, nonce };
+        // Proofs are of now, whatever a test's clock says of tokens.
+        let proof = key
+            .proof(&shown, SystemClock.now())
+            .map_err(|error| self.fail(SignInError::Unreadable(error.to_string())))?;
+        request.headers_mut().insert("dpop", proof);
+        Ok(true)
     }
 
     fn fail(&self, error: SignInError) -> Unanswered {
@@ -347,6 +408,7 @@ fn tokens(answer: &CoreTokenResponse, now: Timestamp) -> Tokens {
         access: SecretString::from(answer.access_token().secret().to_owned()),
         refresh,
         expires: now.plus(answer.expires_in().unwrap_or(SHORT)).as_secs(),
+        bound: answer.token_type().as_ref().eq_ignore_ascii_case("dpop"),
     }
 }
 

@@ -149,6 +149,7 @@ async fn whoever_is_signed_in_asks_with_their_own_session() {
             access: world.sandbox.issuer.mint().token(sam).unwrap().into(),
             refresh: None,
             expires: SystemClock.now().as_secs() + 3_600,
+            bound: false,
         },
     };
     Sessions::at(home.path().to_owned()).keep(&gate, session).unwrap();

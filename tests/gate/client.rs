@@ -24,7 +24,7 @@ fn authorities(world: &World) -> String {
     fs::read_to_string(world.directory().join("certs/ca.pem")).unwrap()
 }
 
-fn connector() -> Connector {
+pub fn connector() -> Connector {
     Connector::new(ConnectorSettings::default()).unwrap()
 }
 
@@ -44,6 +44,10 @@ async fn browse(world: &World, page: String, name: &str) {
 
 /// A session as `amlgate login` makes it, with a browser.
 async fn signed_in(world: &World, name: &str) -> (String, Session) {
+    signed_in_with(world, name, SignIn::new(connector())).await
+}
+
+pub async fn signed_in_with(world: &World, name: &str, sign_in: SignIn) -> (String, Session) {
     let gate = format!("https://{}", world.host());
     let trust = authorities(world);
     let roots = Trust::new(Some(trust.as_bytes())).unwrap();
@@ -53,7 +57,6 @@ async fn signed_in(world: &World, name: &str) -> (String, Session) {
     let at =
         At { issuer: &issuer.issuer, client_id: &client_id, scopes: &issuer.scopes, trust: Some(&trust) };
     let (opened, page) = tokio::sync::oneshot::channel();
-    let sign_in = SignIn::new(connector());
     let (tokens, ()) = tokio::join!(
         sign_in.with_browser(at, || SystemClock.now(), |page| opened.send(page.to_owned()).unwrap()),
         async { browse(world, page.await.unwrap(), name).await },
@@ -163,7 +166,7 @@ async fn tokens_are_the_owners_and_are_forgotten_on_demand() {
     assert!(matches!(sessions.find(None), Err(SessionError::Contents { .. })));
 }
 
-async fn relay(world: &World, source: Source) -> (SocketAddr, String, CancellationToken) {
+pub async fn relay(world: &World, source: Source) -> (SocketAddr, String, CancellationToken) {
     let gate = format!("https://{}", world.host());
     let trust = authorities(world);
     let roots = Trust::new(Some(trust.as_bytes())).unwrap();
@@ -177,7 +180,7 @@ async fn relay(world: &World, source: Source) -> (SocketAddr, String, Cancellati
 }
 
 /// What the relay answers to a head, and the connection behind it.
-async fn ask(relay: SocketAddr, head: &str) -> (String, TcpStream) {
+pub async fn ask(relay: SocketAddr, head: &str) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(relay).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -187,7 +190,7 @@ async fn ask(relay: SocketAddr, head: &str) -> (String, TcpStream) {
     (String::from_utf8(answer).unwrap(), stream)
 }
 
-fn connect(host: &str, word: &str) -> String {
+pub fn connect(host: &str, word: &str) -> String {
     use base64::Engine as _;
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("amlgate:{word}"));
     format!("CONNECT {host}:443 HTTP/1.0\r\nProxy-Authorization: Basic {basic}\r\n\r\n")
@@ -272,7 +275,8 @@ async fn code_that_insists_on_a_credential_gets_one_that_is_worth_nothing() {
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends() {
     let clock = ManualClock::starting_at(amlgate::time::Timestamp::from_secs(1_800_000_000));
-    let tokens = Tokens { access: "t".into(), refresh: None, expires: clock.now().as_secs() + 600 };
+    let tokens =
+        Tokens { access: "t".into(), refresh: None, expires: clock.now().as_secs() + 600, bound: false };
     assert!(tokens.is_fresh(clock.now()));
     clock.advance(Duration::from_secs(515));
     assert!(!tokens.is_fresh(clock.now()));

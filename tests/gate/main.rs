@@ -10,6 +10,7 @@
 
 mod authorities;
 mod backstage;
+mod bound;
 mod callers;
 mod can_i;
 mod client;

@@ -164,3 +164,26 @@ async fn with_inner_identities_the_requests_own_bearer_says_who_asks() {
     let nobody = send(&world, &get(&url, "1.1", &format!("Host: {HOST}\r\n"))).await;
     assert!(nobody.starts_with("HTTP/1.1 401"), "{nobody}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_asks_for_plaintext_through_the_relay_and_its_word_ends_there() {
+    let (world, seen) = world("").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, token(&world, "sam")).unwrap();
+    let (address, word, _stop) = crate::client::relay(&world, amlgate::client::Source::File(file)).await;
+    let basic = basic(&word);
+    let request = format!(
+        "POST http://{HOST}/api/runs HTTP/1.1\r\nHost: {HOST}\r\nConnection: close, x-hop\r\nX-Hop: 1\r\nX-Kept: 1\r\nContent-Length: 5\r\n{basic}\r\nhello"
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer).await);
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
+    let seen = seen.lock().unwrap();
+    let headers = &seen[0].0.headers;
+    assert!(headers.contains_key("x-kept") && !headers.contains_key("x-hop"), "{headers:?}");
+    assert!(!format!("{headers:?}").contains(&word));
+}

@@ -17,7 +17,7 @@ use axum::{
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::{Mint, pages};
+use super::{Mint, pages, proof};
 use crate::{
     sandbox::{Person, people::PersonKind},
     time::{SharedClock, Timestamp},
@@ -39,6 +39,8 @@ struct Login {
     class: Option<String>,
     /// When the person signed in, where that was asked for.
     at: Option<Timestamp>,
+    /// The thumbprint of the key that its tokens are bound to.
+    key: Option<String>,
 }
 
 #[derive(Debug)]
@@ -92,10 +94,14 @@ impl Flows {
             if let Some(at) = login.at {
                 claims.insert("auth_time".to_owned(), json!(at.as_secs()));
             }
+            if let Some(key) = &login.key {
+                claims.insert("cnf".to_owned(), json!({"jkt": key}));
+            }
         }) else {
             return refused(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "cannot sign");
         };
-        let mut answer = json!({"access_token": access, "token_type": "Bearer", "expires_in": lifetime, "scope": "openid profile email"});
+        let kind = if login.key.is_some() { "DPoP" } else { "Bearer" };
+        let mut answer = json!({"access_token": access, "token_type": kind, "expires_in": lifetime, "scope": "openid profile email"});
         if login.person.kind == PersonKind::Human {
             let id = json!({
                 "iss": self.mint.issuer(), "sub": login.person.subject, "aud": login.client, "iat": now,
@@ -132,6 +138,7 @@ pub async fn discovery(State(flows): State<Arc<Flows>>) -> Json<Value> {
         "scopes_supported": ["openid", "profile", "email", "groups", "offline_access"],
         "authorization_response_iss_parameter_supported": true,
         "acr_values_supported": ["c1", "c2", "c3"],
+        "dpop_signing_alg_values_supported": ["ES256"],
     }))
 }
 
@@ -204,6 +211,7 @@ pub async fn choose(State(flows): State<Arc<Flows>>, body: Bytes) -> Response {
         // Whoever clicks has done what the first class asks for.
         class: form.get("acr_values").and_then(|all| all.split_whitespace().next()).map(str::to_owned),
         at: form.contains_key("max_age").then(|| flows.clock.now()),
+        key: None,
     };
     let back = form_urlencoded::Serializer::new(String::new())
         .append_pair("code", &code)
@@ -273,6 +281,10 @@ pub async fn token(State(flows): State<Arc<Flows>>, headers: HeaderMap, body: By
         form.insert("client_secret".to_owned(), secret);
     }
     let now = flows.clock.now();
+    let key = match proof::proven(&headers, &format!("{}/token", flows.mint.issuer()), now) {
+        Ok(key) => key,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, "invalid_dpop_proof", why),
+    };
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     match field("grant_type") {
         "authorization_code" => {
@@ -295,16 +307,21 @@ pub async fn token(State(flows): State<Arc<Flows>>, headers: HeaderMap, body: By
             if digest(field("code_verifier")) != code.challenge {
                 return refused(StatusCode::BAD_REQUEST, "invalid_grant", "code_verifier does not fit");
             }
-            flows.issue(code.login, true)
+            flows.issue(Login { key, ..code.login }, true)
         }
-        "urn:ietf:params:oauth:grant-type:device_code" => redeem_device(&flows, &form, now),
+        "urn:ietf:params:oauth:grant-type:device_code" => redeem_device(&flows, &form, key, now),
         "refresh_token" => {
             let login = flows.pending().refresh.remove(field("refresh_token"));
             match login {
-                Some(login) if login.client == field("client_id") => flows.issue(login, true),
-                Some(_) | None => {
-                    refused(StatusCode::BAD_REQUEST, "invalid_grant", "the refresh token is unknown or used")
+                // RFC 9449, 5: a public client's refresh token is bound to the key too.
+                Some(login) if login.client == field("client_id") && login.key == key => {
+                    flows.issue(login, true)
                 }
+                Some(_) | None => refused(
+                    StatusCode::BAD_REQUEST,
+                    "invalid_grant",
+                    "the refresh token is unknown, used, or bound to another key",
+                ),
             }
         }
         "client_credentials" => {
@@ -318,6 +335,7 @@ pub async fn token(State(flows): State<Arc<Flows>>, headers: HeaderMap, body: By
                         expires: now,
                         class: None,
                         at: None,
+                        key,
                     };
                     flows.issue(login, false)
                 }
@@ -330,7 +348,7 @@ pub async fn token(State(flows): State<Arc<Flows>>, headers: HeaderMap, body: By
     }
 }
 
-fn redeem_device(flows: &Flows, form: &Form, now: Timestamp) -> Response {
+fn redeem_device(flows: &Flows, form: &Form, key: Option<String>, now: Timestamp) -> Response {
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     let mut pending = flows.pending();
     let Some(device) = pending.devices.get(field("device_code")) else {
@@ -352,6 +370,7 @@ fn redeem_device(flows: &Flows, form: &Form, now: Timestamp) -> Response {
         expires: device.expires,
         class: None,
         at: None,
+        key,
     };
     pending.devices.remove(field("device_code"));
     drop(pending);

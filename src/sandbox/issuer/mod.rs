@@ -8,6 +8,7 @@
 mod flows;
 mod mint;
 mod pages;
+mod proof;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -13,6 +13,7 @@ import urllib.request
 import pytest
 import yaml
 from certificate import self_signed
+from hosts import every_host_is_listed
 from running import AMLGATE, Gate, Process, Sandbox, free_port, listens, wait_for
 
 HOST = "vision-prod.hcp.westeurope.azmk8s.io"
@@ -71,6 +72,7 @@ def gate(sandbox):
     yield gate
     gate.stop()
     gate.record.verify()
+    assert every_host_is_listed(gate)["routed"] == {HOST}
     cluster.kill()
     cluster.wait()
 

@@ -3,11 +3,11 @@
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
 import pytest
+from hosts import every_host_is_listed
 from running import AMLGATE, Sandbox
 from simulated import GROUP, SUBSCRIPTION, WORKSPACE, WORKSPACE_ID
 
@@ -26,28 +26,11 @@ def sandbox(tmp_path_factory):
     yield sandbox
     sandbox.stop()
     sandbox.record.verify()
-    every_host_is_listed(sandbox)
+    found = every_host_is_listed(sandbox)
+    assert "example.com" in found["refused"] and "management.azure.com" in found["routed"], found
     written = sandbox.record.text() + sandbox.log.read_bytes()
     for token in sandbox.tokens.values():
         assert token.encode() not in written
-
-
-def every_host_is_listed(sandbox):
-    """What clients contacted is what the documentation says of them."""
-    table = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
-    listed = re.findall(r"^\| `(\S+)` \| (routed|refused) \|", table, re.MULTILINE)
-    assert listed
-
-    def is_listed(host, what):
-        patterns = (re.escape(known).replace(r"\*", "[^.]+") for known, becomes in listed if becomes == what)
-        return any(re.fullmatch(pattern, host) for pattern in patterns)
-
-    refused = set(re.findall(r"no passthrough has this host.*?host=(\S+)", sandbox.log.read_text()))
-    urls = (entry.record.get("http_request", {}).get("url", {}) for entry in sandbox.record.query())
-    routed = {url["hostname"] for url in urls if url.get("hostname")}
-    assert "example.com" in refused and "management.azure.com" in routed, (refused, routed)
-    assert [host for host in refused if not is_listed(host, "refused")] == []
-    assert [host for host in routed if not is_listed(host, "routed")] == []
 
 
 @pytest.fixture
@@ -116,6 +99,9 @@ def test_curl_goes_through_and_the_commands_exit_code_is_kept(run):
     assert (done.returncode, done.stdout) == (0, "200"), done.stderr
     refused = run("sam", "curl", "-sS", "https://example.com/")
     assert refused.returncode == 56 and "403" in refused.stderr, refused.stderr
+    # Plaintext goes the same way, and is refused with its reason.
+    plain = run("sam", "curl", "-sS", "-w", "%{http_code}", "http://example.com/")
+    assert plain.returncode == 0 and plain.stdout.endswith("403") and "over plain http" in plain.stdout, plain.stdout
     assert run("sam", "sh", "-c", "exit 7").returncode == 7
     assert run("sam", "no-such-command").returncode == 127
 
