@@ -144,6 +144,7 @@ async fn pass(
     let asked = identify::Asked { method: &head.method, headers: &head.headers, target: &target };
     let caller = identify::caller(gate, connection, asked, &chosen, door)
         .await
+        .and_then(|caller| identify::standing(gate, &caller.principal).map(|()| caller))
         .map_err(|(refusal, reason)| early(refusal, reason))?;
     let caller = match gate.parts().policies.peek().groups_to_ask(&caller.principal) {
         None => caller,

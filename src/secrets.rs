@@ -4,8 +4,14 @@ mod read;
 
 use std::fmt;
 
-use aws_lc_rs::{constant_time, hkdf, hmac};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    constant_time, hkdf, hmac,
+};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 pub use read::{MAX_SECRET, SecretError, exposure, from_env, from_file};
 pub use secrecy::{ExposeSecret, SecretBox, SecretString};
 use zeroize::Zeroizing;
@@ -21,6 +27,12 @@ pub enum Purpose {
     Thumbprint,
     /// Nonces for proofs of possession.
     DpopNonce,
+    /// The key by which the gate signs tokens of its own.
+    OwnTokens,
+    /// A browser's sign-in under way.
+    SignIn,
+    /// The tokens of a browser's session.
+    Session,
 }
 
 impl Purpose {
@@ -30,6 +42,9 @@ impl Purpose {
             Self::Polling => b"amlgate polling v1",
             Self::Thumbprint => b"amlgate thumbprint v1",
             Self::DpopNonce => b"amlgate dpop nonce v1",
+            Self::OwnTokens => b"amlgate own tokens v1",
+            Self::SignIn => b"amlgate sign-in v1",
+            Self::Session => b"amlgate session v1",
         }
     }
 }
@@ -88,6 +103,16 @@ impl Seal {
             .collect()
     }
 
+    /// Authenticated encryption for a use.
+    #[must_use]
+    pub fn sealer(&self, purpose: Purpose) -> Sealer {
+        // A key of this length is never refused.
+        let keys = self.keys(purpose);
+        Sealer {
+            keys: keys.iter().filter_map(|key| RandomizedNonceKey::new(&AES_256_GCM, &**key).ok()).collect(),
+        }
+    }
+
     /// Message authentication for a use.
     #[must_use]
     pub fn mac(&self, purpose: Purpose) -> Mac {
@@ -98,6 +123,44 @@ impl Seal {
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Seal({} keys)", self.roots.len())
+    }
+}
+
+/// AES-256-GCM with the first key; opens what any sealed.
+pub struct Sealer {
+    keys: Vec<RandomizedNonceKey>,
+}
+
+impl Sealer {
+    /// Seals `plain` as base64url; it opens with the same `bound` alone. `None` if the machine gives
+    /// no random bytes.
+    #[must_use]
+    pub fn seal(&self, bound: &[u8], plain: &[u8]) -> Option<String> {
+        let mut sealed = plain.to_vec();
+        let nonce = self.keys.first()?.seal_in_place_append_tag(Aad::from(bound), &mut sealed).ok()?;
+        let mut bytes = nonce.as_ref().to_vec();
+        bytes.append(&mut sealed);
+        Some(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// What was sealed for `bound`; `None` for anything else.
+    #[must_use]
+    pub fn open(&self, bound: &[u8], sealed: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
+        self.keys.iter().find_map(|key| {
+            let mut sealed = Zeroizing::new(sealed.to_vec());
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let length = key.open_in_place(nonce, Aad::from(bound), &mut sealed).ok()?.len();
+            sealed.truncate(length);
+            Some(sealed)
+        })
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer")
     }
 }
 
@@ -163,6 +226,21 @@ mod tests {
         assert_eq!(Seal::new([]).unwrap_err(), SealError::None);
         let short = SecretString::from(STANDARD.encode([1; 31]));
         assert_eq!(Seal::new([&short]).unwrap_err(), SealError::Malformed);
+    }
+
+    #[test]
+    fn what_was_sealed_opens_for_the_same_thing_alone_and_after_a_rotation() {
+        let (old, new) = (seal(&[1]).sealer(Purpose::Session), seal(&[2, 1]).sealer(Purpose::Session));
+        let sealed = old.seal(b"session a", b"a token").unwrap();
+        assert_eq!(new.open(b"session a", &sealed).unwrap().as_slice(), b"a token");
+        assert_eq!(new.open(b"session b", &sealed), None);
+        assert_eq!(seal(&[1]).sealer(Purpose::SignIn).open(b"session a", &sealed), None);
+        assert_eq!(old.open(b"session a", &new.seal(b"session a", b"x").unwrap()), None);
+        let flipped = sealed.replace(&sealed[20..21], if &sealed[20..21] == "A" { "B" } else { "A" });
+        for odd in ["", "AAAA", "not base64!", &flipped, &sealed[..sealed.len() - 4]] {
+            assert_eq!(old.open(b"session a", odd), None, "{odd}");
+        }
+        assert_ne!(sealed, old.seal(b"session a", b"a token").unwrap(), "no two look alike");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! control plane (keys, tokens, policies, certificates, health) is the runtime that calls
 //! [`Server::start`]. They share snapshots and the journal's queue, nothing else.
 
+mod api;
 pub mod asking;
 mod build;
 pub mod checkup;
@@ -228,7 +229,9 @@ impl Server {
             )?;
             server.forward = Some(address);
         }
-        server.admin_listeners(&settings, built.admin_tls.clone(), &built.health, built.witness).await?;
+        server
+            .admin_listeners(&settings, built.admin_tls.clone(), &built.health, &built.api, built.witness)
+            .await?;
         let metrics = built.health.metrics.clone();
         let ticking = Arc::clone(&clock);
         tokio::spawn(
@@ -354,10 +357,13 @@ impl Server {
         settings: &Settings,
         tls: Option<Arc<ServerTls>>,
         health: &Arc<Health>,
+        api: &Arc<admin::api::Api>,
         witness: Option<Arc<admin::witness::Witness>>,
     ) -> Result<(), StartError> {
         if let Some(admin) = &settings.admin {
-            let mut router = admin::router(Arc::clone(health));
+            let origin = admin.public_url.as_ref().map(|url| url.to_text());
+            let mut router = admin::router(Arc::clone(health))
+                .merge(admin::api::router(Arc::clone(api), origin.as_deref()));
             if let Some(witness) = witness {
                 router = router.merge(admin::witness::router(witness));
             }
@@ -410,6 +416,15 @@ impl Server {
                 current.load_full().groups.renew_soon().await;
             }
         }));
+        if let Some(store) = parts.store.clone() {
+            let verifier = Arc::clone(&parts.verifier);
+            let clock = Arc::clone(&parts.clock);
+            tokio::spawn(
+                until
+                    .clone()
+                    .run_until_cancelled_owned(async move { api::follow(&store, &verifier, &clock).await }),
+            );
+        }
         let journal = parts.journal.clone();
         tokio::spawn(
             until.clone().run_until_cancelled_owned(async move { journal.sign_heads(HEAD_EVERY).await }),

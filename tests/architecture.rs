@@ -32,7 +32,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         "proxy",
         &["upstream", "credentials", "audit", "gates", "policy", "identity", "azureml", "listen", "store"],
     ),
-    ("admin", &["gates", "audit", "policy", "identity", "store"]),
+    // A call to the API is an operation like any other: named, judged and recorded as one.
+    ("admin", &["gates", "audit", "policy", "identity", "azureml", "store"]),
     (
         "config",
         &[

@@ -1,10 +1,13 @@
 //! What operators and clients ask the gate itself: health, readiness, metrics, discovery.
 //!
-//! None of it is behind authentication because none of it tells anything about callers or Azure:
-//! readiness names dependencies, not secrets, and belongs on loopback or a private network.
+//! Health and discovery are not behind authentication because they tell nothing about callers or Azure:
+//! readiness names dependencies, not secrets, and belongs on loopback or a private network. The API
+//! ([`api`]) is, all of it.
 
+pub mod api;
 mod health;
 mod serve;
+mod sign_in;
 pub mod witness;
 
 pub use health::{Dependency, Health, State, router};

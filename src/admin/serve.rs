@@ -35,12 +35,13 @@ pub async fn serve(
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let (router, acceptor, stop) = (router.clone(), acceptor.clone(), stop.clone());
+        let router = router.clone().layer(axum::Extension(super::api::Peer(peer)));
+        let (acceptor, stop) = (acceptor.clone(), stop.clone());
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             let _place = place;
             match acceptor {

@@ -268,6 +268,26 @@ pub struct Operation {
     pub protocol: Protocol,
 }
 
+impl Operation {
+    /// What a call to the gate's own API does: an action of the gate (`amlgate/...`), on nothing of
+    /// Azure's.
+    #[must_use]
+    pub fn of_the_gate(action: &str, kind: Kind) -> Self {
+        Self {
+            name: action.into(),
+            acts: vec![Act { action: Action::new(action), resource: ResourceId::parse("/") }],
+            kind,
+            effects: Effects::NONE,
+            unclear_effects: Effects::NONE,
+            secrets: Secrets::NONE,
+            facts: Facts::default(),
+            audience: Audience::None,
+            long_running: false,
+            protocol: Protocol::Http,
+        }
+    }
+}
+
 /// Whether the meaning depends on the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyNeed {

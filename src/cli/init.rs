@@ -199,6 +199,8 @@ listen:
     interception_ca: {{certificate: certs/interception-ca.pem, private_key: {{file: certs/interception-ca.key}}}}
     # passthrough: [{login}]      # tunnelled untouched; every other host that no route names is refused
   health: {{address: "127.0.0.1:8445"}}   # /healthz, /readyz, /metrics
+  # The API (/api/v1): whoami, revocation, token exchange; and browsers sign in at /sign-in:
+  # admin: {{address: "127.0.0.1:8444", public_url: https://UNSET, sign_in: {{issuer: {name_of_issuer}, client_id: UNSET}}}}
 
 issuers:                          # who vouches for callers
 {issuer}
@@ -233,6 +235,8 @@ routes:
   #   resource: {id}/onlineEndpoints/churn
 
 policies: policies/
+# Sessions, revocations: a file, or {{postgres: {{url: {{env: DATABASE_URL}}}}}} where replicas share them.
+# store: {{sqlite: var/amlgate.db}}
 audit: {{name: amlgate-0, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,
@@ -240,6 +244,7 @@ keys: {{seal: [{{file: certs/seal.key}}]}}
         id = workspace.id,
         group = workspace.id.as_str().split("/providers/").next().unwrap_or_default(),
         issuer = issuer.yaml,
+        name_of_issuer = issuer.name,
         tenant = issuer.tenant,
         which = cloud
             .word()

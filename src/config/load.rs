@@ -8,6 +8,7 @@ mod credentials;
 mod forward;
 mod groups;
 mod routes;
+mod sign_in;
 mod tuning;
 
 use std::{
@@ -158,7 +159,19 @@ impl Reader<'_> {
                 "`amlgate certs init` makes certs/seal.key",
             );
         }
-        let store = raw.store.as_ref().and_then(|store| self.store(store, problems));
+        let logins = logins(&raw.issuers, &issuers);
+        let mut admin = admin;
+        if let (Some(admin), Some(raw)) = (&mut admin, listen.admin.as_ref()) {
+            admin.sign_in = self.sign_in(&raw.value, &issuers, &logins, problems);
+        }
+        let store = match &raw.store {
+            Some(store) => self.store(store, problems),
+            // What must be kept is kept somewhere.
+            None => admin
+                .as_ref()
+                .and_then(|admin| admin.sign_in.as_ref())
+                .map(|_| Store::Sqlite(self.file("var/amlgate.db"))),
+        };
         Some(Settings {
             file: path.to_owned(),
             digest: super::digest(parsed.text.as_bytes()),
@@ -166,7 +179,7 @@ impl Reader<'_> {
             forward,
             admin,
             health,
-            logins: logins(&raw.issuers, &issuers),
+            logins,
             issuers,
             groups,
             credentials,
@@ -339,6 +352,8 @@ impl Reader<'_> {
                 None => None,
                 Some(tls) => Some(tls?),
             },
+            // Read when the issuers are.
+            sign_in: None,
         })
     }
 

@@ -186,8 +186,28 @@ pub struct Admin {
     pub public_url: Option<Text>,
     /// Certificate and key; needed off loopback.
     pub tls: Option<Spanned<Tls>>,
+    /// Browsers sign in here.
+    pub sign_in: Option<Spanned<SignIn>>,
     /// Not in this version.
     pub on_reverse: Later,
+}
+
+/// `listen.admin.sign_in`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// The issuer at which people sign in.
+    pub issuer: Text,
+    /// The client that the gate is to it; the issuer's own `client_id` by default.
+    pub client_id: Option<Text>,
+    /// The client's secret, for an issuer that demands one.
+    pub client_secret: Option<Spanned<Reference>>,
+    /// What to ask for; the issuer's own `scopes` by default.
+    pub scopes: Option<Vec<Text>>,
+    /// A session that nobody uses ends after this.
+    pub idle: Option<Text>,
+    /// Any session ends after this.
+    pub max_age: Option<Text>,
 }
 
 /// `listen.health`.

@@ -174,6 +174,25 @@ pub struct Admin {
     pub public_url: Option<BaseUrl>,
     /// Plaintext if none: then the address is loopback.
     pub tls: Option<Tls>,
+    /// Browsers sign in here.
+    pub sign_in: Option<SignIn>,
+}
+
+/// How browsers sign in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignIn {
+    /// The issuer's name.
+    pub issuer: Arc<str>,
+    /// The client that the gate is to it.
+    pub client_id: String,
+    /// The client's secret, if the issuer demands one.
+    pub client_secret: Option<Reference>,
+    /// What to ask for.
+    pub scopes: Vec<String>,
+    /// A session that nobody uses ends after this.
+    pub idle: Duration,
+    /// Any session ends after this.
+    pub max_age: Duration,
 }
 
 /// What a client needs to sign in with an issuer.

@@ -310,3 +310,39 @@ fn certificates_are_asked_for_and_vouched_for_and_what_does_not_fit_is_said() {
         assert!(said.contains(why), "{why}: {said}");
     }
 }
+
+#[test]
+fn a_store_is_one_of_two_and_a_sign_in_names_its_issuer_client_and_url() {
+    let folder = folder();
+    let store = |text: &str| {
+        said(folder.path(), &GOOD.replace("policies: p", &format!("store: {text}\npolicies: p")))
+    };
+    assert_eq!(store("{sqlite: var/amlgate.db}"), Vec::<String>::new());
+    assert_eq!(store("{postgres: {url: {file: seal.key}}}"), Vec::<String>::new());
+    for odd in ["{}", "{sqlite: a.db, postgres: {url: {file: seal.key}}}"] {
+        let problems = store(odd);
+        assert!(problems[0].contains("a store is exactly one of `sqlite`, `postgres`"), "{problems:?}");
+    }
+    let admin = |text: &str| {
+        let listen = format!("listen:\n  admin: {{address: \"127.0.0.1:8444\", {text}}}");
+        said(folder.path(), &GOOD.replace("listen:", &listen))
+    };
+    let url = "public_url: http://127.0.0.1:8444";
+    let good = format!("{url}, sign_in: {{issuer: corp, client_id: console, idle: 30m, max_age: 8h}}");
+    assert_eq!(admin(&good), Vec::<String>::new());
+    let settings = load(&folder.path().join("amlgate.yaml")).unwrap();
+    assert!(settings.store.is_some(), "sessions are kept somewhere");
+    for (text, message) in [
+        ("sign_in: {issuer: corp, client_id: console}".to_owned(), "browsers must come back to some URL"),
+        (format!("{url}, sign_in: {{issuer: corp}}"), "the gate is no client of the issuer"),
+        (format!("{url}, sign_in: {{issuer: nobody, client_id: c}}"), "there is no issuer called `nobody`"),
+        (
+            format!("{url}, sign_in: {{issuer: corp, client_id: c, idle: 0s}}"),
+            "between a moment and seven days",
+        ),
+        (format!("{url}, sign_in: {{issuer: corp, client_id: c, max_age: 30d}}"), ""),
+    ] {
+        let problems = admin(&text);
+        assert!(problems.iter().any(|problem| problem.contains(message)), "{text}: {problems:?}");
+    }
+}

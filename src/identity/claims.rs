@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     Binding, Caller, Groups, PrincipalId, PrincipalKind,
     rejection::{Reason, Rejection},
+    revoked::MARK,
     settings::{IssuerKind, IssuerSettings, Unscoped},
 };
 use crate::time::Timestamp;
@@ -42,6 +43,35 @@ pub(super) fn describe(
     kind_of_token(&claims)?;
     let binding = Binding::of(&claims)?;
     let caller = holder(claims, token_digest, issuer, expires)?;
+    Ok(Described { caller, not_before, binding })
+}
+
+/// The name of the issuer from whose token one of the gate's came.
+pub(super) fn origin(claims: &Map<String, Value>) -> Result<String, Rejection> {
+    let named = claims.get(MARK).and_then(|mark| mark.get("issuer")).and_then(Value::as_str);
+    named.map(ToOwned::to_owned).ok_or_else(|| missing(MARK))
+}
+
+/// Judges a token that the gate gave out in exchange for one of `origin`'s: its own claims as the
+/// gate's, its holder by the claims that it came from. In the holder's claims the gate's mark says
+/// which token it was; a claim of that name that `origin` made up is gone.
+pub(super) fn describe_exchanged(
+    mut claims: Map<String, Value>,
+    token_digest: [u8; 32],
+    own: &IssuerSettings,
+    origin: &IssuerSettings,
+    now: Timestamp,
+) -> Result<Described, Rejection> {
+    audience(&claims, own)?;
+    let (expires, not_before) = times(&claims, own, now)?;
+    kind_of_token(&claims)?;
+    let binding = Binding::of(&claims)?;
+    let mut held = match claims.get_mut(MARK).and_then(|mark| mark.get_mut("claims")).map(Value::take) {
+        Some(Value::Object(held)) => held,
+        Some(_) | None => return Err(missing(MARK)),
+    };
+    held.insert(MARK.to_owned(), serde_json::json!({"jti": claims.get("jti"), "iat": claims.get("iat")}));
+    let caller = holder(held, token_digest, origin, expires)?;
     Ok(Described { caller, not_before, binding })
 }
 
@@ -158,7 +188,7 @@ fn audience(claims: &Map<String, Value>, issuer: &IssuerSettings) -> Result<(), 
 }
 
 /// RFC 7519, 2: seconds since the epoch, fractions allowed.
-fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Rejection> {
+pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Rejection> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let wanted = || odd(name, value, "a number of seconds since 1970");
     let Value::Number(number) = value else { return Err(wanted()) };

@@ -54,7 +54,7 @@ impl HttpKeySource {
 }
 
 /// Where a document's host is dialled.
-fn destination(uri: &Uri, issuer: &IssuerSettings) -> Result<Destination, String> {
+pub(super) fn destination(uri: &Uri, issuer: &IssuerSettings) -> Result<Destination, String> {
     let mut to = Destination::of(uri).ok_or("it is no URL that can be fetched")?;
     let trust = issuer.trust.as_deref().map(|pem| Trust::new(Some(pem))).transpose();
     to.trust = trust.map_err(|e| e.to_string())?;

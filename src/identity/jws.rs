@@ -47,8 +47,18 @@ pub(super) struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
-    /// Takes a token apart.
+    /// Takes a caller's token apart.
     pub fn parse(token: &'a str) -> Result<Self, Rejection> {
+        Self::of_kind(token, of_caller)
+    }
+
+    /// Takes a logout token apart: its own `typ`, or the one that any token may have
+    /// (OpenID Connect Back-Channel Logout 1.0, 2.4).
+    pub fn parse_logout(token: &'a str) -> Result<Self, Rejection> {
+        Self::of_kind(token, of_logout)
+    }
+
+    fn of_kind(token: &'a str, kind: Kind) -> Result<Self, Rejection> {
         let malformed = |what: &str| Rejection::new(Reason::Malformed).found(what);
         if token.len() > MAX_TOKEN {
             return Err(malformed("a longer token").expected(format_args!("at most {MAX_TOKEN} bytes")));
@@ -59,7 +69,7 @@ impl<'a> Jws<'a> {
             return Err(segments(token));
         }
         let header = part(header, "header")?;
-        let (algorithm, key_id, kind) = head(&header)?;
+        let (algorithm, key_id, kind) = head(&header, kind)?;
         let claims = part(payload, "payload")?;
         if signature.is_empty() || URL_SAFE_NO_PAD.decode(signature).is_err() {
             return Err(malformed("a signature that is no canonical base64url"));
@@ -87,7 +97,13 @@ fn part(text: &str, name: &str) -> Result<Map<String, Value>, Rejection> {
     })
 }
 
-fn head(header: &Map<String, Value>) -> Result<(SignatureAlgorithm, Box<str>, TokenKind), Rejection> {
+/// Which kind of token a `typ` says it is, if that kind is wanted.
+type Kind = fn(Option<&Value>) -> Result<TokenKind, Rejection>;
+
+fn head(
+    header: &Map<String, Value>,
+    kind: Kind,
+) -> Result<(SignatureAlgorithm, Box<str>, TokenKind), Rejection> {
     for name in ["crit", "b64", "zip", "enc"] {
         if header.contains_key(name) {
             return Err(Rejection::new(Reason::Header).found(format_args!("the header `{name}`")));
@@ -99,7 +115,17 @@ fn head(header: &Map<String, Value>) -> Result<(SignatureAlgorithm, Box<str>, To
         })?,
         other => return Err(absent_or_odd(Reason::Algorithm, "alg", other)),
     };
-    let kind = match header.get("typ") {
+    let kind = kind(header.get("typ"))?;
+    let key_id = match header.get("kid") {
+        Some(Value::String(kid)) if !kid.is_empty() && kid.len() <= MAX_KEY_ID => kid.as_str().into(),
+        other => return Err(absent_or_odd(Reason::KeyId, "kid", other)),
+    };
+    Ok((algorithm, key_id, kind))
+}
+
+/// `typ` of a caller's token.
+fn of_caller(typ: Option<&Value>) -> Result<TokenKind, Rejection> {
+    Ok(match typ {
         None => TokenKind::Access,
         // Backstage's own types are compared to the letter, as Backstage does.
         Some(Value::String(name)) if name == "vnd.backstage.user" => TokenKind::BackstageUser,
@@ -122,12 +148,21 @@ fn head(header: &Map<String, Value>) -> Result<(SignatureAlgorithm, Box<str>, To
                 .found(format_args!("`typ` {other}"))
                 .expected("`JWT`, `at+jwt` or none"));
         }
-    };
-    let key_id = match header.get("kid") {
-        Some(Value::String(kid)) if !kid.is_empty() && kid.len() <= MAX_KEY_ID => kid.as_str().into(),
-        other => return Err(absent_or_odd(Reason::KeyId, "kid", other)),
-    };
-    Ok((algorithm, key_id, kind))
+    })
+}
+
+/// `typ` of a logout token.
+fn of_logout(typ: Option<&Value>) -> Result<TokenKind, Rejection> {
+    const KNOWN: [&str; 4] = ["logout+jwt", "application/logout+jwt", "jwt", "application/jwt"];
+    match typ {
+        None => Ok(TokenKind::Access),
+        Some(Value::String(name)) if KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known)) => {
+            Ok(TokenKind::Access)
+        }
+        Some(other) => Err(Rejection::new(Reason::Type)
+            .found(format_args!("`typ` {other}"))
+            .expected("`logout+jwt`, `JWT` or none")),
+    }
 }
 
 fn absent_or_odd(reason: Reason, name: &str, value: Option<&Value>) -> Rejection {

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::digest;
 use http::HeaderValue;
 use tokio::{
@@ -18,8 +18,10 @@ use super::{
     discovery::KeySource,
     jws::{Jws, TokenKind},
     keyring::{IssuerStatus, Keyring, Keys},
+    own::{Exchanged, NotExchanged, OwnIssuer},
     rejection::{Reason, Rejection},
     remembered::{ConnectionMemo, Digest, Remembered, RememberedSettings, Verified},
+    revoked::Revoked,
     settings::{IssuerKind, IssuerSettings, SignatureAlgorithm},
     userinfo,
 };
@@ -34,6 +36,8 @@ pub struct Verifier {
     certificates: Certificates,
     remembered: Remembered,
     source: Arc<dyn KeySource>,
+    own: ArcSwapOption<OwnIssuer>,
+    revoked: Revoked,
     clock: SharedClock,
     changed: Notify,
     // At most so many tokens at a time wait for their groups.
@@ -67,6 +71,8 @@ impl Verifier {
             issuers: ArcSwap::from_pointee(issuers.into_iter().flat_map(keyrings).collect()),
             remembered: Remembered::new(remembered),
             source,
+            own: ArcSwapOption::empty(),
+            revoked: Revoked::default(),
             clock,
             changed: Notify::new(),
             asking: Semaphore::new(userinfo::AT_A_TIME),
@@ -99,6 +105,41 @@ impl Verifier {
             keyring.retire();
         }
         self.changed.notify_one();
+    }
+
+    /// The gate as an issuer of tokens of its own, from here on; `None` takes them back.
+    pub fn issue_as(&self, own: Option<Arc<OwnIssuer>>) {
+        self.own.store(own);
+    }
+
+    /// The gate as an issuer, if it is one.
+    #[must_use]
+    pub fn own(&self) -> Option<Arc<OwnIssuer>> {
+        self.own.load_full()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What is refused though it verifies. Asked of every caller, however it was found.
+    #[must_use]
+    pub const fn revoked(&self) -> &Revoked {
+        &self.revoked
+    }
+
+    /// A token of the gate for a verified caller, bound to the key of the thumbprint `jkt` if there
+    /// is one.
+    ///
+    /// # Errors
+    /// [`NotExchanged`].
+    pub fn exchange(&self, from: &Principal, jkt: Option<&str>) -> Result<Exchanged, NotExchanged> {
+        let own = self.own().ok_or(NotExchanged::Unsigned)?;
+        let issuers = self.issuers.load();
+        let issuer = issuers.iter().map(|k| &k.issuer).find(|issuer| issuer.name == from.id.issuer);
+        // Groups that were asked for are not among the token's claims.
+        let asked = issuer.filter(|issuer| issuer.userinfo().is_some());
+        own.exchange(from, asked.map(|issuer| &*issuer.groups_claim), jkt, self.clock.now())
     }
 
     /// Where people of this Entra issuer sign in: the login host with the tenant; `None` for an
@@ -206,6 +247,9 @@ impl Verifier {
     async fn verify(&self, token: &str, digest: Digest) -> Result<Principal, Rejection> {
         let now = self.clock.now();
         let jws = Jws::parse(token)?;
+        if let Some(own) = self.own().filter(|own| jws.claims.get("iss") == Some(&own.url().into())) {
+            return self.verify_own(&own, jws, digest, now);
+        }
         let keyring = self.keyring(&jws)?;
         accepted(&keyring.issuer, jws.algorithm)?;
         fits(&keyring.issuer, jws.kind)?;
@@ -231,8 +275,37 @@ impl Verifier {
         Ok(verified.principal.clone())
     }
 
+    /// A token of the gate's own: its holder is described as by the token that it came from. It
+    /// stands as long as the configuration of that one's issuer does.
+    fn verify_own(
+        &self,
+        own: &OwnIssuer,
+        jws: Jws<'_>,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<Principal, Rejection> {
+        own.signed(&jws)?;
+        let named = claims::origin(&jws.claims)?;
+        let issuers = self.issuers.load();
+        let keyring = issuers
+            .iter()
+            .find(|keyring| *keyring.issuer.name == *named)
+            .cloned()
+            .ok_or_else(|| Rejection::new(Reason::Issuer).found(format_args!("a token of {named}")))?;
+        let epoch = keyring.epoch();
+        let described = claims::describe_exchanged(jws.claims, digest, own.settings(), &keyring.issuer, now)?;
+        let verified = Arc::new(Verified {
+            principal: Principal::verified(described.caller).bound(described.binding),
+            not_before: described.not_before,
+            keyring,
+            epoch,
+        });
+        self.remembered.insert(digest, Arc::clone(&verified), now);
+        Ok(verified.principal.clone())
+    }
+
     /// The keyring of the issuer that `iss` names, to the letter.
-    fn keyring(&self, jws: &Jws<'_>) -> Result<Arc<Keyring>, Rejection> {
+    pub(super) fn keyring(&self, jws: &Jws<'_>) -> Result<Arc<Keyring>, Rejection> {
         let issuers = self.issuers.load();
         let all = || issuers.iter().map(|k| k.form.iss.as_ref()).collect::<Vec<_>>().join(" or ");
         let rejection = |reason| Rejection::new(reason).expected(format_args!("`iss`: {}", all()));
@@ -248,7 +321,7 @@ impl Verifier {
     }
 
     /// Checks the signature with the issuer's key of this id; gives the epoch in which it stood.
-    async fn signed(
+    pub(super) async fn signed(
         &self,
         keyring: &Keyring,
         algorithm: SignatureAlgorithm,
@@ -349,7 +422,7 @@ fn keyrings(issuer: IssuerSettings) -> Vec<Arc<Keyring>> {
 }
 
 /// The token chooses among the issuer's algorithms; it brings none.
-fn accepted(issuer: &IssuerSettings, algorithm: SignatureAlgorithm) -> Result<(), Rejection> {
+pub(super) fn accepted(issuer: &IssuerSettings, algorithm: SignatureAlgorithm) -> Result<(), Rejection> {
     if issuer.algorithms.contains(&algorithm) {
         return Ok(());
     }

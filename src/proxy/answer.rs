@@ -14,7 +14,7 @@ use crate::{
     azureml::{Operation, Protocol, SecretClass},
     credentials::{Attempt, Bearer, Challenge, LiveGroups, LiveRights},
     http::{Body, headers},
-    identity::{Slot, Verifier},
+    identity::{Slot, Standing, Verifier},
     net::{Destination, Scheme},
     policy::{Lease, LivePolicies, OnTokenExpiry, Permit, PolicySet, SecretTreatment, StreamLimits},
     time::SharedClock,
@@ -285,10 +285,10 @@ impl rewrite::Doors for GateDoors<'_> {
 pub(super) struct Leased {
     lease: Lease,
     policies: Arc<LivePolicies>,
+    verifier: Arc<Verifier>,
     clock: SharedClock,
     generation: u64,
     rights: LiveRights,
-    verifier: Arc<Verifier>,
     groups: LiveGroups,
 }
 
@@ -310,6 +310,11 @@ impl Watch for Leased {
             return Err(format!("the issuer `{issuer}` vouches for nobody here any more"));
         }
         let now = self.clock.now();
+        match self.verifier.revoked().standing(self.lease.principal(), now) {
+            Standing::Stands => {}
+            Standing::Revoked => return Err("it was revoked".to_owned()),
+            Standing::Unknown => return Err("whether it was revoked cannot be known".to_owned()),
+        }
         let policies = self.policies.peek();
         let changed = policies.generation() != self.generation;
         let stands = self.lease.is_certified(now);

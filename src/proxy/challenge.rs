@@ -69,6 +69,7 @@ fn of(
         | Refusal::NotAPerson { .. }
         | Refusal::IssuerDown
         | Refusal::GroupsUnknown
+        | Refusal::RevocationsUnknown
         | Refusal::Body(_)
         | Refusal::Unrecorded
         | Refusal::NoToken { .. }

@@ -270,7 +270,9 @@ impl Forward {
         let shown = possession::own(gate, connection).map_err(|why| NoTunnel::Nobody(why.name()))?;
         let header = match (authorization(&head.headers, identities), &shown) {
             (Err("no_credentials"), Some(certificate)) if identities.certificate => {
-                return possession::holder(certificate).map_err(|(_, reason)| NoTunnel::Nobody(reason));
+                return possession::holder(certificate)
+                    .map_err(|(_, reason)| NoTunnel::Nobody(reason))
+                    .and_then(|principal| Self::standing(gate, principal));
             }
             (header, _) => header.map_err(NoTunnel::Nobody)?,
         };
@@ -294,6 +296,15 @@ impl Forward {
         let held = Shown { scheme: bearer::scheme(&header), certificate: shown.as_ref() };
         possession::holds(gate, principal, &held, |_| proven(gate, &header, head, host, port))
             .map_err(|(_, reason)| NoTunnel::Nobody(reason))
+            .and_then(|principal| Self::standing(gate, principal))
+    }
+
+    fn standing(gate: &Gate, principal: Principal) -> Result<Principal, NoTunnel> {
+        match super::identify::standing(gate, &principal) {
+            Ok(()) => Ok(principal),
+            Err((super::respond::Refusal::RevocationsUnknown, _)) => Err(NoTunnel::IssuerDown),
+            Err((_, reason)) => Err(NoTunnel::Nobody(reason)),
+        }
     }
 
     /// Connects, records, and copies both ways once the answer is sent.

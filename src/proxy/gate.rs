@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -13,7 +13,7 @@ use crate::{
     audit::Journal,
     credentials::{Credentials, EndpointKeys, LiveGroups, LiveRights},
     gates::Gates,
-    identity::{Handles, Verifier, dpop::Proofs},
+    identity::{Handles, Verifier, dpop::Proofs, sessions::Sessions},
     policy::{LivePolicies, StreamLimits},
     secrets::Mac,
     store::Store,
@@ -69,6 +69,8 @@ pub struct GateParts {
     pub keys: EndpointKeys,
     /// Seals polling capabilities.
     pub polling: Mac,
+    /// Browsers' sessions, where the configuration lets them sign in.
+    pub sessions: Arc<ArcSwapOption<Sessions>>,
     /// What outlives requests and is shared by replicas; none if the configuration names none.
     pub store: Option<Store>,
     /// Time.

@@ -17,8 +17,8 @@ use crate::{
     credentials::{CallerToken, CredentialChoice, KeySlot},
     http::{Connection, Target},
     identity::{
-        ConnectionMemo, Handles, NoBearer, PeerCertificate, Principal, Reason, Slot, bearer, bearer::Scheme,
-        dpop::Unproven,
+        ConnectionMemo, Handles, NoBearer, PeerCertificate, Principal, Reason, Slot, Standing, bearer,
+        bearer::Scheme, dpop::Unproven,
     },
 };
 
@@ -114,6 +114,15 @@ async fn alone(
 pub(super) async fn grouped(gate: &Gate, caller: Caller, about: Arc<[Box<str>]>) -> Caller {
     let Caller { principal, slot } = caller;
     Caller { principal: gate.parts().groups.of(principal, about).await, slot }
+}
+
+/// Refuses who was revoked, whichever way they were found.
+pub(super) fn standing(gate: &Gate, principal: &Principal) -> Result<(), (Refusal, &'static str)> {
+    match gate.parts().verifier.revoked().standing(principal, gate.now()) {
+        Standing::Stands => Ok(()),
+        Standing::Revoked => Err((Refusal::Unauthenticated { why: "the token is not accepted" }, "revoked")),
+        Standing::Unknown => Err((Refusal::RevocationsUnknown, "revocations_unknown")),
+    }
 }
 
 /// What the caller is known by, for a route whose credential may act for callers: the token of the

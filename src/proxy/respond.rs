@@ -63,6 +63,8 @@ pub enum Refusal {
     IssuerDown,
     /// The caller's groups cannot be had from the issuer: 503.
     GroupsUnknown,
+    /// Whether what the gate signed was revoked cannot be known now: 503.
+    RevocationsUnknown,
     /// The body is refused.
     Body(BodyRefusal),
     /// The decision is against it: 403, or 429 for a limit.
@@ -127,6 +129,7 @@ impl Refusal {
             Self::Denied { .. } | Self::UpstreamRefusesGate => StatusCode::FORBIDDEN,
             Self::IssuerDown
             | Self::GroupsUnknown
+            | Self::RevocationsUnknown
             | Self::Unrecorded
             | Self::Stale { .. }
             | Self::NoToken { passing: true, .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -144,6 +147,7 @@ impl Refusal {
             Self::SignInWanted { .. } => "StepUpRequired",
             Self::NotAPerson { .. } => "PersonRequired",
             Self::IssuerDown | Self::GroupsUnknown => "IssuerUnavailable",
+            Self::RevocationsUnknown => "StoreUnavailable",
             Self::Body(_) => "InvalidRequestContent",
             Self::Denied { denial, .. } => denial.code.name(),
             Self::Unrecorded => "RecordUnavailable",
@@ -184,6 +188,9 @@ impl Refusal {
             Self::IssuerDown => {
                 "the issuer's keys are not to be had, so that no token can be checked; try again".to_owned()
             }
+            Self::RevocationsUnknown => {
+                "whether this token was revoked cannot be known now, because the store cannot be read; try again, or use the token that it came from".to_owned()
+            }
             Self::Body(why) => why.to_string(),
             Self::Denied { denial, .. } => format!("{}\n{}", denial.cause, denial.cure),
             Self::Unrecorded => "the request cannot be recorded now, and what is not recorded is not sent; try again".to_owned(),
@@ -204,6 +211,7 @@ impl Refusal {
             }
             Self::IssuerDown
             | Self::GroupsUnknown
+            | Self::RevocationsUnknown
             | Self::Unrecorded
             | Self::Unproven { asks: Asks::Later, .. } => Some(1),
             Self::NoToken { passing: true, .. } => Some(5),

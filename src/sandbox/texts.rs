@@ -28,7 +28,7 @@ listen:
     address: "{forward}"
     interception_ca: {{certificate: certs/interception-ca.pem, private_key: {{file: certs/interception-ca.key}}}}
     login: answer                 # code that insists on signing in to Entra gets what is worth nothing
-  admin: {{address: "{admin}"}}
+  admin: {{address: "{admin}", public_url: "http://{admin}", sign_in: {{issuer: sandbox}}}}
   health: {{address: "{health}"}}
 
 issuers:
@@ -84,6 +84,7 @@ routes:                           # Azure's own names, served by the sandbox
     trust: {{ca: certs/ca.pem}}
 
 policies: policies/
+store: {{sqlite: var/amlgate.db}}
 audit: {{name: amlgate-sandbox, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,
@@ -158,6 +159,13 @@ allow:
   - name: whoever signs in with az finds the subscription
     who: [data-scientists, reviewers, platform]
     actions: [Microsoft.Resources/subscriptions/read, Microsoft.Resources/tenants/read]
+  # The gate's own API (`/api/v1`); Azure's roles grant none of it.
+  - name: everybody may ask who they are, and exchange their token for a short one
+    who: [authenticated]
+    actions: [amlgate/whoami/read, amlgate/token/action]
+  - name: the platform team revokes
+    who: [platform]
+    actions: [amlgate/revocations/*]
 
 deny:
   - name: nothing is opened to public networks

@@ -11,12 +11,12 @@ use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    StartError, groups, keeping, machines, metadata, secrets,
+    StartError, api, groups, keeping, machines, metadata, secrets,
     secrets::Secrets,
     witnesses::{self, Witnesses},
 };
 use crate::{
-    admin::{Dependency, Health, State, witness::Witness},
+    admin::{Dependency, Health, State, api::Api, witness::Witness},
     audit::{Condition, Journal, JournalSettings, Reads, Retention},
     azureml::Protocol,
     config::{
@@ -57,6 +57,7 @@ pub(super) struct Built {
     pub health: Arc<Health>,
     pub witnesses: Option<Witnesses>,
     pub witness: Option<Arc<Witness>>,
+    pub api: Arc<Api>,
 }
 
 /// Builds every part. Policies are judged before a secret is read, and all before the journal is opened.
@@ -123,13 +124,21 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         polling: seal.mac(Purpose::Polling),
         clock,
         store,
+        sessions: Arc::default(),
         limits: limits(settings),
         tunnels: tunnels(settings),
         well_known: discovery(settings).to_string().into(),
         clouds: Arc::new(metadata::documents(settings)),
     });
     let health = Arc::new(health(settings, &parts));
+    api::issue(&parts, settings, &seal);
+    api::sign_in(&parts, settings, &mut secrets, &seal).await?;
+    if let Some(store) = &parts.store {
+        api::look(store, &parts.verifier, &parts.clock).await;
+    }
+    let api = Arc::new(api::of(&parts));
     Ok(Built {
+        api,
         forward_tls,
         interceptor,
         parts,
@@ -153,6 +162,8 @@ pub(super) async fn reshaped(
     secrets.follow(settings);
     let seal = seal(settings, secrets).await?;
     let routes = routes(settings)?;
+    api::issue(parts, settings, &seal);
+    api::sign_in(parts, settings, secrets, &seal).await?;
     let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
         Some(arm) => (
             parts.keys.through(arm.upstream.clone()),

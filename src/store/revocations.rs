@@ -98,6 +98,27 @@ impl Store {
         .await
     }
 
+    /// Lifts a revocation; whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn lift_revocation(&self, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.ask(move |pool| async move {
+            let mut transaction = pool.begin().await?;
+            sqlx::query("UPDATE changes SET version = version + 1 WHERE topic = 'revocations'")
+                .execute(&mut *transaction)
+                .await?;
+            let lifted = sqlx::query("DELETE FROM revocations WHERE id = $1")
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(lifted.rows_affected() == 1)
+        })
+        .await
+    }
+
     /// The revocations, if they are not those of version `seen`.
     ///
     /// # Errors

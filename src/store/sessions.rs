@@ -127,8 +127,8 @@ impl Store {
         .await
     }
 
-    /// Ends the sessions of a subject, or the one that the issuer's own session began; the digests of
-    /// those that ended.
+    /// Ends the sessions of a subject, or the one that the issuer's own session began; digest and
+    /// subject of those that ended.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -137,7 +137,7 @@ impl Store {
         issuer: &str,
         subject: Option<&str>,
         issuer_session: Option<&str>,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<(String, String)>, StoreError> {
         let (issuer, subject) = (issuer.to_owned(), subject.map(ToOwned::to_owned));
         let issuer_session = issuer_session.map(ToOwned::to_owned);
         self.ask(move |pool| async move {
@@ -145,9 +145,9 @@ impl Store {
             if subject.is_none() && issuer_session.is_none() {
                 return Ok(Vec::new());
             }
-            sqlx::query_scalar(
+            sqlx::query_as(
                 "DELETE FROM sessions WHERE issuer = $1 AND ($2 = '' OR subject = $2) \
-                 AND ($3 = '' OR issuer_session = $3) RETURNING id",
+                 AND ($3 = '' OR issuer_session = $3) RETURNING id, subject",
             )
             .bind(issuer)
             .bind(subject.unwrap_or_default())

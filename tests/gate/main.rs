@@ -8,6 +8,7 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod api;
 mod authorities;
 mod backstage;
 mod bound;
@@ -34,6 +35,7 @@ mod proxied_machines;
 mod requests;
 mod rights;
 mod rotation;
+mod sessions;
 mod step_up;
 mod streams;
 mod taint;

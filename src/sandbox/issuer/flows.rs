@@ -34,6 +34,8 @@ struct Login {
     person: &'static Person,
     client: String,
     nonce: Option<String>,
+    /// The issuer's own session (`sid`).
+    session: String,
     expires: Timestamp,
     /// The class of the sign-in, where one was asked for (OIDC Core 3.1.2.1, RFC 9470).
     class: Option<String>,
@@ -107,6 +109,7 @@ impl Flows {
                 "iss": self.mint.issuer(), "sub": login.person.subject, "aud": login.client, "iat": now,
                 "exp": now.saturating_add(lifetime), "nonce": login.nonce, "name": login.person.display,
                 "email": login.person.email(), "groups": login.person.groups, "auth_time": now,
+                "sid": login.session,
             });
             *answer.member_mut("id_token") = self.mint.sign(&id).map(Value::String).unwrap_or_default();
             if refreshable {
@@ -129,6 +132,9 @@ pub async fn discovery(State(flows): State<Arc<Flows>>) -> Json<Value> {
         "device_authorization_endpoint": format!("{issuer}/device_authorization"),
         "token_endpoint": format!("{issuer}/token"),
         "jwks_uri": format!("{issuer}/keys"),
+        "end_session_endpoint": format!("{issuer}/logout"),
+        "backchannel_logout_supported": true,
+        "backchannel_logout_session_supported": true,
         "response_types_supported": ["code"],
         "grant_types_supported": ["authorization_code", "client_credentials", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
         "code_challenge_methods_supported": ["S256"],
@@ -207,6 +213,7 @@ pub async fn choose(State(flows): State<Arc<Flows>>, body: Bytes) -> Response {
         person,
         client: field("client_id"),
         nonce: form.get("nonce").cloned(),
+        session: uuid::Uuid::new_v4().to_string(),
         expires: flows.clock.now().plus(CODE_LIFE),
         // Whoever clicks has done what the first class asks for.
         class: form.get("acr_values").and_then(|all| all.split_whitespace().next()).map(str::to_owned),
@@ -222,6 +229,17 @@ pub async fn choose(State(flows): State<Arc<Flows>>, body: Bytes) -> Response {
     flows.pending().codes.insert(code, Code { login, redirect: redirect.clone(), challenge });
     let separator = if redirect.contains('?') { '&' } else { '?' };
     Redirect::to(&format!("{redirect}{separator}{back}")).into_response()
+}
+
+/// `GET /logout` (OpenID Connect RP-Initiated Logout 1.0): nobody is logged in here for longer than a
+/// page, so that there is nothing to end.
+pub async fn log_out(Query(form): Query<Form>) -> Response {
+    match form.get("post_logout_redirect_uri") {
+        Some(back) if is_loopback(back) => Redirect::to(back).into_response(),
+        Some(_) => (StatusCode::BAD_REQUEST, pages::say("post_logout_redirect_uri must be on this machine"))
+            .into_response(),
+        None => pages::say("You are logged out.").into_response(),
+    }
 }
 
 /// `POST /device_authorization` (RFC 8628 section 3.1).
@@ -332,6 +350,7 @@ pub async fn token(State(flows): State<Arc<Flows>>, headers: HeaderMap, body: By
                         person,
                         client: person.name.to_owned(),
                         nonce: None,
+                        session: String::new(),
                         expires: now,
                         class: None,
                         at: None,
@@ -367,6 +386,7 @@ fn redeem_device(flows: &Flows, form: &Form, key: Option<String>, now: Timestamp
         person,
         client: device.client.clone(),
         nonce: None,
+        session: secret(),
         expires: device.expires,
         class: None,
         at: None,

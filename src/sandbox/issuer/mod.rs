@@ -90,6 +90,7 @@ impl DevelopmentIssuer {
             .route("/.well-known/oauth-authorization-server", get(flows::discovery))
             .route("/keys", get(flows::keys))
             .route("/authorize", get(flows::ask).post(flows::choose))
+            .route("/logout", get(flows::log_out))
             .route("/device_authorization", post(flows::begin_device))
             .route("/device", get(flows::ask_device).post(flows::choose_device))
             .route("/token", post(flows::token))

@@ -1,0 +1,119 @@
+//! The API's parts, the gate as an issuer, and the revocations that every core reads.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{StartError, build, secrets::Secrets};
+use crate::{
+    admin::api::Api,
+    config::Settings,
+    identity::{
+        OwnIssuer, Verifier,
+        dpop::Replays,
+        sessions::{Sessions, SignInSettings},
+    },
+    proxy::GateParts,
+    secrets::Seal,
+    store::Store,
+    time::SharedClock,
+};
+
+/// How often the store is asked for other revocations (DECISIONS 26).
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often what has ended is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// Proofs of possession that are remembered: a caller needs one for each token.
+const PROOFS: usize = 50_000;
+
+pub(super) fn of(parts: &GateParts) -> Api {
+    Api {
+        verifier: Arc::clone(&parts.verifier),
+        policies: Arc::clone(&parts.policies),
+        gates: Arc::clone(&parts.gates),
+        journal: parts.journal.clone(),
+        store: parts.store.clone(),
+        sessions: Arc::clone(&parts.sessions),
+        proofs: Replays::new(PROOFS),
+        clock: Arc::clone(&parts.clock),
+    }
+}
+
+/// Tokens of its own name the gate by the admin listener's URL, and are for the reverse proxy. They
+/// can be revoked, so that without a store there are none.
+pub(super) fn issue(parts: &GateParts, settings: &Settings, seal: &Seal) {
+    let url = settings.admin.as_ref().and_then(|admin| admin.public_url.as_ref());
+    let own = url.filter(|_| parts.store.is_some()).and_then(|url| {
+        let url = url.to_text();
+        let audience = settings.reverse.as_ref().map_or_else(|| url.clone(), |r| r.public_url.to_text());
+        OwnIssuer::new(seal, &url, &audience)
+            .inspect_err(|_| tracing::error!("no key for tokens of the gate can be made: it gives out none"))
+            .ok()
+    });
+    parts.verifier.issue_as(own.map(Arc::new));
+}
+
+/// Browsers sign in as the configuration says from here on.
+pub(super) async fn sign_in(
+    parts: &GateParts,
+    settings: &Settings,
+    secrets: &mut Secrets,
+    seal: &Seal,
+) -> Result<(), StartError> {
+    let admin = settings.admin.as_ref();
+    let found = admin.and_then(|admin| Some((admin.sign_in.as_ref()?, admin.public_url.as_ref()?)));
+    let (Some((sign_in, url)), Some(store)) = (found, &parts.store) else {
+        parts.sessions.store(None);
+        return Ok(());
+    };
+    let Some(reached) = settings.issuers.iter().find(|issuer| issuer.name == sign_in.issuer) else {
+        parts.sessions.store(None);
+        return Ok(());
+    };
+    let client_secret = match &sign_in.client_secret {
+        Some(reference) => Some(secrets.read(reference, "listen.admin.sign_in").await?),
+        None => None,
+    };
+    let url = url.to_text();
+    let base = url.trim_end_matches('/');
+    let at = SignInSettings {
+        name: Arc::clone(&reached.name),
+        issuer: reached.forms().first().map(|form| form.iss.to_string()).unwrap_or_default(),
+        reached: reached.clone(),
+        client_id: sign_in.client_id.clone(),
+        client_secret,
+        scopes: sign_in.scopes.clone(),
+        callback: format!("{base}/callback"),
+        signed_out: format!("{base}/signed-out"),
+        idle: sign_in.idle,
+        max_age: sign_in.max_age,
+    };
+    let connector = build::connector(settings, &parts.clock)?;
+    let (verifier, clock) = (Arc::clone(&parts.verifier), Arc::clone(&parts.clock));
+    let sessions = Sessions::new(at, verifier, store.clone(), seal, connector, clock);
+    parts.sessions.store(Some(Arc::new(sessions)));
+    Ok(())
+}
+
+/// Reads the revocations once.
+pub(super) async fn look(store: &Store, verifier: &Verifier, clock: &SharedClock) {
+    let (revoked, now) = (verifier.revoked(), clock.now());
+    match store.revocations(revoked.version(), now).await {
+        Ok(news) => revoked.follow(news, now),
+        Err(error) => tracing::debug!(%error, "revocations cannot be read"),
+    }
+}
+
+/// Keeps them fresh, and the store small, for ever.
+pub(super) async fn follow(store: &Store, verifier: &Verifier, clock: &SharedClock) {
+    let mut forgotten = clock.now();
+    loop {
+        clock.sleep(LOOK_EVERY).await;
+        look(store, verifier, clock).await;
+        let now = clock.now();
+        if now.since(forgotten) >= FORGET_EVERY {
+            forgotten = now;
+            if let Err(error) = store.forget_expired(now).await {
+                tracing::warn!(%error, "what has ended could not be forgotten");
+            }
+        }
+    }
+}
