@@ -55,7 +55,11 @@ def gate(sandbox, monkeypatch):
 
     monkeypatch.setenv("RUST_LOG", "trace")
     monkeypatch.setenv("AMLGATE_CANARY", WRONG)
-    return Gate(sandbox, "canaries", change)
+    gate = Gate(sandbox, "canaries", change)
+    yield gate
+    # A test that fails leaves nothing running.
+    gate.process.kill()
+    gate.process.wait()
 
 
 def lines_of(key):
