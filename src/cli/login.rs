@@ -34,10 +34,10 @@ pub struct Login {
     /// Only print the address to open.
     #[arg(long, conflicts_with = "device_code")]
     no_browser: bool,
-    /// Do not bind the tokens to a key of this machine: for tools that take a bearer and send it
-    /// themselves.
+    /// Bind the tokens to a key that never leaves this machine (DPoP): the relay proves it, and a
+    /// copied token is worth nothing; tools that send a bearer themselves cannot use it.
     #[arg(long)]
-    unbound: bool,
+    bound: bool,
     /// An authority to believe besides the system's, PEM: the gate's own, or the company's.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -82,6 +82,8 @@ pub(super) enum ClientError {
     Gate(#[from] GateError),
     #[error("cannot set up outgoing connections")]
     Trust(#[from] TrustError),
+    #[error("`{who}` binds no tokens to keys (DPoP, {ALGORITHM}): sign in without --bound")]
+    Unbound { who: String },
     #[error("cannot write `{path}`")]
     Bundle { path: PathBuf, source: std::io::Error },
     #[error("cannot read `{path}`")]
@@ -109,6 +111,7 @@ impl ClientError {
             | Self::Trust(_)
             | Self::NoIssuer { .. }
             | Self::Bundle { .. }
+            | Self::Unbound { .. }
             | Self::Runtime(_) => exit::FINDING,
         }
     }
@@ -164,7 +167,10 @@ async fn signed_in(args: &Login) -> Result<(Session, Tokens), ClientError> {
     let at =
         At { issuer: &issuer.issuer, client_id: &client_id, scopes: &issuer.scopes, trust: ca.as_deref() };
     let mut sign_in = SignIn::new(connector);
-    if !args.unbound && gate.proofs.iter().any(|name| name == ALGORITHM) {
+    if args.bound {
+        if !gate.proofs.iter().any(|name| name == ALGORITHM) {
+            return Err(ClientError::Unbound { who: args.gate.clone() });
+        }
         sign_in = sign_in.holding(sessions.key()?);
     }
     let tokens = if args.device_code {
@@ -179,6 +185,9 @@ async fn signed_in(args: &Login) -> Result<(Session, Tokens), ClientError> {
         };
         sign_in.with_browser(at, || SystemClock.now(), open).await?
     };
+    if args.bound && !tokens.bound {
+        return Err(ClientError::Unbound { who: issuer.issuer.clone() });
+    }
     let session = Session {
         issuer_name: issuer.name.clone(),
         issuer: issuer.issuer.clone(),

@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> ExitCode {
     };
     if tokens.bound && args.output != Shape::ExecCredential {
         eprintln!(
-            "amlgate: this token counts only with proofs by this machine's key, which the relay adds; tools that send it themselves need `amlgate login --unbound`"
+            "amlgate: this token counts only with proofs by this machine's key, which the relay adds; tools that send it themselves need a sign-in without --bound"
         );
     }
     let expires = Timestamp::from_secs(tokens.expires);

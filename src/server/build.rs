@@ -497,7 +497,17 @@ pub(super) fn discovery(settings: &Settings) -> serde_json::Value {
         "reverse": reverse,
         "forward": settings.forward.as_ref().map(|f| forward(f, reverse.as_deref())),
         "issuers": settings.logins,
+        "dpop_signing_alg_values_supported": proofs(settings),
     })
+}
+
+/// The algorithms of the proofs that a tunnel may be asked for with; none where they must hold a nonce,
+/// which only a request inside could be told.
+fn proofs(settings: &Settings) -> Vec<&'static str> {
+    if settings.issuers.iter().any(|issuer| issuer.dpop_nonce) {
+        return Vec::new();
+    }
+    crate::identity::dpop::ALGORITHMS.iter().map(|algorithm| algorithm.name()).collect()
 }
 
 /// Where the forward proxy is, and whom its clients trust. It is known by the name of the reverse
