@@ -200,10 +200,13 @@ impl<'r> Record<'r> {
             .collect::<Result<_, _>>()?;
         Ok(Caller {
             id: PrincipalId { issuer: issuer.into(), subject: subject.into() },
-            kind: match self.record.pointer("/actor/user/type_id").and_then(Value::as_u64) {
-                Some(1) => PrincipalKind::Person,
-                Some(4) => PrincipalKind::Machine,
-                Some(_) | None => return not_recorded("whether the caller is a person"),
+            kind: {
+                let kind = match self.record.pointer("/actor/user/type_id").and_then(Value::as_u64) {
+                    Some(1) => PrincipalKind::Person,
+                    Some(4) => PrincipalKind::Machine,
+                    Some(_) | None => return not_recorded("whether the caller is a person"),
+                };
+                if self.own.get("agent").is_some() { kind.acting() } else { kind }
             },
             tenant: self.some("/actor/user/domain", "the tenant")?,
             client: self.some("/actor/app_uid", "the client")?,

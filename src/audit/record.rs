@@ -8,7 +8,7 @@ use std::{fmt::Write as _, net::IpAddr, time::Duration};
 use super::canonical::{Digits, Line, MAX_TEXT};
 use crate::{
     azureml::{Allocation, Kind, Operation, Protocol},
-    identity::{Caller, Groups, Principal, PrincipalKind},
+    identity::{Caller, Groups, Principal},
     policy::{Denial, EntryRef, Judgement, Obligation, RequestFacts, SecretTreatment, Standing},
     secrets::Mac,
     time::Timestamp,
@@ -267,10 +267,8 @@ fn actor(l: &mut Line, caller: &Caller, judgement: Option<&Judgement>, parts: &P
         l.text("name", caller.display.as_deref());
         l.number(
             "type_id",
-            match caller.kind {
-                PrincipalKind::Person => 1,
-                PrincipalKind::Machine => 4,
-            },
+            // OCSF has no word for software that acts: its subject is the user.
+            if caller.kind.has_human() { 1 } else { 4 },
         );
         l.joined("uid", &[&caller.id.issuer, ":", &caller.id.subject]);
         if let Some(human) = &caller.human {
@@ -313,6 +311,18 @@ fn http_request(l: &mut Line, request: &RequestFacts, outcome: Option<&super::Ou
     l.text("user_agent", request.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()));
 }
 
+/// The actors behind the one who acts, nearest first, as the token names them.
+fn actors_behind(caller: &Caller) -> Vec<&str> {
+    let mut behind = Vec::new();
+    let mut next = caller.claims.get("act").and_then(|act| act.get("act"));
+    while let Some(actor) = next {
+        let name = actor.get("client_id").or_else(|| actor.get("sub"));
+        behind.extend(name.and_then(serde_json::Value::as_str));
+        next = actor.get("act");
+    }
+    behind
+}
+
 fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     let Parts { phase, operation, judgement, .. } = *parts;
     if let Some(operation) = operation.filter(|_| acts > 1) {
@@ -321,6 +331,13 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
             l.text("resource", act.resource.as_ref().map(|r| r.as_str()));
         });
         l.number("acts_count", acts as u64);
+    }
+    if parts.caller.kind.is_agent() {
+        l.nested("agent", |l| {
+            l.word("acts_for", if parts.caller.kind.has_human() { "human" } else { "itself" });
+            l.texts("through", actors_behind(parts.caller).into_iter());
+            l.text("uid", parts.caller.client.as_deref());
+        });
     }
     if let Some(reserved) = operation.and_then(|o| o.facts.allocates.as_ref()) {
         l.nested("allocates", |l| allocates(l, reserved));

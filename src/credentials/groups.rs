@@ -19,7 +19,7 @@ use super::{
     readings::{Ages, Readings},
 };
 use crate::{
-    identity::{AskedGroups, Caller, GroupNames, Groups, Principal, PrincipalKind},
+    identity::{AskedGroups, Caller, GroupNames, Groups, Principal},
     net::{Destination, Trust},
     time::SharedClock,
 };
@@ -163,10 +163,7 @@ impl LiveGroups {
         let tenant = caller.tenant.as_deref()?;
         let object = caller.id.subject.strip_prefix(tenant)?.strip_prefix('/')?;
         uuid::Uuid::try_parse(object).ok()?;
-        let kind = match caller.kind {
-            PrincipalKind::Person => Kind::User,
-            PrincipalKind::Machine => Kind::ServicePrincipal,
-        };
+        let kind = if caller.kind.has_human() { Kind::User } else { Kind::ServicePrincipal };
         let issuer = Arc::clone(&source.issuer);
         Some((source, Which { issuer, kind, object: object.into(), about }))
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{CredentialError, CredentialSettings};
 use crate::{
-    identity::{Caller, PrincipalId, PrincipalKind},
+    identity::{Caller, PrincipalId},
     time::Timestamp,
 };
 
@@ -92,7 +92,7 @@ impl<'a> Caused<'a> {
             return refused(why, "send a token of Entra for the gate's application");
         };
         let speaks_for_a_person = claim("scp").is_some() && claim("idtyp") != Some("app");
-        if *kind != PrincipalKind::Person || !speaks_for_a_person {
+        if !kind.has_human() || !speaks_for_a_person {
             return refused("the token is an application's own, not a person's".to_owned(), SIGN_IN);
         }
         let home = settings.tenant.as_deref();

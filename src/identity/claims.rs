@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 
 use super::{
-    Binding, Caller, Groups, PrincipalId, PrincipalKind,
+    Binding, Caller, Groups, PrincipalId, PrincipalKind, agents,
     rejection::{Reason, Rejection},
     revoked::MARK,
     settings::{IssuerKind, IssuerSettings, Unscoped},
@@ -108,6 +108,8 @@ fn holder(
         IssuerKind::Certificate(_) => (subject.into(), None, PrincipalKind::Machine),
         IssuerKind::Oidc { .. } => (subject.into(), None, oidc_kind(&claims, subject, client)),
     };
+    let acting = agents::acting(&claims)?;
+    let kind = agents::kind(acting.as_ref(), kind);
     if let Some((name, wanted)) = issuer.accept.as_ref().and_then(|accept| accept.unmet(&claims)) {
         let held = claims.get(name).unwrap_or(&Value::Null);
         return Err(Rejection::new(Reason::NotAccepted)
@@ -115,12 +117,14 @@ fn holder(
             .expected(format_args!("`{name}`: {wanted}")));
     }
     let human = match kind {
-        PrincipalKind::Person => human(&claims, issuer)?,
-        PrincipalKind::Machine => None,
+        PrincipalKind::Person | PrincipalKind::Agent => human(&claims, issuer)?,
+        PrincipalKind::Machine | PrincipalKind::AutonomousAgent => None,
     };
     let groups = groups(&claims, issuer)?;
     let roles = roles(&claims, &issuer.kind)?;
-    let (client, display) = (client.map(Into::into), display(&claims));
+    let actor = acting.and_then(|acting| acting.name);
+    let client = actor.as_deref().or(client).map(Into::into);
+    let display = display(&claims);
     let from_pull_request = from_pull_request(&claims, issuer);
     let id = PrincipalId { issuer: Arc::clone(&issuer.name), subject };
     let claims = Arc::new(claims);

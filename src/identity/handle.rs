@@ -54,7 +54,8 @@ pub enum HandleError {
     /// The issuer that vouched for its holder is no longer configured.
     #[error("the issuer of the handle's holder is no longer configured")]
     Issuer,
-    /// The caller's token ends now, or there is too much to seal.
+    /// The caller's token ends now, there is too much to seal, or software acts with the token: what a
+    /// handle keeps of its holder says too little of the human behind.
     #[error("no handle can be issued for this caller")]
     Unissuable,
 }
@@ -143,7 +144,7 @@ impl Handles {
         now: Timestamp,
     ) -> Result<String, HandleError> {
         let expires = now.plus(MAX_LIFE).min(principal.expires);
-        if expires <= now {
+        if expires <= now || principal.kind.is_agent() {
             return Err(HandleError::Unissuable);
         }
         let content = Content {

@@ -6,6 +6,7 @@
 //! of the configured, the algorithm one of that issuer's, the key one that it publishes.
 
 mod admission;
+mod agents;
 pub mod bearer;
 mod binding;
 pub mod certificate;

@@ -36,6 +36,47 @@ pub enum PrincipalKind {
     Person,
     /// An application or workload with its own identity.
     Machine,
+    /// Software that acts for a human, who is the subject.
+    Agent,
+    /// Software of that kind that acts for nobody but itself.
+    AutonomousAgent,
+}
+
+impl PrincipalKind {
+    /// The word in policies, records and answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Machine => "machine",
+            Self::Agent => "agent",
+            Self::AutonomousAgent => "autonomous_agent",
+        }
+    }
+
+    /// Whether it is software that acts, for a human or for itself.
+    #[must_use]
+    pub const fn is_agent(self) -> bool {
+        match self {
+            Self::Agent | Self::AutonomousAgent => true,
+            Self::Person | Self::Machine => false,
+        }
+    }
+
+    /// Whether the subject is a human.
+    #[must_use]
+    pub const fn has_human(self) -> bool {
+        match self {
+            Self::Person | Self::Agent => true,
+            Self::Machine | Self::AutonomousAgent => false,
+        }
+    }
+
+    /// The kind of one with whose token software acts.
+    #[must_use]
+    pub const fn acting(self) -> Self {
+        if self.has_human() { Self::Agent } else { Self::AutonomousAgent }
+    }
 }
 
 impl Caller {
@@ -44,6 +85,26 @@ impl Caller {
     #[must_use]
     pub fn person(&self) -> &PrincipalId {
         self.human.as_ref().unwrap_or(&self.id)
+    }
+
+    /// The same token, held by software that acts with it.
+    #[must_use]
+    pub fn as_agent(&self) -> Self {
+        Self { kind: self.kind.acting(), ..self.clone() }
+    }
+
+    /// The human for whom an agent acts, as if they called themselves; `None` for everybody else. The
+    /// client is the agent's, so the human has none.
+    #[must_use]
+    pub fn human_served(&self) -> Option<Self> {
+        let served = || Self {
+            kind: PrincipalKind::Person,
+            client: None,
+            // Nothing that is remembered of the token is the human's.
+            token_digest: [0; 32],
+            ..self.clone()
+        };
+        (self.kind == PrincipalKind::Agent).then(served)
     }
 }
 
@@ -110,7 +171,7 @@ pub struct Caller {
     pub kind: PrincipalKind,
     /// The Entra tenant, if any.
     pub tenant: Option<Arc<str>>,
-    /// The client that the token was issued to (`azp`, `appid`, `client_id`).
+    /// The client that the token was issued to (`azp`, `appid`, `client_id`); for an agent, the agent.
     pub client: Option<Arc<str>>,
     /// A name for people to read; never decides anything.
     pub display: Option<Arc<str>>,
@@ -218,6 +279,12 @@ impl Principal {
     /// [`BadCertificate`].
     pub fn stands(&self, now: Timestamp) -> Result<(), BadCertificate> {
         self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.stands(now))
+    }
+
+    /// The same caller, as software that acts with their token.
+    #[must_use]
+    pub fn as_agent(&self) -> Self {
+        Self { caller: Arc::new(self.caller.as_agent()), ..self.clone() }
     }
 
     /// The same caller, of whom a directory was asked because the token does not carry all groups.

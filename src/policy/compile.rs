@@ -111,6 +111,7 @@ pub(super) fn compile(
         files: files.digests(),
         generation: 0,
         reads_body: conditions().any(Condition::reads_body),
+        lends: entries.iter().any(|e| e.as_human),
         asks_azure: entries.iter().any(|e| e.rights.is_some()),
         depends_on_time: conditions().any(Condition::reads_now)
             || entries.iter().any(|e| e.rights.is_some())
@@ -240,6 +241,7 @@ impl Compiler<'_> {
             who: raw.who.and_then(|texts| self.who(file, &texts)),
             role: role.map(|(role, _)| role),
             rights: raw.rights,
+            as_human: raw.as_human,
             actions: raw.actions.map(|texts| texts.iter().map(|t| self.action(file, t)).collect()),
             kinds: raw.kinds.map(Into::into),
             effects: raw.effects,

@@ -40,13 +40,13 @@ pub struct DescribedCaller {
     /// Application roles.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// `person` or `machine`; absent: a person.
+    /// `person`, `machine`, `agent` (for the subject) or `autonomous_agent`; absent: a person.
     #[serde(default)]
     pub kind: Option<PrincipalKind>,
     /// The Entra tenant.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// The client that the token was issued to.
+    /// The client that the token was issued to; of an agent, the agent.
     #[serde(default)]
     pub client: Option<String>,
     /// Further claims.

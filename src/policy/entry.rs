@@ -17,6 +17,7 @@ use super::{
     calendar::Calendar,
     condition::{Condition, Roots},
     hypothesis::{Favours, Recalled},
+    lent::Human,
     path::{LetterCase, PathPattern},
     raw::List,
     rights::Word,
@@ -70,6 +71,8 @@ pub(super) struct Entry {
     pub who: Option<Box<[SubjectIx]>>,
     pub role: Option<Arc<Role>>,
     pub rights: Option<Rights>,
+    /// `as: human`: an agent may do what the human may for whom it acts.
+    pub as_human: bool,
     pub actions: Option<Box<[ActionPattern]>>,
     pub kinds: Option<Box<[Kind]>>,
     pub effects: Option<Effects>,
@@ -118,6 +121,8 @@ pub enum Selector {
     Rights,
     /// `actions`, of one act.
     Actions,
+    /// `as`, of one act: what the human behind an agent may do.
+    As,
     /// `when`, of one act.
     When,
     /// `step_up`: never a selector, always a demand.
@@ -140,7 +145,8 @@ impl Selector {
     ];
 
     /// Those that look at one (action, resource) pair, cheapest first.
-    pub const OF_ACT: [Self; 5] = [Self::Scope, Self::Role, Self::Actions, Self::Rights, Self::When];
+    pub const OF_ACT: [Self; 6] =
+        [Self::Scope, Self::Role, Self::Actions, Self::Rights, Self::When, Self::As];
 
     /// The key in a policy file.
     #[must_use]
@@ -160,6 +166,7 @@ impl Selector {
             Self::Role => "role",
             Self::Rights => "rights",
             Self::Actions => "actions",
+            Self::As => "as",
             Self::When => "when",
             Self::StepUp => "step_up",
         }
@@ -183,6 +190,8 @@ pub(super) enum Cause {
     Groups(Arc<str>),
     /// A pull request started the run that calls, and nothing names such events.
     PullRequest,
+    /// Software acts, and nothing names such callers.
+    Agent,
     /// The request does not say what it is done to.
     NoResource,
     /// These effects could not be determined.
@@ -208,6 +217,9 @@ impl fmt::Display for Cause {
             Self::PullRequest => f.write_str(
                 "a pull request started the run that calls, and no subject of it names its `event_name`",
             ),
+            Self::Agent => f.write_str(
+                "software acts with the token, and no subject of it names agents (`agent`, or `kind: agent`)",
+            ),
             Self::NoResource => f.write_str("the request does not say which resource it concerns"),
             Self::UnclearEffects(effects) => {
                 let names: Vec<_> = effects.iter().map(|e| format!("`{}`", e.name())).collect();
@@ -228,6 +240,8 @@ pub(super) struct Context<'a> {
     pub source: IpAddr,
     /// For a question out of the record: what it lacks, and for whom that counts.
     pub recalled: Option<Recalled>,
+    /// For whom an agent acts.
+    pub human: Option<&'a Human<'a>>,
 }
 
 impl<'a> Context<'a> {
@@ -236,7 +250,18 @@ impl<'a> Context<'a> {
         membership: &'a Membership,
         recalled: Option<Recalled>,
     ) -> Self {
-        Self { question, membership, source: question.request.source.ip().to_canonical(), recalled }
+        Self {
+            question,
+            membership,
+            source: question.request.source.ip().to_canonical(),
+            recalled,
+            human: None,
+        }
+    }
+
+    /// The same, with the human for whom the caller acts.
+    pub(super) fn behind(self, human: Option<&'a Human<'a>>) -> Self {
+        Self { human, ..self }
     }
 }
 
@@ -274,6 +299,10 @@ impl Entry {
                 None if self.list == List::Allow && question.caller.from_pull_request => {
                     Some(Check::Unevaluable(Cause::PullRequest))
                 }
+                // Nor does it name agents.
+                None if self.list == List::Allow && question.caller.kind.is_agent() => {
+                    Some(Check::Unevaluable(Cause::Agent))
+                }
                 None => None,
             },
             Selector::Unless => self.unless.as_deref().map(|exempt| match context.membership.fit(exempt) {
@@ -310,6 +339,10 @@ impl Entry {
                 let role = self.role.as_ref()?;
                 Some(act.is_some_and(|act| role.grants(act.action.as_str())).into())
             }
+            Selector::As => self.as_human.then(|| match (context.human, act) {
+                (Some(human), Some(act)) => human.may(context, act),
+                (None, _) | (_, None) => Check::Fails,
+            }),
             Selector::Rights => self.rights.map(|Rights::Azure| self.mirrored(context, act)),
             Selector::Actions => {
                 let patterns = self.actions.as_ref()?;
@@ -443,6 +476,7 @@ impl Entry {
 fn unclear(caller: &Caller) -> Cause {
     match &caller.groups {
         _ if caller.from_pull_request => Cause::PullRequest,
+        _ if caller.kind.is_agent() => Cause::Agent,
         Groups::Asked(asked) => {
             asked.member().err().map_or(Cause::Overage, |why| Cause::Groups(Arc::clone(why)))
         }

@@ -14,8 +14,10 @@ use super::{
     flip::Change,
     hypothesis::Hypothesis,
     index::{Doubt, Look},
+    lent::Human,
     raw::List,
     step_up::StepUpWanted,
+    who::Membership,
     words,
 };
 use crate::azureml::{Act, ResourceId, SecretClass};
@@ -55,14 +57,19 @@ impl Fit {
             }
     }
 
+    /// Whether a selector surely does not match.
+    pub(super) fn fails(&self) -> bool {
+        self.fails
+    }
+
     /// Whether only what cannot be evaluated is in the way.
-    fn might_match(&self) -> bool {
+    pub(super) fn might_match(&self) -> bool {
         !self.fails && !self.unevaluable.is_empty()
     }
 }
 
 /// Asks selectors until one fails.
-fn fit(entry: &Entry, selectors: &[Selector], context: &Context<'_>, act: Option<&Act>) -> Fit {
+pub(super) fn fit(entry: &Entry, selectors: &[Selector], context: &Context<'_>, act: Option<&Act>) -> Fit {
     let mut fit = Fit::default();
     for &selector in selectors {
         if let Some(check) = entry.check(selector, context, act) {
@@ -76,7 +83,7 @@ fn fit(entry: &Entry, selectors: &[Selector], context: &Context<'_>, act: Option
 }
 
 /// One act under one entry whose request-wide selectors came out as `of_request`.
-fn fit_act(entry: &Entry, of_request: &Fit, context: &Context<'_>, act: &Act) -> Fit {
+pub(super) fn fit_act(entry: &Entry, of_request: &Fit, context: &Context<'_>, act: &Act) -> Fit {
     let mut fit = fit(entry, &Selector::OF_ACT, context, Some(act));
     fit.unevaluable.splice(0..0, of_request.unevaluable.iter().cloned());
     fit
@@ -114,8 +121,11 @@ pub(super) fn judge(
     hypothesis: &Hypothesis,
     reach: Reach,
 ) -> Judgement {
+    let seen = set.seen(question.caller);
+    let question = &Question { caller: &seen, ..*question };
     let membership = set.membership(question.caller, hypothesis);
-    let context = Context::new(question, &membership, hypothesis.recalled);
+    let human = Human::of(set, question.caller, hypothesis.recalled);
+    let context = Context::new(question, &membership, hypothesis.recalled).behind(human.as_ref());
     let look = set.index.look(question, &membership);
     let judgement = Judgement::default();
     let bench = Bench { set, context, look, hypothesis, judgement, can_be_turned: true };
@@ -269,7 +279,8 @@ impl<'a> Bench<'a> {
     /// entries of the caller's own: of others the caller is told nothing.
     fn closest(&self, acts: &[&Act], reach: Reach) -> Option<(&'a Entry, Selector)> {
         // What the index does not look at is no reason here: it leaves such entries out.
-        const REASONS: [Selector; 7] = [
+        const REASONS: [Selector; 8] = [
+            Selector::As,
             Selector::Kinds,
             Selector::Methods,
             Selector::Path,
@@ -410,14 +421,25 @@ impl SecretsGranted {
     }
 }
 
-/// Where the caller's rights in Azure must be read: the scopes of entries that nothing else rules out.
+/// Where the caller's rights in Azure must be read: the scopes of entries that nothing else rules out,
+/// those of the human's included for whom an agent acts.
 pub(super) fn azure_scopes(set: &PolicySet, question: &Question<'_>) -> Vec<ResourceId> {
+    let seen = set.seen(question.caller);
+    let question = &Question { caller: &seen, ..*question };
+    let mut scopes = Vec::new();
     let membership = set.membership(question.caller, &Hypothesis::default());
-    let context = Context::new(question, &membership, None);
-    let look = set.index.look(question, &membership);
+    mirrored(set, question, &membership, &mut scopes);
+    if let Some(human) = Human::of(set, question.caller, None) {
+        mirrored(set, &human.question(question), human.membership(), &mut scopes);
+    }
+    scopes
+}
+
+fn mirrored(set: &PolicySet, question: &Question<'_>, membership: &Membership, scopes: &mut Vec<ResourceId>) {
+    let context = Context::new(question, membership, None);
+    let look = set.index.look(question, membership);
     let candidates = look.candidates(List::Allow, Doubt::Fails);
     let candidates = candidates.into_iter().filter_map(|n| set.entries.get(usize::try_from(n).ok()?));
-    let mut scopes = Vec::new();
     for entry in candidates.filter(|entry| entry.rights.is_some()) {
         if !fit(entry, &Selector::OF_REQUEST, &context, None).matches(List::Allow) {
             continue;
@@ -430,19 +452,30 @@ pub(super) fn azure_scopes(set: &PolicySet, question: &Question<'_>) -> Vec<Reso
             }
         }
     }
-    scopes
 }
 
 /// Whether some entry that could apply reads the body.
 pub(super) fn reads_body(set: &PolicySet, question: &Question<'_>) -> bool {
+    let seen = set.seen(question.caller);
+    let question = &Question { caller: &seen, ..*question };
     let membership = set.membership(question.caller, &Hypothesis::default());
-    let context = Context::new(question, &membership, None);
-    let look = set.index.look(question, &membership);
-    let candidates = |list| {
-        let found = look.candidates(list, Doubt::Counts);
+    let lists = [List::Allow, List::Deny, List::Require];
+    if could_read(set, question, &membership, &lists) {
+        return true;
+    }
+    // Conditions of the human's own entries decide what an agent may do.
+    let human = Human::of(set, question.caller, None);
+    human.is_some_and(|human| could_read(set, &human.question(question), human.membership(), &[List::Allow]))
+}
+
+fn could_read(set: &PolicySet, question: &Question<'_>, membership: &Membership, lists: &[List]) -> bool {
+    let context = Context::new(question, membership, None);
+    let look = set.index.look(question, membership);
+    let candidates = |list: &List| {
+        let found = look.candidates(*list, Doubt::Counts);
         found.into_iter().filter_map(|n| set.entries.get(usize::try_from(n).ok()?))
     };
-    [List::Allow, List::Deny, List::Require].into_iter().flat_map(candidates).any(|entry| {
+    lists.iter().flat_map(candidates).any(|entry| {
         entry.when.as_ref().is_some_and(super::condition::Condition::reads_body)
             && !fit(entry, &Selector::OF_REQUEST, &context, None).fails
             && question.operation.acts.iter().any(|act| {

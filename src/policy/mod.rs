@@ -17,6 +17,7 @@ mod hypothesis;
 mod index;
 mod judge;
 pub mod lease;
+mod lent;
 pub mod live;
 mod path;
 pub mod permit;
@@ -49,7 +50,7 @@ pub use step_up::StepUpWanted;
 pub use trace::{EntryTrace, SelectorTrace, Verdict};
 pub use view::EntryView;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, path::Path, sync::Arc};
 
 use crate::{
     azureml::{Operation, ResourceId},
@@ -72,6 +73,8 @@ pub struct PolicySet {
     index: index::Index,
     reads_body: bool,
     asks_azure: bool,
+    /// Whether some entry lets agents do what their humans may.
+    lends: bool,
     depends_on_time: bool,
 }
 
@@ -295,6 +298,18 @@ impl PolicySet {
             None => Ok(()),
             Some(denial) => Err(Cut::Denied(Box::new(denial))),
         }
+    }
+
+    /// Whether `caller` must be seen as an agent although the token does not say so, because a subject
+    /// names its client as one.
+    #[must_use]
+    pub fn is_mistaken(&self, caller: &Caller) -> bool {
+        self.subjects.is_mistaken(caller)
+    }
+
+    /// The caller as these policies see them.
+    fn seen<'c>(&self, caller: &'c Caller) -> Cow<'c, Caller> {
+        if self.is_mistaken(caller) { Cow::Owned(caller.as_agent()) } else { Cow::Borrowed(caller) }
     }
 
     fn membership(&self, caller: &Caller, hypothesis: &Hypothesis) -> Arc<who::Membership> {

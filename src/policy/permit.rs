@@ -188,6 +188,7 @@ pub fn decide(
     azure: Azure,
     now: Timestamp,
 ) -> Result<Permit, Box<Denied>> {
+    let principal = if set.is_mistaken(&principal) { principal.as_agent() } else { principal };
     let judgement = set.judge(&Question {
         caller: &principal,
         operation: &operation,

@@ -8,6 +8,7 @@ use super::{
     EntryRef, Hypothesis, PolicySet, Question,
     entry::{Check, Context, Entry, Selector},
     judge::Fit,
+    lent::Human,
     raw::List,
     rights::Word,
     who::SubjectIx,
@@ -62,8 +63,11 @@ pub enum Verdict {
 }
 
 pub(super) fn trace(set: &PolicySet, question: &Question<'_>, hypothesis: &Hypothesis) -> Vec<EntryTrace> {
+    let seen = set.seen(question.caller);
+    let question = &Question { caller: &seen, ..*question };
     let membership = set.membership(question.caller, hypothesis);
-    let context = Context::new(question, &membership, hypothesis.recalled);
+    let human = Human::of(set, question.caller, hypothesis.recalled);
+    let context = Context::new(question, &membership, hypothesis.recalled).behind(human.as_ref());
     set.entries.iter().map(|entry| of_entry(set, entry, &context)).collect()
 }
 
@@ -199,6 +203,12 @@ fn detail(
                 format!("an action of `{}`", role.name()),
                 act.map(|a| a.action.as_str().to_owned()).unwrap_or_default(),
             )
+        }),
+        Selector::As => entry.as_human.then(|| match context.human {
+            Some(human) => {
+                format!("judged as `{}`, for whom the caller acts", human.question(question).caller.id)
+            }
+            None => "the caller acts for nobody".to_owned(),
         }),
         Selector::Rights => entry.rights.map(|_| azure(entry, question, act)),
         Selector::Actions => entry.actions.as_ref().map(|a| {

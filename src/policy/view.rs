@@ -36,6 +36,7 @@ impl PolicySet {
         put("role", entry.role.as_ref().map(|role| vec![role.name().to_string()]));
         put("grants", entry.role.as_ref().map(|role| role.patterns()));
         put("rights", entry.rights.map(|_| vec!["azure".to_owned()]));
+        put("as", entry.as_human.then(|| vec!["human".to_owned()]));
         put("actions", entry.actions.as_ref().map(|a| a.iter().map(ToString::to_string).collect()));
         put(
             "kinds",

@@ -9,7 +9,11 @@
 
 mod doubts;
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 pub(super) use doubts::doubts;
 use serde_json::Value;
@@ -26,6 +30,8 @@ pub(super) struct Description {
     pub group: Option<Box<str>>,
     pub subject: Option<Box<str>>,
     pub client: Option<Box<str>>,
+    /// An agent, by the client that is it.
+    pub agent: Option<Box<str>>,
     pub kind: Option<PrincipalKind>,
     pub tenant: Option<Box<str>>,
     pub claims: Box<[(Box<str>, Expected)]>,
@@ -70,6 +76,22 @@ impl Expected {
 }
 
 impl Description {
+    /// Whether it takes in software that acts: by name, or all of it.
+    fn names_agents(&self) -> bool {
+        self.agent.is_some() || self.kind == Some(PrincipalKind::Agent)
+    }
+
+    /// Whether `kind` is met: an agent is of its subject's kind too, which takes nobody in.
+    fn is_of_kind(&self, caller: &Caller) -> bool {
+        match self.kind {
+            None => true,
+            Some(PrincipalKind::Agent | PrincipalKind::AutonomousAgent) => caller.kind.is_agent(),
+            Some(PrincipalKind::Person) => caller.kind.has_human(),
+            Some(PrincipalKind::Machine) => !caller.kind.has_human(),
+        }
+    }
+
+    /// `caller` is of its kind: who is an agent by the policies' word is one here already.
     fn fit(&self, caller: &Caller) -> Fit {
         let is = |wanted: &Option<Box<str>>, given: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| given == Some(wanted))
@@ -77,15 +99,21 @@ impl Description {
         let certain = *self.issuer == *caller.id.issuer
             && is(&self.subject, Some(&caller.id.subject))
             && is(&self.client, caller.client.as_deref())
+            && (self.agent.is_none() || caller.kind.is_agent())
+            && is(&self.agent, caller.client.as_deref())
             && is(&self.tenant, caller.tenant.as_deref())
-            && self.kind.is_none_or(|kind| kind == caller.kind)
+            && self.is_of_kind(caller)
             && self
                 .claims
                 .iter()
                 .all(|(name, expected)| caller.claims.get(&**name).is_some_and(|v| expected.fits(v)));
+        // Software that acts has its own subjects: those of whom it acts for never let it in, and
+        // count against it.
+        let by_name = self.names_agents() || !caller.kind.is_agent();
         // A run that a pull request started bears the names of the repository and says the words
         // of a stranger: it is taken in by name, and counts as perhaps a member everywhere else.
-        let yes = if caller.from_pull_request && !self.names_event() { Fit::Unknown } else { Fit::Yes };
+        let by_event = self.names_event() || !caller.from_pull_request;
+        let yes = if by_name && by_event { Fit::Yes } else { Fit::Unknown };
         match (certain, &self.group, &caller.groups) {
             (false, _, _) => Fit::No,
             (true, None, _) => yes,
@@ -131,6 +159,8 @@ pub(super) struct Subjects {
     issuers: HashMap<Box<str>, IssuerIndex>,
     /// The groups that are named of each issuer.
     groups: HashMap<Box<str>, Arc<[Box<str>]>>,
+    /// The clients of each issuer that are agents.
+    agents: HashMap<Box<str>, HashSet<Box<str>>>,
     /// Tells this value from every other of the process: what is remembered is remembered for it.
     identity: u64,
 }
@@ -181,6 +211,9 @@ impl Subjects {
             all.by_name.insert(Arc::clone(&name), number);
             all.names.push(name);
             for description in descriptions {
+                if let Some(agent) = &description.agent {
+                    all.agents.entry(description.issuer.clone()).or_default().insert(agent.clone());
+                }
                 let issuer = all.issuers.entry(description.issuer.clone()).or_default();
                 issuer.add(number, description);
             }
@@ -215,6 +248,15 @@ impl Subjects {
         self.groups.get(issuer).map(Arc::clone)
     }
 
+    /// Whether `caller` must be seen as software that acts, though the token does not say so: some
+    /// description names its client as an agent.
+    pub(super) fn is_mistaken(&self, caller: &Caller) -> bool {
+        let named = |client: &Arc<str>| {
+            self.agents.get(&*caller.id.issuer).is_some_and(|agents| agents.contains(&**client))
+        };
+        !self.agents.is_empty() && !caller.kind.is_agent() && caller.client.as_ref().is_some_and(named)
+    }
+
     /// The caller's subjects: those named at issue for a handle, else those whose description fits.
     pub(super) fn of(&self, caller: &Caller) -> Arc<Membership> {
         if let Some(names) = &caller.subjects_at_issue {
@@ -227,6 +269,9 @@ impl Subjects {
         // directory says changes while the token is the same.
         if caller.token_digest == [0; 32] || matches!(caller.groups, Groups::Asked(_)) {
             return Arc::new(self.find(caller));
+        }
+        if self.is_mistaken(caller) {
+            return Arc::new(self.find(&caller.as_agent()));
         }
         remembered(self.identity, &caller.token_digest, || self.find(caller))
     }
@@ -261,10 +306,13 @@ impl Subjects {
         let tenant = human.subject.split_once('/').map(|(tenant, _)| tenant);
         for (number, description) in issuer.all() {
             let named = description.subject.as_deref() == Some(&*human.subject)
-                && description.kind.is_none_or(|kind| kind == caller.kind)
+                && description.is_of_kind(caller)
                 && description.tenant.as_deref().is_none_or(|wanted| Some(wanted) == tenant);
-            let more =
-                description.group.is_some() || description.client.is_some() || !description.claims.is_empty();
+            let more = description.group.is_some()
+                || description.client.is_some()
+                || description.agent.is_some()
+                || !description.claims.is_empty()
+                || (caller.kind.is_agent() && !description.names_agents());
             match (named, more) {
                 (false, _) => {}
                 (true, false) => found.sure.push(*number),
@@ -309,7 +357,7 @@ impl IssuerIndex {
             for value in values {
                 by_value.entry(value).or_default().push((number, description.clone()));
             }
-        } else if let Some(client) = description.client.clone() {
+        } else if let Some(client) = description.agent.clone().or_else(|| description.client.clone()) {
             self.by_client.entry(client).or_default().push((number, description));
         } else {
             self.others.push((number, description));

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Api, Peer};
 use crate::{
     azureml::Kind,
-    identity::{Groups, Principal, PrincipalKind},
+    identity::{Groups, Principal},
 };
 
 pub(super) async fn whoami(
@@ -44,10 +44,7 @@ fn described(principal: &Principal, session: Option<String>) -> Value {
         "issuer": &*principal.id.issuer,
         "subject": &*principal.id.subject,
         "person": principal.person().to_string(),
-        "kind": match principal.kind {
-            PrincipalKind::Person => "person",
-            PrincipalKind::Machine => "machine",
-        },
+        "kind": principal.kind.name(),
         "display": principal.display.as_deref(),
         "tenant": principal.tenant.as_deref(),
         "client": principal.client.as_deref(),

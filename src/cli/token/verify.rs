@@ -23,7 +23,7 @@ use crate::{
     config,
     identity::{
         Binding, Fetching, Groups, Handles, HttpKeySource, IssuerKind, IssuerSettings, KeySet, KeySource,
-        KeysAt, MAX_TOKEN, Principal, PrincipalKind, Reason, Rejection, RememberedSettings, Verifier,
+        KeysAt, MAX_TOKEN, Principal, Reason, Rejection, RememberedSettings, Verifier,
     },
     net::{Connector, ConnectorSettings},
     time::SystemClock,
@@ -315,10 +315,7 @@ impl Answer {
         let what = What::Caller {
             issuer: principal.id.issuer.to_string(),
             subject: principal.id.subject.to_string(),
-            kind: match principal.kind {
-                PrincipalKind::Person => "person",
-                PrincipalKind::Machine => "machine",
-            },
+            kind: principal.kind.name(),
             tenant: text(&principal.tenant),
             client: text(&principal.client),
             name: text(&principal.display),

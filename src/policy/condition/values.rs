@@ -206,10 +206,9 @@ fn of_caller<'q>(roots: Roots<'q>, name: &str, longest: usize) -> Found<'q> {
     match name {
         "issuer" => Found::Value(text(&caller.id.issuer)),
         "subject" => Found::Value(text(&caller.id.subject)),
-        "kind" => Found::Value(text(match caller.kind {
-            PrincipalKind::Person => "person",
-            PrincipalKind::Machine => "machine",
-        })),
+        // Software with a subject of its own is an agent too: `caller.client` tells which.
+        "kind" if caller.kind.is_agent() => Found::Value(text(PrincipalKind::Agent.name())),
+        "kind" => Found::Value(text(caller.kind.name())),
         "groups" | "roles" | "claims" | "tenant" | "client" if by_handle => Found::Unknown(HANDLE),
         "tenant" => optional(caller.tenant.as_deref()),
         "client" => optional(caller.client.as_deref()),

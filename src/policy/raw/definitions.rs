@@ -36,11 +36,12 @@ pub(super) fn description(reader: &mut Reader<'_>, tree: Tree) -> Option<Located
     let kind = text(reader, "kind").and_then(|kind| match &*kind {
         "person" => Some(PrincipalKind::Person),
         "machine" => Some(PrincipalKind::Machine),
+        "agent" => Some(PrincipalKind::Agent),
         other => {
             reader.error_with(
                 place,
                 format!("unknown kind `{other}`"),
-                "a caller is a `person` or a `machine`",
+                "a caller is a `person`, a `machine` or an `agent`",
             );
             None
         }
@@ -57,17 +58,14 @@ pub(super) fn description(reader: &mut Reader<'_>, tree: Tree) -> Option<Located
             }
         }
     });
-    let client = match (client, agent) {
-        (Some(_), Some(_)) => {
-            reader.error_with(
-                place,
-                "`client` and `agent` say the same",
-                "an agent is known by its client: keep one of them",
-            );
-            None
-        }
-        (client, agent) => client.or(agent),
-    };
+    if client.is_some() && agent.is_some() {
+        let hint = "an agent is known by its client: keep `agent`";
+        reader.error_with(place, "`client` and `agent` say the same", hint);
+    }
+    if agent.is_some() && kind.is_some_and(|kind| !kind.is_agent()) {
+        let hint = "leave `kind` out: `agent` names software that acts";
+        reader.error_with(place, "`kind` and `agent` contradict each other", hint);
+    }
     let Some(issuer) = issuer else {
         reader.error_with(
             place,
@@ -76,7 +74,7 @@ pub(super) fn description(reader: &mut Reader<'_>, tree: Tree) -> Option<Located
         );
         return None;
     };
-    Some(Located::new(Description { issuer, group, subject, client, kind, tenant, claims }, place))
+    Some(Located::new(Description { issuer, group, subject, client, agent, kind, tenant, claims }, place))
 }
 
 fn members(reader: &mut Reader<'_>, tree: Tree, what: &str) -> Box<[(Box<str>, Expected)]> {

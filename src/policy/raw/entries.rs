@@ -24,7 +24,7 @@ pub(in crate::policy) fn entry_keys(list: List) -> Vec<&'static str> {
         "from", "during", "when",
     ];
     match list {
-        List::Allow => known.extend(["role", "rights"]),
+        List::Allow => known.extend(["role", "rights", "as"]),
         List::Deny => known.extend(["unless", "dry_run_until"]),
         List::Require => known.extend(["unless", "dry_run_until", "limit", "step_up"]),
     }
@@ -76,6 +76,12 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         reader.error_with(place, "`limit` beside `dry_run_until` is not in this version", hint);
     }
     let rights_place = fields.place_of("rights");
+    let as_human = fields.take("as").and_then(|tree| {
+        let place = tree.place;
+        let text = reader.text(tree, "`as`")?;
+        choice(reader, &text, "`as`", &[("human", ())])?;
+        Some(place)
+    });
     let entry = RawEntry {
         list,
         place,
@@ -85,6 +91,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
             let text = reader.text(tree, "`rights`")?;
             choice(reader, &text, "`rights`", &[("azure", Rights::Azure)])
         }),
+        as_human: as_human.is_some(),
         actions: texts(reader, &mut fields, "actions"),
         kinds,
         effects,
@@ -112,7 +119,14 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         let hint = "role assignments are read at a scope: name the workspace, group or subscription";
         reader.error_with(place, "`rights` needs `scope`", hint);
     }
-    let narrowed = entry.role.is_some()
+    if let Some(place) = as_human
+        && (entry.role.is_some() || entry.rights.is_some() || entry.secrets.is_some())
+    {
+        let hint = "the human's own entries say what may be done; narrow it with `kinds`, `actions` or `scope`, and name secrets in an entry of the agents' own";
+        reader.error_with(place, "`as` stands beside `role`, `rights` or `secrets`", hint);
+    }
+    let narrowed = entry.as_human
+        || entry.role.is_some()
         || entry.rights.is_some()
         || entry.actions.is_some()
         || entry.kinds.is_some()
@@ -140,6 +154,9 @@ fn misplaced(list: List, key: &str) -> Option<&'static str> {
         }
         (List::Allow | List::Deny, "limit" | "step_up") => {
             Some("it is a demand: put it in an entry of `require`")
+        }
+        (List::Deny | List::Require, "as") => {
+            Some("it lends what a human may do: `deny` and `require` count for agents as for their humans")
         }
         (List::Deny | List::Require, "role" | "rights") => Some("it grants: here select with `actions`"),
         (List::Allow | List::Deny | List::Require, _) => None,

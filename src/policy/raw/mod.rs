@@ -73,6 +73,7 @@ pub(super) struct RawEntry {
     pub who: Option<Vec<Text>>,
     pub role: Option<Text>,
     pub rights: Option<Rights>,
+    pub as_human: bool,
     pub actions: Option<Vec<Text>>,
     pub kinds: Option<Vec<Kind>>,
     pub effects: Option<Effects>,
@@ -116,7 +117,7 @@ pub(super) const DESCRIPTION_KEYS: &[&str] =
     &["issuer", "group", "claims", "subject", "client", "kind", "tenant", "agent"];
 
 /// Keys of later versions, in any list.
-const LATER: &[&str] = &["as", "people", "approval", "review", "lists", "record"];
+const LATER: &[&str] = &["people", "approval", "review", "lists", "record"];
 
 /// Reads one file. What could be read is returned beside the problems.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> RawFile {

@@ -1,5 +1,6 @@
 //! Claims about decisions, on small sets.
 
+mod agents;
 mod decisions;
 mod loading;
 mod properties;

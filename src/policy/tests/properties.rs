@@ -76,6 +76,8 @@ fn azure_action() -> impl Strategy<Value = String> {
     })
 }
 
+/// In the place of secrets: the entry lends what a human may do.
+const LEND: &str = "as: human";
 const GROUPS: [&str; 4] = ["g0", "g1", "g2", "g3"];
 const SCOPES: [&str; 5] = [
     "/",
@@ -132,7 +134,7 @@ fn keys() -> impl Strategy<Value = String> {
 
 fn who() -> impl Strategy<Value = String> {
     prop_oneof![
-        3 => prop::sample::subsequence(&["s0", "s1", "s2", "s3"], 1..=2).prop_map(|s| format!("[{}]", s.join(", "))),
+        3 => prop::sample::subsequence(&["s0", "s1", "s2", "s3", "s4"], 1..=2).prop_map(|s| format!("[{}]", s.join(", "))),
         1 => Just("[authenticated]".to_owned()),
     ]
 }
@@ -145,8 +147,9 @@ struct Lists {
 }
 
 fn lists() -> impl Strategy<Value = Lists> {
-    let secrets = prop::sample::select(vec!["{endpoint_key: substitute}", "{endpoint_key: reveal}"]);
-    let allow = prop::collection::vec((who(), keys(), prop::option::weighted(0.3, secrets)), 0..8);
+    let more = vec!["secrets: {endpoint_key: substitute}", "secrets: {endpoint_key: reveal}", LEND, LEND];
+    let more = prop::option::weighted(0.4, prop::sample::select(more));
+    let allow = prop::collection::vec((who(), keys(), more), 0..8);
     let narrow = || prop::collection::vec((prop::option::of(who()), keys()), 0..3);
     (allow, narrow(), narrow()).prop_map(|(allow, deny, require)| Lists { allow, deny, require })
 }
@@ -156,9 +159,10 @@ impl Lists {
         let subjects = GROUPS
             .iter()
             .enumerate()
-            .map(|(number, group)| format!("  s{number}: [{{issuer: corp, group: {group}}}]"));
-        let allow = self.allow.iter().enumerate().map(|(number, (who, keys, secrets))| {
-            let secrets = secrets.map(|secrets| format!(", secrets: {secrets}")).unwrap_or_default();
+            .map(|(number, group)| format!("  s{number}: [{{issuer: corp, group: {group}}}]"))
+            .chain(["  s4: [{issuer: corp, agent: {client_id: copilot}}]".to_owned()]);
+        let allow = self.allow.iter().enumerate().map(|(number, (who, keys, more))| {
+            let secrets = more.map(|more| format!(", {more}")).unwrap_or_default();
             // An entry that says nothing of what it allows is refused.
             let says = ["actions:", "kinds:", "effects:", "routes:", "secrets:"];
             let said = says.iter().any(|key| keys.contains(key) || secrets.contains(key));
@@ -235,8 +239,18 @@ fn ask() -> impl Strategy<Value = Ask> {
     let secret = prop::bool::weighted(0.3);
     let route = prop::sample::select(vec!["arm", "other", "third"]);
     let sign_in = (any::<bool>(), 0_u64..7_200);
-    (groups, acts, effects(), effects(), kind, near, secret, route, sign_in).prop_map(
-        |(groups, acts, sure, unclear, kind, near, secret, route, (stepped_up, age))| {
+    // The second is an agent by the word of the policies alone.
+    let (person, agent, alone) =
+        (PrincipalKind::Person, PrincipalKind::Agent, PrincipalKind::AutonomousAgent);
+    let holder = prop_oneof![
+        4 => Just(("app", person)),
+        1 => Just(("copilot", person)),
+        2 => Just(("copilot", agent)),
+        1 => Just(("other", agent)),
+        1 => Just(("copilot", alone)),
+    ];
+    (groups, acts, effects(), effects(), kind, near, secret, route, (sign_in, holder)).prop_map(
+        |(groups, acts, sure, unclear, kind, near, secret, route, ((stepped_up, age), (client, holder)))| {
             let mut request = request(Method::GET, "/x");
             request.route = route.into();
             if !near {
@@ -251,7 +265,8 @@ fn ask() -> impl Strategy<Value = Ask> {
             let context = if stepped_up { "c1" } else { "c2" };
             let claims = json!({"acrs": [context], "auth_time": noon().as_secs() - age});
             let claims = Arc::new(claims.as_object().cloned().unwrap());
-            Ask { caller: Caller { groups, claims, ..caller(&[]) }, operation, request }
+            let caller = Caller { groups, claims, kind: holder, client: Some(client.into()), ..caller(&[]) };
+            Ask { caller, operation, request }
         },
     )
 }
@@ -349,6 +364,24 @@ proptest! {
         if allows(&unsure.of(&lists.set())) {
             prop_assert!(allows(&ask.of(&lists.set())));
         }
+    }
+
+    #[test]
+    fn an_agent_to_whom_things_are_only_lent_may_do_nothing_that_its_human_may_not(mut lists in lists(), ask in ask()) {
+        lists.allow.retain(|(who, _, more)| !who.contains("s4") || *more == Some(LEND));
+        let set = lists.set();
+        let of = |kind, client: &str| Ask {
+            caller: Caller { kind, client: Some(client.into()), ..ask.caller.clone() },
+            ..ask.clone()
+        };
+        let human = of(PrincipalKind::Person, "app");
+        let agent = of(PrincipalKind::Agent, "copilot");
+        // Whether the token says it or the policies do.
+        prop_assert_eq!(allows(&agent.of(&set)), allows(&of(PrincipalKind::Person, "copilot").of(&set)));
+        prop_assert!(!allows(&agent.of(&set)) || allows(&human.of(&set)));
+        prop_assert!(!allows(&agent.of(&set)) || ask.operation.secrets.is_empty());
+        // Who acts for nobody is lent nothing.
+        prop_assert!(!allows(&of(PrincipalKind::AutonomousAgent, "copilot").of(&set)));
     }
 
     #[test]

@@ -34,6 +34,7 @@ fn described(issuer: &str) -> Description {
         group: None,
         subject: None,
         client: None,
+        agent: None,
         kind: None,
         tenant: None,
         claims: Box::new([]),

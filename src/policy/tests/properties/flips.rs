@@ -94,22 +94,34 @@ proptest! {
 
     #[test]
     fn a_flip_that_is_carried_out_does_what_it_says(lists in lists(), ask in ask()) {
-        for flip in flip::flips(&lists.set(), &ask.question()).sets {
+        let set = lists.set();
+        for flip in flip::flips(&set, &ask.question()).sets {
             let mut lists = lists.clone();
             let mut ask = ask.clone();
             let mut can_be_done = true;
             for change in &flip {
                 match (change, &ask.caller.groups) {
-                    (Change::Join(subject), Groups::Known(groups)) => {
+                    // No group makes anybody an agent, or an agent somebody.
+                    (Change::Join(subject), Groups::Known(groups))
+                        if &**subject != "s4" && !set.seen(&ask.caller).kind.is_agent() =>
+                    {
                         let group = format!("g{}", subject.trim_start_matches('s'));
                         let more = groups.iter().cloned().chain([group.into()]).collect();
                         ask.caller.groups = Groups::Known(more);
                     }
-                    (Change::Grant(action, scope), _) => {
+                    // `authenticated` lets no agent in.
+                    (Change::Grant(action, scope), _) if !set.seen(&ask.caller).kind.is_agent() => {
                         let keys = format!(", actions: [\"{action}\"], scope: [\"{scope}\"]");
                         lists.allow.push(("[authenticated]".to_owned(), keys, None));
                     }
-                    (Change::Join(_) | Change::Leave(_) | Change::Satisfy(_) | Change::NameSecret(_), _) => {
+                    (
+                        Change::Join(_)
+                        | Change::Grant(..)
+                        | Change::Leave(_)
+                        | Change::Satisfy(_)
+                        | Change::NameSecret(_),
+                        _,
+                    ) => {
                         can_be_done = false;
                     }
                 }
