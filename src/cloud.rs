@@ -40,6 +40,9 @@ pub struct Endpoints {
     pub storage_audience: Name,
     /// Microsoft Graph, and the resource of tokens for it.
     pub graph: Name,
+    /// The resource of tokens for Azure Monitor's ingestion: `https://monitor.azure.com`. Behind
+    /// `RULE.REGION.ingest.` its hosts.
+    pub monitor: Name,
     /// The portal.
     pub portal: Name,
     /// Behind `REGISTRY.`: container images.
@@ -61,6 +64,7 @@ const PUBLIC: Endpoints = Endpoints {
     storage: Cow::Borrowed("core.windows.net"),
     storage_audience: Cow::Borrowed("https://storage.azure.com"),
     graph: Cow::Borrowed("https://graph.microsoft.com"),
+    monitor: Cow::Borrowed("https://monitor.azure.com"),
     portal: Cow::Borrowed("https://portal.azure.com"),
     container_registry: Cow::Borrowed("azurecr.io"),
 };
@@ -80,6 +84,7 @@ const USGOV: Endpoints = Endpoints {
     storage: Cow::Borrowed("core.usgovcloudapi.net"),
     storage_audience: Cow::Borrowed("https://storage.azure.com"),
     graph: Cow::Borrowed("https://graph.microsoft.us"),
+    monitor: Cow::Borrowed("https://monitor.azure.us"),
     portal: Cow::Borrowed("https://portal.azure.us"),
     container_registry: Cow::Borrowed("azurecr.us"),
 };
@@ -99,6 +104,7 @@ const CHINA: Endpoints = Endpoints {
     storage: Cow::Borrowed("core.chinacloudapi.cn"),
     storage_audience: Cow::Borrowed("https://storage.azure.com"),
     graph: Cow::Borrowed("https://microsoftgraph.chinacloudapi.cn"),
+    monitor: Cow::Borrowed("https://monitor.azure.cn"),
     portal: Cow::Borrowed("https://portal.azure.cn"),
     container_registry: Cow::Borrowed("azurecr.cn"),
 };
@@ -243,6 +249,14 @@ impl Cloud {
             .is_some_and(|vault| !vault.is_empty() && !vault.contains('.'))
     }
 
+    /// Whether it is a host of Azure Monitor's ingestion: `RULE.REGION.ingest.monitor.azure.com`.
+    #[must_use]
+    pub fn is_ingestion(&self, host: &str) -> bool {
+        host.strip_suffix(host_of(&self.monitor))
+            .and_then(|rest| rest.strip_suffix(".ingest."))
+            .is_some_and(|rule| !rule.is_empty())
+    }
+
     /// Whether tokens for this audience are for Azure itself: whoever receives one could use it there.
     fn has_audience(&self, audience: &str) -> bool {
         let vaults = self.key_vault_audience();
@@ -253,6 +267,7 @@ impl Cloud {
             &*self.machine_learning,
             &*vaults,
             &*self.storage_audience,
+            &*self.monitor,
             &*self.graph,
         ]
         .iter()

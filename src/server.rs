@@ -16,6 +16,7 @@ mod reload;
 mod rotation;
 mod secrets;
 mod witnesses;
+mod sinks;
 
 use std::{
     io,
@@ -31,7 +32,7 @@ use hyper::body::Incoming;
 use reload::{Asked, Shown, Watch};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::spawn_local,
+    task::{JoinSet, spawn_local},
 };
 use tokio_util::sync::CancellationToken;
 use witnesses::Witnesses;
@@ -61,6 +62,8 @@ use crate::{
 
 /// How often a head of the record is signed.
 const HEAD_EVERY: Duration = Duration::from_secs(10);
+/// How long sinks are given for the last records.
+const EXPORTS_END: Duration = Duration::from_secs(5);
 /// How often idle things are looked through.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 
@@ -133,6 +136,22 @@ pub enum StartError {
     /// The store.
     #[error("the store cannot be used")]
     Store(#[from] crate::store::OpenError),
+    /// A sink.
+    #[error("the sink `{name}` cannot be used: {why}")]
+    Sink {
+        /// Which.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// A sink's cursor.
+    #[error("the cursor of the sink `{sink}` cannot be used")]
+    Cursor {
+        /// Whose.
+        sink: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The record takes no first event.
     #[error("the record takes nothing: is there space on the disk of `audit.directory`?")]
     Unrecorded,
@@ -161,6 +180,9 @@ pub struct Server {
     parts: SharedParts,
     reload: mpsc::Sender<Asked>,
     drain: Duration,
+    exporters: JoinSet<()>,
+    /// Told when nothing more is recorded.
+    recorded: CancellationToken,
 }
 
 /// How many cores serve requests.
@@ -204,7 +226,12 @@ impl Server {
             parts: Arc::clone(&shared),
             reload,
             drain: settings.timeouts.drain,
+            exporters: JoinSet::new(),
+            recorded: CancellationToken::new(),
         };
+        for exporter in built.exporters {
+            server.exporters.spawn(exporter.run(server.recorded.clone()));
+        }
         if let Some(reverse) = &settings.reverse {
             let listen = ListenSettings {
                 tls: built.reverse_tls.clone(),
@@ -295,7 +322,7 @@ impl Server {
 
     /// Drains: no new requests, what is under way finishes within the drain time, the record is
     /// vouched for to its end. Whether all of that went well.
-    pub async fn stop(self) -> bool {
+    pub async fn stop(mut self) -> bool {
         self.stop.cancel();
         let drained = async {
             let mut clean = true;
@@ -305,7 +332,12 @@ impl Server {
             clean
         };
         let drained = tokio::time::timeout(self.drain + Duration::from_secs(5), drained).await;
-        self.parts.load_full().journal.close().await && drained.unwrap_or(false)
+        let closed = self.parts.load_full().journal.close().await;
+        // What sinks do not take in this time they get after the next start.
+        self.recorded.cancel();
+        let exported = async { while self.exporters.join_next().await.is_some() {} };
+        drop(tokio::time::timeout(EXPORTS_END, exported).await);
+        closed && drained.unwrap_or(false)
     }
 
     /// Starts the reverse proxy's cores, each with its own connections to upstreams.

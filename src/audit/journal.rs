@@ -14,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use secrecy::ExposeSecret;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{
     Condition, Exchange, JournalSettings, OpenError, Reads, Recorded, Recovery, Refusals, Unrecorded,
@@ -52,6 +52,7 @@ struct Inner {
     slot_wait: Duration,
     sync_wait: Duration,
     condition: Arc<ArcSwap<Condition>>,
+    durable: watch::Receiver<u64>,
     reads: Reads,
     clock: SharedClock,
     thumbprint: Mac,
@@ -158,6 +159,7 @@ impl Journal {
             settings.segment_bytes,
             Arc::clone(&condition),
         );
+        let durable = writer.durable.subscribe();
         let (messages, inbox) = inbox::pair();
         let (done, kept) = oneshot::channel();
         thread::Builder::new()
@@ -180,6 +182,7 @@ impl Journal {
             slot_wait: settings.slot_wait,
             sync_wait: settings.sync_wait,
             condition,
+            durable,
             reads: settings.reads,
             clock,
             thumbprint,
@@ -209,6 +212,12 @@ impl Journal {
     #[must_use]
     pub fn condition(&self) -> Condition {
         Condition::clone(&self.inner.condition.load())
+    }
+
+    /// How many records are durable, and word of each time that there are more.
+    #[must_use]
+    pub fn durable(&self) -> watch::Receiver<u64> {
+        self.inner.durable.clone()
     }
 
     /// Records under way.

@@ -23,6 +23,7 @@ mod recovery;
 mod refusals;
 mod segment;
 mod settings;
+pub mod sinks;
 pub mod storage;
 pub mod tiles;
 pub mod verify;

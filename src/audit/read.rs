@@ -6,6 +6,9 @@ use std::{collections::VecDeque, io};
 
 use super::{segment, storage::Storage};
 
+/// So many bytes are read at a time: more than the longest line has.
+const PART: usize = 1 << 20;
+
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -109,7 +112,7 @@ impl<S: Storage> Reader<S> {
     /// Reads on in the segment; whether there was anything whole.
     fn more(&mut self) -> io::Result<bool> {
         let Some((name, Some(offset))) = &mut self.at else { return Ok(false) };
-        let bytes = match segment::read_from(&self.storage, name, *offset) {
+        let bytes = match segment::read_part(&self.storage, name, *offset, PART) {
             // Its records were retired meanwhile: what is there begins behind them.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             read => read?,
@@ -185,6 +188,27 @@ mod tests {
             let mut reader = Reader::last(disk(), count).unwrap();
             assert_eq!(all(&mut reader), expected(5_u64.saturating_sub(count as u64), 5), "{count}");
         }
+    }
+
+    #[test]
+    fn a_reader_begins_at_any_position_and_behind_what_is_no_longer_there() {
+        for position in 0..7 {
+            let mut reader = Reader::from(disk(), position).unwrap();
+            assert_eq!(all(&mut reader), expected(position.min(5), 5), "{position}");
+        }
+        let mut cut = FaultyDisk::default();
+        cut.replace(&segment::name(2), b"header\n{2}\n").unwrap();
+        assert_eq!(all(&mut Reader::from(cut, 0).unwrap()), expected(2, 3));
+    }
+
+    #[test]
+    fn a_segment_of_many_parts_is_read_whole() {
+        let mut disk = FaultyDisk::default();
+        let line = format!("{{{}}}\n", "x".repeat(30_000));
+        disk.replace(&segment::name(0), format!("header\n{}", line.repeat(100)).as_bytes()).unwrap();
+        let mut reader = Reader::from(disk, 40).unwrap();
+        let positions: Vec<_> = std::iter::from_fn(|| reader.record().unwrap()).map(|r| r.position).collect();
+        assert_eq!(positions, (40..100).collect::<Vec<_>>());
     }
 
     #[test]

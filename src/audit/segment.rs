@@ -149,6 +149,20 @@ pub fn read_from<S: Storage>(storage: &S, name: &str, offset: u64) -> io::Result
     }
 }
 
+/// At most so many of a segment's bytes from one on; of a packed one all of them.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_part<S: Storage>(storage: &S, name: &str, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+    if !is_packed(name) {
+        match storage.read_part(name, offset, most) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            read => return read,
+        }
+    }
+    read_from(storage, name, offset)
+}
+
 fn unpacked(bytes: &[u8], offset: u64) -> io::Result<Vec<u8>> {
     let mut whole = Vec::new();
     GzDecoder::new(bytes).take(MAX_UNPACKED).read_to_end(&mut whole)?;

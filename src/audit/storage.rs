@@ -46,6 +46,16 @@ pub trait Storage: Send + 'static {
     /// What the disk says.
     fn read_from(&self, name: &str, offset: u64) -> io::Result<Vec<u8>>;
 
+    /// At most so many bytes of a file from a byte on; nothing if it is shorter.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn read_part(&self, name: &str, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = self.read_from(name, offset)?;
+        bytes.truncate(most);
+        Ok(bytes)
+    }
+
     /// Cuts a file to a length and syncs it.
     ///
     /// # Errors
@@ -164,6 +174,14 @@ impl Storage for Directory {
         let mut file = fs::File::open(self.path.join(name))?;
         file.seek(io::SeekFrom::Start(offset))?;
         file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_part(&self, name: &str, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut file = fs::File::open(self.path.join(name))?;
+        file.seek(io::SeekFrom::Start(offset))?;
+        file.take(most as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 

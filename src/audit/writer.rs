@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use metrics::{counter, gauge, histogram};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::{
     inbox::Inbox,
@@ -93,6 +93,8 @@ pub(super) struct Writer<S: Storage> {
     pub heads_good: u64,
     pub segment_bytes: u64,
     pub condition: Arc<ArcSwap<Condition>>,
+    /// How many records are durable.
+    pub durable: watch::Sender<u64>,
     state: State<S::File>,
     /// Records that nobody waits for and that a failing disk did not take yet.
     carried: VecDeque<Entry>,
@@ -145,6 +147,7 @@ impl<S: Storage> Writer<S> {
             heads_good: recovered.heads_bytes,
             segment_bytes,
             condition,
+            durable: watch::Sender::new(recovered.range.size()),
             // A segment that a crash left without a leaf has the name of the one that is to begin.
             state: match &recovered.leafless {
                 Some(name) => State::Broken { name: name.clone(), good: 0 },
@@ -242,6 +245,7 @@ impl<S: Storage> Writer<S> {
         if open.index.as_mut().is_some_and(|file| file.write(&index).is_err()) {
             open.index = None;
         }
+        self.durable.send_replace(self.range.size());
     }
 
     /// Writes and syncs all of them, or none counts.

@@ -206,6 +206,8 @@ pub enum Audience {
     KeyVault,
     /// `https://storage.azure.com`.
     Storage,
+    /// `https://monitor.azure.com`: Logs Ingestion, which only the gate itself calls.
+    Monitor,
     /// API servers of Azure Kubernetes Service and of clusters that Arc connects, which share one
     /// application of Entra.
     Kubernetes,

@@ -9,6 +9,7 @@ mod forward;
 mod groups;
 mod routes;
 mod sign_in;
+mod sinks;
 mod tuning;
 
 use std::{
@@ -19,7 +20,9 @@ use std::{
 
 use super::{
     Problems, issuers, raw,
-    settings::{Admin, Audit, Login, Reads, Reference, Reverse, Settings, Store, Tls, VaultReference},
+    settings::{
+        Admin, Audit, Credential, Login, Reads, Reference, Reverse, Settings, Store, Tls, VaultReference,
+    },
     values,
 };
 use crate::{
@@ -150,7 +153,7 @@ impl Reader<'_> {
         if !policies.is_dir() {
             problems.error(Place::of(&raw.policies), format!("`{}` is not a directory", policies.display()));
         }
-        let audit = self.audit(&raw.audit.value, problems)?;
+        let audit = self.audit(&raw.audit.value, &credentials, problems)?;
         let seal: Vec<_> = raw.keys.value.seal.iter().filter_map(|k| self.reference(k, problems)).collect();
         if raw.keys.value.seal.is_empty() {
             problems.error_with(
@@ -372,10 +375,7 @@ impl Reader<'_> {
         }
     }
 
-    fn audit(&self, raw: &raw::Audit, problems: &mut Problems) -> Option<Audit> {
-        if let Some(sink) = raw.sinks.first() {
-            problems.error_with(Place::of(sink), "`sinks` are not in this version", "remove them");
-        }
+    fn audit(&self, raw: &raw::Audit, credentials: &[Credential], problems: &mut Problems) -> Option<Audit> {
         let name = problems.read(&raw.name, |text| values::name(&text.replace("{hostname}", &hostname())));
         let signing_key = self.reference(&raw.signing_key, problems);
         let previous_key = raw.previous_key.as_ref().and_then(|key| self.reference(key, problems));
@@ -398,6 +398,7 @@ impl Reader<'_> {
             retain_size: most,
             witnesses,
             witness,
+            sinks: self.sinks(&raw.sinks, credentials, problems),
         })
     }
 }

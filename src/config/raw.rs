@@ -5,6 +5,7 @@
 
 mod audit;
 mod cloud;
+mod sinks;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ pub use cloud::{Cloud, CloudTable};
 
 use serde::Deserialize;
 
+pub use self::sinks::{ApplicationInsights, AzureMonitor, FileSink, Otlp, Sink, SplunkHec, Syslog, Webhook};
 use crate::yaml::Spanned;
 
 /// A key whose feature is not in this version.

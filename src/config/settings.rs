@@ -1,5 +1,7 @@
 //! Typed settings: what the file says, checked, with paths resolved and secrets still references.
 
+mod sinks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -8,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::sinks::{Sink, SinkKind};
 use super::values::BaseUrl;
 use crate::{
     audit::{note::VerifierKeys, witness::WitnessKey},
@@ -352,6 +355,8 @@ pub struct Audit {
     pub witnesses: Vec<WitnessSettings>,
     /// The logs for which the gate is a witness.
     pub witness: Option<WitnessedLogs>,
+    /// Where records go besides.
+    pub sinks: Vec<Sink>,
 }
 
 /// A place where each new head of the record is shown.

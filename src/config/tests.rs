@@ -346,3 +346,46 @@ fn a_store_is_one_of_two_and_a_sign_in_names_its_issuer_client_and_url() {
         assert!(problems.iter().any(|problem| problem.contains(message)), "{text}: {problems:?}");
     }
 }
+
+#[test]
+fn each_fault_of_a_sink_is_said_at_its_place() {
+    let folder = folder();
+    fs::write(folder.path().join("token"), "t").unwrap();
+    let with = |sink: &str| {
+        let signing = "signing_key: {file: audit.key}";
+        GOOD.replace(signing, &format!("{signing}, sinks: [\n  {{name: siem, {sink}}}]"))
+    };
+    for good in [
+        "file: {path: out.ndjson, format: ecs}",
+        "webhook: {url: \"https://hooks.corp/in?a=b\", secret: {file: token}, batch: 10}",
+        "syslog: {server: \"siem.corp:7000\", format: cef, facility: 4}, address: \"10.0.0.1:7000\"",
+        "splunk_hec: {url: \"https://splunk.corp:8088\", token: {file: token}, index: ml, acknowledged: true}",
+        "otlp: {url: \"http://localhost:4318\", headers: {authorization: {file: token}}}",
+        "azure_monitor: {endpoint: https://r.westeurope-1.ingest.monitor.azure.com, rule: dcr-1, credential: gate}",
+        "application_insights: {connection_string: {file: token}}, start: now",
+    ] {
+        assert_eq!(said(folder.path(), &with(good)), [""; 0], "{good}");
+    }
+    for (sink, expected) in [
+        ("start: now", "17:3 the sink `siem` has 0 receivers instead of one"),
+        (
+            "file: {path: a}, otlp: {url: \"https://b\"}",
+            "17:3 the sink `siem` has 2 receivers instead of one",
+        ),
+        ("file: {path: a, format: xml}", "17:41 `xml` is none of `ocsf`, `ecs`, `cef`, `cloudevents`"),
+        ("file: {path: a}}, {name: siem, file: {path: b}", "17:43 the sink `siem` is there twice"),
+        ("kafka: {}", "17:24 `kafka` is not in this version: no client of it"),
+        ("otlp: {url: \"http://collector.corp\"}", "17:29 `http://collector.corp` would be plaintext"),
+        ("syslog: {server: \"https://x\"}", "17:34 `https://x` is not a server"),
+        ("syslog: {server: x, facility: 24}", "17:47 `24` is not between 0 and 23"),
+        ("file: {path: a}, start: later", "17:41 `later` is neither `beginning` nor `now`"),
+        ("azure_monitor: {endpoint: https://r, rule: dcr/1, credential: gate}", "17:60 `dcr/1` is not an id"),
+        (
+            "azure_monitor: {endpoint: https://r, rule: dcr-1, credential: gaet}",
+            "17:79 there is no credential called `gaet`",
+        ),
+    ] {
+        let said = said(folder.path(), &with(sink));
+        assert!(said.iter().any(|s| s.starts_with(expected)), "{sink}: {said:?} has no `{expected}`");
+    }
+}

@@ -25,6 +25,10 @@ pub enum ServicePurpose {
     Rights,
     /// The groups of callers whose tokens do not carry all of them.
     Groups,
+    /// The record, to a data collection rule of Azure Monitor.
+    LogsIngestion,
+    /// Azure's activity log, for `audit reconcile`.
+    ActivityLog,
     /// `doctor` looks whether the credential may do anything at all.
     Probe,
 }
@@ -36,25 +40,32 @@ impl ServicePurpose {
             Self::VaultSecrets => "vault_secrets",
             Self::Rights => "rights",
             Self::Groups => "groups",
+            Self::LogsIngestion => "logs_ingestion",
+            Self::ActivityLog => "activity_log",
             Self::Probe => "probe",
         }
     }
 
     const fn audience(self) -> Audience {
         match self {
-            Self::EndpointKeys | Self::Rights | Self::Probe => Audience::Arm,
             Self::Groups => Audience::Graph,
+            Self::EndpointKeys | Self::Rights | Self::ActivityLog | Self::Probe => Audience::Arm,
+            Self::LogsIngestion => Audience::Monitor,
             Self::VaultSecrets => Audience::KeyVault,
         }
     }
 
     /// Whether a token of this purpose may be sent to a host: the resource itself, or for vaults a
-    /// name directly below it. (Where the host is dialled does not matter: TLS checks the name.)
+    /// name directly below it, for ingestion a name below its `ingest`. (Where the host is dialled does
+    /// not matter: TLS checks the name.)
     fn reaches(self, cloud: &Cloud, host: &str) -> bool {
         match self {
-            Self::EndpointKeys | Self::Rights | Self::Probe => host == cloud.resource_manager_host(),
             Self::Groups => cloud.graph.strip_prefix("https://") == Some(host),
+            Self::EndpointKeys | Self::Rights | Self::ActivityLog | Self::Probe => {
+                host == cloud.resource_manager_host()
+            }
             Self::VaultSecrets => cloud.is_vault(host),
+            Self::LogsIngestion => cloud.is_ingestion(host),
         }
     }
 }
@@ -118,7 +129,9 @@ mod tests {
 
     #[test]
     fn a_service_token_reaches_the_hosts_of_its_purpose_only() {
-        use ServicePurpose::{EndpointKeys, Groups, Probe, Rights, VaultSecrets};
+        use ServicePurpose::{
+            ActivityLog, EndpointKeys, Groups, LogsIngestion, Probe, Rights, VaultSecrets,
+        };
         for (purpose, host, reached) in [
             (EndpointKeys, "management.azure.com", true),
             (Probe, "management.azure.com", true),
@@ -136,6 +149,13 @@ mod tests {
             (VaultSecrets, "evilvault.azure.net", false),
             (VaultSecrets, "a.b.vault.azure.net", false),
             (VaultSecrets, "management.azure.com", false),
+            (ActivityLog, "management.azure.com", true),
+            (LogsIngestion, "gate-ab12.westeurope-1.ingest.monitor.azure.com", true),
+            (LogsIngestion, "monitor.azure.com", false),
+            (LogsIngestion, ".ingest.monitor.azure.com", false),
+            (LogsIngestion, "evilingest.monitor.azure.com", false),
+            (LogsIngestion, "x.ingest.monitor.azure.com.evil.com", false),
+            (LogsIngestion, "management.azure.com", false),
         ] {
             assert_eq!(purpose.reaches(&Cloud::public(), host), reached, "{purpose:?} {host}");
         }

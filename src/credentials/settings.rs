@@ -131,6 +131,7 @@ pub fn resource(cloud: &Cloud, audience: Audience) -> Option<Cow<'_, str>> {
         Audience::MachineLearning => Cow::Borrowed(&*cloud.machine_learning),
         Audience::Graph => Cow::Borrowed(&*cloud.graph),
         Audience::KeyVault => Cow::Owned(cloud.key_vault_audience()),
+        Audience::Monitor => Cow::Borrowed(&*cloud.monitor),
         Audience::Storage => Cow::Borrowed(&*cloud.storage_audience),
         // "Azure Kubernetes Service AAD Server": its application's id, which has no URI.
         Audience::Kubernetes => Cow::Borrowed("6dae42f8-4368-4678-94ff-3960e28e3630"),

@@ -20,6 +20,8 @@ pub enum Protocols {
     Http1,
     /// HTTP/2, or HTTP/1.1 where the peer has no HTTP/2.
     Either,
+    /// No HTTP, so nothing is offered.
+    None,
 }
 
 /// An outgoing connection.

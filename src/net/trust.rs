@@ -16,6 +16,7 @@ use rustls_platform_verifier::Verifier;
 pub struct Trust {
     http1: Arc<ClientConfig>,
     either: Arc<ClientConfig>,
+    silent: Arc<ClientConfig>,
 }
 
 /// Why roots cannot be used.
@@ -58,10 +59,11 @@ impl Trust {
             .dangerous() // the name of the door to the platform's own verifier, which checks in full
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
+        let silent = Arc::new(config.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1 = Arc::new(config.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { http1, either: Arc::new(config) })
+        Ok(Self { http1, either: Arc::new(config), silent })
     }
 
     /// Exactly one certificate, by its SHA-1 thumbprint in hexadecimal: Service Fabric's managed
@@ -82,13 +84,14 @@ impl Trust {
             .with_custom_certificate_verifier(Arc::new(Pinned { thumbprint: digits, provider }))
             .with_no_client_auth();
         let config = Arc::new(config);
-        Ok(Self { http1: Arc::clone(&config), either: config })
+        Ok(Self { http1: Arc::clone(&config), either: Arc::clone(&config), silent: config })
     }
 
     pub(super) fn config(&self, protocols: super::Protocols) -> Arc<ClientConfig> {
         match protocols {
             super::Protocols::Http1 => Arc::clone(&self.http1),
             super::Protocols::Either => Arc::clone(&self.either),
+            super::Protocols::None => Arc::clone(&self.silent),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Routes, discovery::CloudDocuments, forward::TunnelSettings, meters::Meters, possession::Terminator,
 };
 use crate::{
-    audit::Journal,
+    audit::{Journal, sinks::SinkStatus},
     credentials::{Credentials, EndpointKeys, LiveGroups, LiveRights},
     gates::Gates,
     identity::{Handles, Verifier, dpop::Proofs, sessions::Sessions},
@@ -59,6 +59,8 @@ pub struct GateParts {
     pub gates: Arc<Gates>,
     /// The record.
     pub journal: Journal,
+    /// Where it goes besides, and how far that has come.
+    pub sinks: Arc<[Arc<SinkStatus>]>,
     /// Tokens.
     pub credentials: Credentials,
     /// What Azure lets callers do.

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     StartError, api, groups, keeping, machines, metadata, secrets,
     secrets::Secrets,
+    sinks,
     witnesses::{self, Witnesses},
 };
 use crate::{
     admin::{Dependency, Health, State, api::Api, witness::Witness},
-    audit::{Condition, Journal, JournalSettings, Reads, Retention},
+    audit::{Condition, Journal, JournalSettings, Reads, Retention, sinks::Exporter},
     azureml::Protocol,
     config::{
         Settings, settings,
@@ -58,6 +59,7 @@ pub(super) struct Built {
     pub witnesses: Option<Witnesses>,
     pub witness: Option<Arc<Witness>>,
     pub api: Arc<Api>,
+    pub exporters: Vec<Exporter>,
 }
 
 /// Builds every part. Policies are judged before a secret is read, and all before the journal is opened.
@@ -98,7 +100,15 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
     let store = keeping::opened(settings, &mut secrets).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock).await?;
+    let mut workshop = sinks::Workshop {
+        connector: &connector,
+        credentials: &credentials,
+        secrets: &mut secrets,
+        clock: &clock,
+    };
+    let exporters = sinks::exporters(settings, &mut workshop, &journal).await?;
     let parts = Arc::new(GateParts {
+        sinks: exporters.iter().map(Exporter::status).collect(),
         public_url: public_url(settings),
         routes: Arc::new(Routes::new(routes)),
         handles: Arc::new(Handles::new(&seal, Arc::clone(&verifier))),
@@ -149,6 +159,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         health,
         witnesses,
         witness,
+        exporters,
     })
 }
 
@@ -303,7 +314,7 @@ async fn journal(
     Ok(journal)
 }
 
-fn destination(url: &BaseUrl) -> Destination {
+pub(super) fn destination(url: &BaseUrl) -> Destination {
     let mut to = Destination::of(&url.to_uri()).unwrap_or_else(|| Destination::https(&url.host, url.port));
     if url.scheme == Scheme::Https && to.reach == Reach::Public && url.host.ends_with(".internal") {
         to.reach = Reach::Private;
@@ -311,7 +322,11 @@ fn destination(url: &BaseUrl) -> Destination {
     to
 }
 
-fn trusting(to: Destination, name: &str, pem: Option<&Arc<[u8]>>) -> Result<Destination, StartError> {
+pub(super) fn trusting(
+    to: Destination,
+    name: &str,
+    pem: Option<&Arc<[u8]>>,
+) -> Result<Destination, StartError> {
     let trust = pem
         .map(|pem| Trust::new(Some(pem)))
         .transpose()
@@ -412,6 +427,12 @@ pub(super) fn dependencies(settings: &Settings, parts: &GateParts) -> Vec<Depend
         Condition::Failing { why } => State::Unready { detail: why },
     }));
     dependencies.extend(parts.store.as_ref().map(keeping::dependency));
+    for sink in parts.sinks.iter().map(Arc::clone) {
+        dependencies.push(Dependency::new(format!("sink {}", sink.name), move || match sink.failing() {
+            None => State::Ready,
+            Some(why) => State::Degraded { detail: why.to_string() },
+        }));
+    }
     let policies = Arc::clone(&parts.policies);
     dependencies.push(Dependency::new("policies", move || match policies.status().problems.first() {
         None => State::Ready,

@@ -10,7 +10,7 @@ use http::{Request, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
-use super::{StartError, build, secrets::Secrets};
+use super::{StartError, build, secrets::Secrets, sinks};
 use crate::{
     audit::note::Signer,
     config::{Settings, settings},
@@ -112,6 +112,11 @@ pub async fn check_up(
     }
     for route in &settings.routes {
         found.push(upstream(route, &connector).await);
+    }
+    let mut workshop =
+        sinks::Workshop { connector: &connector, credentials: &opened, secrets: &mut secrets, clock };
+    for sink in &settings.audit.sinks {
+        found.push(exported(sink, &mut workshop).await);
     }
     found.extend(credentials::rights(settings, &opened, &objects).await);
     if let Some(token) = me {
@@ -322,6 +327,25 @@ fn issuers(verifier: &Verifier) -> Vec<Finding> {
         });
     }
     found
+}
+
+/// Whether a sink can be had, without exporting anything to it.
+async fn exported(found: &settings::Sink, workshop: &mut sinks::Workshop<'_>) -> Finding {
+    let part = format!("sink {}", found.name);
+    let mut sink = match workshop.sink(found).await {
+        Ok(sink) => sink,
+        Err(error) => {
+            return Finding::broken(part, causes(&error), "mend what `audit.sinks` says of it");
+        }
+    };
+    match sink.probe().await {
+        Ok(seen) => Finding::fine(part, seen),
+        Err(why) => Finding::unreachable(
+            part,
+            why,
+            "check its URL, secret, `address` and `trust`, and the way out (`outgoing.proxy`)",
+        ),
+    }
 }
 
 /// What was seen of other clocks on the way.

@@ -37,6 +37,7 @@ mod requests;
 mod rights;
 mod rotation;
 mod sessions;
+mod sinks;
 mod step_up;
 mod streams;
 mod taint;

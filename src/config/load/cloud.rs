@@ -80,6 +80,7 @@ fn table(found: &Spanned<raw::Cloud>, raw: &raw::CloudTable, problems: &mut Prob
         storage: of("storage", &raw.storage, &base.storage, suffix),
         storage_audience: of("storage_audience", &raw.storage_audience, &base.storage_audience, resource),
         graph: of("graph", &raw.graph, &base.graph, url),
+        monitor: of("monitor", &raw.monitor, &base.monitor, url),
         portal: of("portal", &raw.portal, &base.portal, url),
         container_registry: of(
             "container_registry",

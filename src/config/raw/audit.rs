@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Reference, Text, Trust};
+use super::{Reference, Sink, Text, Trust};
 use crate::yaml::Spanned;
 
 /// `audit`.
@@ -28,9 +28,9 @@ pub struct Audit {
     pub witnesses: Vec<Spanned<WitnessPlace>>,
     /// The gate as a witness of other logs.
     pub witness: Option<Witness>,
-    /// Exporters: not in this version, so the list must be empty.
+    /// Where records go besides.
     #[serde(default)]
-    pub sinks: Vec<Spanned<serde::de::IgnoredAny>>,
+    pub sinks: Vec<Spanned<Sink>>,
 }
 
 /// `audit.retain`.

@@ -60,6 +60,7 @@ pub struct CloudTable {
     pub storage: Option<Text>,
     pub storage_audience: Option<Text>,
     pub graph: Option<Text>,
+    pub monitor: Option<Text>,
     pub portal: Option<Text>,
     pub container_registry: Option<Text>,
 }

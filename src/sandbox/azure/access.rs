@@ -27,6 +27,8 @@ pub enum Service {
     Graph,
     /// Blob storage.
     Storage,
+    /// Ingestion of Azure Monitor.
+    Monitor,
 }
 
 impl Service {
@@ -38,6 +40,7 @@ impl Service {
             Self::Inference => &[cloud.studio],
             Self::Vault => &[cloud.vault],
             Self::Graph => &[cloud.graph],
+            Self::Monitor => &[cloud.monitor],
             // The same in every cloud.
             Self::Storage => &["storage.azure.com"],
         };

@@ -29,6 +29,8 @@ pub struct SimulatedCloud {
     pub storage: &'static str,
     /// Microsoft Graph.
     pub graph: &'static str,
+    /// The resource of Azure Monitor's ingestion, and the end of its hosts.
+    pub monitor: &'static str,
     /// The portal.
     pub portal: &'static str,
 }
@@ -46,6 +48,7 @@ pub static CLOUDS: [SimulatedCloud; 3] = [
         vault: "vault.azure.net",
         storage: "core.windows.net",
         graph: "graph.microsoft.com",
+        monitor: "monitor.azure.com",
         portal: "portal.azure.com",
     },
     SimulatedCloud {
@@ -59,6 +62,7 @@ pub static CLOUDS: [SimulatedCloud; 3] = [
         vault: "vault.usgovcloudapi.net",
         storage: "core.usgovcloudapi.net",
         graph: "graph.microsoft.us",
+        monitor: "monitor.azure.us",
         portal: "portal.azure.us",
     },
     SimulatedCloud {
@@ -72,6 +76,7 @@ pub static CLOUDS: [SimulatedCloud; 3] = [
         vault: "vault.azure.cn",
         storage: "core.chinacloudapi.cn",
         graph: "microsoftgraph.chinacloudapi.cn",
+        monitor: "monitor.azure.cn",
         portal: "portal.azure.cn",
     },
 ];
@@ -107,11 +112,12 @@ impl SimulatedCloud {
                 .iter()
                 .any(|suffix| host.ends_with(&format!(".{suffix}")))
             || host.ends_with(&format!(".inference.{}", self.studio))
+            || host.ends_with(&format!(".ingest.{}", self.monitor))
     }
 
     /// The resources that only this cloud has, without a slash at the end.
-    pub fn own_resources(&self) -> [String; 5] {
-        [self.arm, self.core, self.studio, self.vault, self.graph].map(|host| format!("https://{host}"))
+    pub fn own_resources(&self) -> [String; 6] {
+        [self.arm, self.core, self.studio, self.vault, self.graph, self.monitor].map(|host| format!("https://{host}"))
     }
 
     /// `iss` of v1 tokens.
@@ -138,6 +144,7 @@ pub fn certified() -> Vec<String> {
         all.extend([cloud.vault, cloud.data_plane].map(|suffix| format!("*.{suffix}")));
         all.push(format!("*.blob.{}", cloud.storage));
         all.push(format!("*.{}", cloud.scoring()));
+        all.push(format!("*.{}-1.ingest.{}", names::REGION, cloud.monitor));
     }
     all.sort();
     all.dedup();

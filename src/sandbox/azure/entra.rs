@@ -28,7 +28,6 @@ use crate::sandbox::{PEOPLE, jwt, people::PersonKind};
 /// cloud's own.
 const RESOURCES: &[&str] = &[
     "https://storage.azure.com",
-    "https://monitor.azure.com",
     "api://AzureADTokenExchange",
     // API servers of Azure Kubernetes Service.
     "6dae42f8-4368-4678-94ff-3960e28e3630",

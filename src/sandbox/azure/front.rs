@@ -12,8 +12,8 @@ use axum::{
 use http::StatusCode;
 
 use super::{
-    Shared, access, arm, call::Call, clouds::SimulatedCloud, entra, graph, inference, managed, names, plane,
-    storage, vault,
+    Shared, access, arm, call::Call, clouds::SimulatedCloud, entra, graph, inference, managed, monitor, names,
+    plane, storage, vault,
 };
 
 /// The largest body that is read whole.
@@ -27,6 +27,7 @@ enum Side {
     DataPlane,
     Vault,
     Graph,
+    Ingestion,
     /// Segments before the container.
     Blob(usize),
     /// The endpoint, and the path below its base.
@@ -56,6 +57,7 @@ fn side(authority: &str, path: &str) -> Side {
             _ if host == cloud.graph => Side::Graph,
             _ if host == format!("{}.{}", names::VAULT, cloud.vault) => Side::Vault,
             _ if host == format!("{}.blob.{}", names::ACCOUNT, cloud.storage) => Side::Blob(0),
+            _ if host.ends_with(&format!(".ingest.{}", cloud.monitor)) => Side::Ingestion,
             _ if host.ends_with(&format!(".{}", cloud.data_plane)) => Side::DataPlane,
             _ => host
                 .strip_suffix(&format!(".{}", cloud.scoring()))
@@ -68,6 +70,7 @@ fn side(authority: &str, path: &str) -> Side {
         | "registrymanagement" => Side::DataPlane,
         "secrets" => Side::Vault,
         "v1.0" => Side::Graph,
+        "datacollectionrules" => Side::Ingestion,
         "blob" => Side::Blob(1),
         "inference" => {
             let rest = path.trim_start_matches('/').split_once('/').map_or("", |(_, r)| r);
@@ -104,17 +107,23 @@ pub async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Respo
         Ok(call) => call,
         Err(response) => return response,
     };
+    let arm = side == Side::Arm;
     let response = match side {
         Side::Login => entra::serve(&shared, &call),
         Side::Arm => arm::serve(&shared, &call),
         Side::DataPlane => plane::serve(&shared, &call),
         Side::Vault => vault::serve(&shared, &call),
         Side::Graph => graph::serve(&shared, &call),
+        Side::Ingestion => monitor::ingest(&shared, &call),
         Side::Blob(skip) => storage::serve(&shared, &call, skip),
         // Nothing of the sandbox has this name.
         Side::Inference(..) | Side::Nobody => StatusCode::MISDIRECTED_REQUEST.into_response(),
     };
-    access::stamp(&call, response)
+    let response = access::stamp(&call, response);
+    if arm {
+        monitor::note(&shared, &call, &response);
+    }
+    response
 }
 
 /// Answers a request to the machine's identity endpoint.

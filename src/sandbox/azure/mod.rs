@@ -14,6 +14,7 @@ mod front;
 mod graph;
 mod inference;
 mod managed;
+mod monitor;
 pub mod names;
 mod operations;
 mod plane;
@@ -431,6 +432,12 @@ impl SimulatedAzure {
     #[must_use]
     pub fn secret_of(&self, id: &str) -> Option<Value> {
         self.shared.with(|world| world.get(id).map(|r| r.secret.clone()))
+    }
+
+    /// The rows that a stream of Azure Monitor was given.
+    #[must_use]
+    pub fn rows(&self, stream: &str) -> Vec<Value> {
+        self.shared.with(|world| world.tables.get(stream).cloned().unwrap_or_default())
     }
 
     /// Sets a secret of the vault: a new version.

@@ -108,6 +108,13 @@ pub const ROLES: &[Role] = &[
         data_actions: &[],
     },
     Role {
+        id: "3913510d-42f4-4e42-8a64-420c390055eb",
+        name: "Monitoring Metrics Publisher",
+        actions: &[],
+        not_actions: &[],
+        data_actions: &["Microsoft.Insights/Telemetry/Write"],
+    },
+    Role {
         id: "4633458b-17de-408a-b874-0445c86b69e6",
         name: "Key Vault Secrets User",
         actions: &[],

@@ -55,6 +55,7 @@ fn assignments() -> Vec<Assignment> {
         (of("pat"), "User", "Owner", &group),
         (of("alex"), "User", "Reader", &group),
         (of("ci"), "ServicePrincipal", "AzureML Data Scientist", &workspace),
+        (names::GATE_PRINCIPAL, "ServicePrincipal", "Monitoring Metrics Publisher", &group),
     ];
     given
         .into_iter()

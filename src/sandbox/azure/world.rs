@@ -100,6 +100,10 @@ pub struct World {
     pub blocks: HashMap<(String, String), bytes::Bytes>,
     /// Vault secrets by lower-case name, newest last.
     pub secrets: BTreeMap<String, Vec<SecretVersion>>,
+    /// The activity log, oldest first.
+    pub activity: Vec<Value>,
+    /// Rows of Azure Monitor by their stream.
+    pub tables: BTreeMap<String, Vec<Value>>,
     /// Experiments, runs and MLflow's models.
     pub tracking: Tracking,
     /// The error that the next long-running operation ends with.

@@ -19,7 +19,7 @@ use super::{
     access::{self, Caller, Service},
     call::{Call, Refusal, Reply, ok},
     clouds::SimulatedCloud,
-    names, operations,
+    monitor, names, operations,
     roles::{DenyAssignment, ROLES, Role, covers},
     world::World,
 };
@@ -45,7 +45,12 @@ pub fn route(shared: &Shared, call: &Call, service: Service) -> Reply {
     let caller = access::authenticate(shared, call, service)?;
     let remaining = match service {
         Service::Arm => shared.throttle(&caller.object_id, &call.method)?,
-        Service::DataPlane | Service::Inference | Service::Vault | Service::Graph | Service::Storage => None,
+        Service::DataPlane
+        | Service::Inference
+        | Service::Vault
+        | Service::Graph
+        | Service::Storage
+        | Service::Monitor => None,
     };
     let mut reply = route_authenticated(shared, call, &caller, &lower);
     if let (Ok(response), Some((name, value))) = (&mut reply, remaining) {
@@ -149,6 +154,9 @@ fn in_subscription(shared: &Shared, call: &Call, caller: &Caller, rest: &[&str])
                 ["providers", provider, ..] => Err(unregistered(provider)),
                 _ => Err(Refusal::not_found(&call.path)),
             }
+        }
+        ["providers", "microsoft.insights", "eventtypes", "management", "values"] => {
+            monitor::activity(shared, call, caller)
         }
         ["providers", PROVIDER, "workspaces"] => {
             known_method(call, &Method::GET)?;
