@@ -12,15 +12,17 @@ mod groups;
 pub mod keeping;
 mod machines;
 mod metadata;
+pub mod reconcile;
 mod reload;
 mod rotation;
 mod secrets;
-mod witnesses;
 mod sinks;
+mod witnesses;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -39,7 +41,7 @@ use witnesses::Witnesses;
 
 use crate::{
     admin::{self, Health},
-    audit::{Journal, OpenError, event::Event},
+    audit::{Journal, OpenError, event::Event, query},
     config::Settings,
     credentials::CredentialError,
     http::{Body, Connection},
@@ -62,6 +64,8 @@ use crate::{
 
 /// How often a head of the record is signed.
 const HEAD_EVERY: Duration = Duration::from_secs(10);
+/// How often the index of the record is brought up to date.
+const INDEX_EVERY: Duration = Duration::from_secs(60);
 /// How long sinks are given for the last records.
 const EXPORTS_END: Duration = Duration::from_secs(5);
 /// How often idle things are looked through.
@@ -180,6 +184,7 @@ pub struct Server {
     parts: SharedParts,
     reload: mpsc::Sender<Asked>,
     drain: Duration,
+    log: PathBuf,
     exporters: JoinSet<()>,
     /// Told when nothing more is recorded.
     recorded: CancellationToken,
@@ -226,6 +231,7 @@ impl Server {
             parts: Arc::clone(&shared),
             reload,
             drain: settings.timeouts.drain,
+            log: settings.audit.directory.clone(),
             exporters: JoinSet::new(),
             recorded: CancellationToken::new(),
         };
@@ -457,6 +463,14 @@ impl Server {
                     .run_until_cancelled_owned(async move { api::follow(&store, &verifier, &clock).await }),
             );
         }
+        let log = self.log.clone();
+        let clock = Arc::clone(&parts.clock);
+        tokio::spawn(until.clone().run_until_cancelled_owned(async move {
+            loop {
+                clock.sleep(INDEX_EVERY).await;
+                index(log.clone()).await;
+            }
+        }));
         let journal = parts.journal.clone();
         tokio::spawn(
             until.clone().run_until_cancelled_owned(async move { journal.sign_heads(HEAD_EVERY).await }),
@@ -465,6 +479,15 @@ impl Server {
             tokio::spawn(until.clone().run_until_cancelled_owned(witnesses.run(HEAD_EVERY)));
         }
         tokio::spawn(until.run_until_cancelled_owned(watch.run(asked)));
+    }
+}
+
+/// Adds what was written to the index of the record. Nothing waits for it, and whoever searches adds
+/// what it lacks.
+async fn index(log: PathBuf) {
+    let refreshed = tokio::task::spawn_blocking(move || query::refresh(&log)).await;
+    if let Ok(Err(error)) = refreshed {
+        tracing::warn!(%error, "the index of the record cannot be kept: searches take longer");
     }
 }
 

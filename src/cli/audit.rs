@@ -2,6 +2,8 @@
 
 mod line;
 mod prove;
+mod query;
+mod reconcile;
 mod witnessed;
 
 use std::{
@@ -9,8 +11,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-
-use serde_json::Value;
 
 use self::line::Line;
 use super::{Output, exit, report};
@@ -33,7 +33,9 @@ pub enum Args {
     /// Signs that a log ends, when its gate is given up; no gate goes on with it.
     End(prove::End),
     /// Prints the records that fit.
-    Query(Query),
+    Query(query::Args),
+    /// Names what was done in Azure, by its own activity log, that the record does not have.
+    Reconcile(reconcile::Args),
     /// Prints the last records.
     Tail(Tail),
 }
@@ -68,43 +70,6 @@ pub struct Verify {
     output: Output,
 }
 
-/// `audit query`: what is given must all fit.
-#[derive(Debug, clap::Args)]
-pub struct Query {
-    /// The directory of a log.
-    directory: PathBuf,
-    /// The caller, as `issuer:subject`, or a part of it.
-    #[arg(long)]
-    caller: Option<String>,
-    /// A decision's id: `x-amlgate-decision`.
-    #[arg(long)]
-    decision: Option<String>,
-    /// An Azure action, or a part of it; case does not count.
-    #[arg(long)]
-    action: Option<String>,
-    /// A resource's id, or a part of it; case does not count.
-    #[arg(long)]
-    resource: Option<String>,
-    /// `intent`, `outcome` or `denial`.
-    #[arg(long)]
-    phase: Option<String>,
-    /// A denial's code, such as `AuthorizationFailed`.
-    #[arg(long)]
-    code: Option<String>,
-    /// Not before: RFC 3339.
-    #[arg(long)]
-    since: Option<chrono::DateTime<chrono::Utc>>,
-    /// Before: RFC 3339.
-    #[arg(long)]
-    until: Option<chrono::DateTime<chrono::Utc>>,
-    /// At most so many.
-    #[arg(long, short = 'n')]
-    limit: Option<usize>,
-    /// How to print.
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
-}
-
 /// `audit tail`.
 #[derive(Debug, clap::Args)]
 pub struct Tail {
@@ -128,7 +93,8 @@ pub fn run(args: Args) -> ExitCode {
         Args::Verify(args) => verify_all(&args),
         Args::Prove(args) => prove::prove(&args),
         Args::End(args) => prove::end(&args),
-        Args::Query(args) => query(&args),
+        Args::Query(args) => query::run(&args),
+        Args::Reconcile(args) => reconcile::run(&args),
         Args::Tail(args) => tail(&args),
     }
 }
@@ -353,46 +319,6 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn query(args: &Query) -> ExitCode {
-    let holds = |part: &Option<String>, value: Option<&str>| {
-        part.as_ref().is_none_or(|part| {
-            value.is_some_and(|v| v.to_ascii_lowercase().contains(&part.to_ascii_lowercase()))
-        })
-    };
-    let is =
-        |wanted: &Option<String>, value: Option<&str>| wanted.as_ref().is_none_or(|w| Some(&**w) == value);
-    let any = |list: &str, key: &str, part: &Option<String>, line: &Line| {
-        let items = line.value.pointer(list).and_then(Value::as_array).into_iter().flatten();
-        items.filter_map(|item| item.get(key).and_then(Value::as_str)).any(|v| holds(part, Some(v)))
-    };
-    let fits = |line: &Line| {
-        holds(&args.caller, line.text("/actor/user/uid"))
-            && is(&args.decision, line.text("/unmapped/amlgate/decision"))
-            && (holds(&args.action, line.text("/api/operation"))
-                || any("/unmapped/amlgate/acts", "action", &args.action, line))
-            && (args.resource.is_none() || any("/resources", "uid", &args.resource, line))
-            && is(&args.phase, line.text("/unmapped/amlgate/phase"))
-            && is(&args.code, line.text("/unmapped/amlgate/denial/code"))
-            && args.since.is_none_or(|s| line.time().is_some_and(|t| t >= s))
-            && args.until.is_none_or(|u| line.time().is_some_and(|t| t < u))
-    };
-    let mut left = args.limit.unwrap_or(usize::MAX);
-    let printed = each(&args.directory, Reader::new, |line| {
-        if left == 0 {
-            return Ok(false);
-        }
-        if fits(line) {
-            left -= 1;
-            line.print(args.output)?;
-        }
-        Ok(true)
-    });
-    if printed == exit::DONE && left == args.limit.unwrap_or(usize::MAX) {
-        eprintln!("amlgate: no record fits");
-    }
-    printed
-}
-
 fn tail(args: &Tail) -> ExitCode {
     let opened = (|| -> io::Result<()> {
         let mut reader = Reader::last(Directory::at(args.directory.clone()), args.count)?;
@@ -413,26 +339,6 @@ fn tail(args: &Tail) -> ExitCode {
 
 /// How often `tail --follow` looks for what came.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
-
-/// Reads records until `work` has seen enough.
-fn each(
-    directory: &Path,
-    reader: impl FnOnce(Directory) -> Reader<Directory>,
-    mut work: impl FnMut(&Line) -> io::Result<bool>,
-) -> ExitCode {
-    let mut reader = reader(Directory::at(directory.to_owned()));
-    let done = (|| {
-        while let Some(record) = reader.record()? {
-            if let Some(line) = Line::of(record)
-                && !work(&line)?
-            {
-                break;
-            }
-        }
-        Ok(())
-    })();
-    finished(done, directory)
-}
 
 fn finished(done: io::Result<()>, directory: &Path) -> ExitCode {
     match done {

@@ -129,9 +129,7 @@ mod tests {
 
     #[test]
     fn a_service_token_reaches_the_hosts_of_its_purpose_only() {
-        use ServicePurpose::{
-            ActivityLog, EndpointKeys, Groups, LogsIngestion, Probe, Rights, VaultSecrets,
-        };
+        use ServicePurpose::{ActivityLog, EndpointKeys, Groups, LogsIngestion, Probe, Rights, VaultSecrets};
         for (purpose, host, reached) in [
             (EndpointKeys, "management.azure.com", true),
             (Probe, "management.azure.com", true),

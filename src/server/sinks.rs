@@ -21,7 +21,7 @@ use crate::{
         values::{self, BaseUrl},
     },
     credentials::{Credentials, ServicePurpose},
-    net::{Connector, Destination, Reach},
+    net::{Connector, Destination, Reach, Scheme},
     time::SharedClock,
 };
 
@@ -133,7 +133,7 @@ fn of(sink: &str, what: &str) -> String {
 /// forbidden; this machine's own and the metadata service's are, unless named.
 fn to(found: &settings::Sink, url: &BaseUrl) -> Result<Destination, StartError> {
     let mut to = build::destination(url).at(found.address);
-    if to.reach == Reach::Public {
+    if to.reach == Reach::Public && to.scheme == Scheme::Https {
         to.reach = Reach::Private;
     }
     build::trusting(to, &found.name, found.trust.as_ref())

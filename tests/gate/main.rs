@@ -33,6 +33,7 @@ mod operations;
 mod plain;
 mod possession;
 mod proxied_machines;
+mod reconcile;
 mod requests;
 mod rights;
 mod rotation;

@@ -21,12 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BatchLimits, Delivered, Exported, Sink, Undelivered, cursor::Cursor, dead_letter::DeadLetters};
 use crate::{
-    audit::{
-        Journal,
-        event::Event,
-        read::Reader,
-        storage::Directory,
-    },
+    audit::{Journal, event::Event, read::Reader, storage::Directory},
     time::{SharedClock, Timestamp},
 };
 

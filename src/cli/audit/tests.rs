@@ -103,19 +103,25 @@ fn a_changed_record_fails_with_its_segment_and_position() {
 fn a_query_fits_what_is_asked_and_a_missing_log_is_unreachable() {
     let fleet = tempfile::tempdir().unwrap();
     let a = log(fleet.path(), "gate-a", 5);
-    let mut seen = Vec::new();
-    let done = each(&a, Reader::new, |line| {
-        seen.push(line.row());
-        Ok(seen.len() < 3)
-    });
-    assert_eq!((done, seen.len()), (exit::DONE, 3));
+    let keys = VerifierKeys::parse(&fs::read_to_string(a.join(PUBLIC_KEY)).unwrap()).unwrap();
+    let filter = crate::audit::query::Filter { action: Some("policies".into()), ..Default::default() };
+    let page = crate::audit::query::search(&a, &keys, &filter, Default::default(), 0, 3).unwrap();
+    let seen: Vec<_> = page
+        .found
+        .into_iter()
+        .map(|f| {
+            Line { record: crate::audit::read::Record { position: f.position, line: f.line }, value: f.value }
+                .row()
+        })
+        .collect();
+    assert_eq!((page.next, seen.len()), (Some(3), 3));
     assert!(
         seen[0].contains("policies_changed") && seen[0].starts_with("2027-01-15 08:00:00"),
         "{}",
         seen[0]
     );
     let nowhere = fleet.path().join("nowhere");
-    assert_eq!(each(&nowhere, Reader::new, |_| Ok(true)), exit::unreachable());
+    assert!(crate::audit::query::search(&nowhere, &keys, &filter, Default::default(), 0, 3).is_err());
     let tail = Tail { directory: nowhere, count: 3, follow: false, output: Output::Table };
     assert_eq!(run(Args::Tail(tail)), exit::unreachable());
 }
@@ -166,7 +172,7 @@ fn what_is_proven_is_checked_without_the_log() {
     let storage = Directory::at(a.clone());
     let proof = fleet.path().join("a.tlog-proof");
     let line = Reader::from(storage, 257).unwrap().record().unwrap().unwrap().line;
-    let value: Value = serde_json::from_slice(&line).unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     for id in ["257", value["metadata"]["uid"].as_str().unwrap()] {
         fs::write(&proof, prove::tests::proven(&a, id)).unwrap();

@@ -117,7 +117,8 @@ impl SimulatedCloud {
 
     /// The resources that only this cloud has, without a slash at the end.
     pub fn own_resources(&self) -> [String; 6] {
-        [self.arm, self.core, self.studio, self.vault, self.graph, self.monitor].map(|host| format!("https://{host}"))
+        [self.arm, self.core, self.studio, self.vault, self.graph, self.monitor]
+            .map(|host| format!("https://{host}"))
     }
 
     /// `iss` of v1 tokens.

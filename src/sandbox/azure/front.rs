@@ -12,8 +12,8 @@ use axum::{
 use http::StatusCode;
 
 use super::{
-    Shared, access, arm, call::Call, clouds::SimulatedCloud, entra, graph, inference, managed, monitor, names,
-    plane, storage, vault,
+    Shared, access, arm, call::Call, clouds::SimulatedCloud, entra, graph, inference, managed, monitor,
+    names, plane, storage, vault,
 };
 
 /// The largest body that is read whole.

@@ -99,6 +99,7 @@ const fn called(audience: Audience) -> &'static str {
         Audience::KeyVault => "Key Vault",
         Audience::Graph => "Microsoft Graph",
         Audience::Storage => "storage",
+        Audience::Monitor => "Azure Monitor",
         Audience::Kubernetes => "Kubernetes",
         Audience::None => "nothing",
     }
