@@ -92,11 +92,9 @@ pub async fn reconcile(
     ))?;
     let connector = build::connector(settings, clock)?;
     let (credentials, _) = build::credentials(settings, &connector, clock).await?;
-    let route = settings.routes.iter().find(|route| route.protocol == Protocol::Arm);
-    let arm = match route {
-        Some(route) => build::upstream(route)?,
-        None => Destination::https("management.azure.com", 443),
-    };
+    let mut routes = settings.routes.iter();
+    let route = routes.find(|route| route.protocol == Protocol::Arm);
+    let arm = build::upstream(route.ok_or(ReconcileError::Nothing("no route leads to Resource Manager"))?)?;
     let log = Activity { credentials: &credentials, credential: &credential, arm: &arm };
     let subscriptions: BTreeSet<&str> =
         scopes.iter().filter_map(|scope| scope.after("subscriptions")).collect();
