@@ -114,9 +114,18 @@ fn one(
     let mut settings = match (&raw.entra, &raw.oidc, &raw.backstage) {
         (Some(entra), None, None) => entra_settings(&name, entra, cloud, problems)?,
         (None, Some(oidc), None) => oidc_settings(&name, oidc, problems)?,
-        (None, None, Some(portal)) => problems.read(&portal.value.url, |url| {
-            IssuerSettings::backstage(&name, url).map_err(|e| format!("`{url}`: {e}"))
-        })?,
+        (None, None, Some(portal)) => {
+            let mut settings = problems.read(&portal.value.url, |url| {
+                IssuerSettings::backstage(&name, url).map_err(|e| format!("`{url}`: {e}"))
+            })?;
+            if let IssuerKind::Backstage { plugins, .. } = &mut settings.kind {
+                plugins.ids = portal.value.plugins.iter().map(|id| id.value.as_str().into()).collect();
+                if let Some(audience) = &portal.value.audience {
+                    plugins.audience = audience.value.as_str().into();
+                }
+            }
+            settings
+        }
         (None, None, None) => {
             problems.error_with(
                 Place::of(issuer),

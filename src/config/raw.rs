@@ -415,6 +415,11 @@ pub struct Link {
 pub struct Backstage {
     /// The portal's `backend.baseUrl`.
     pub url: Text,
+    /// The plugins that may call the gate as one of their own kind.
+    #[serde(default)]
+    pub plugins: Vec<Text>,
+    /// The id under which the portal knows the gate; `amlgate` by default.
+    pub audience: Option<Text>,
 }
 
 /// `accept`.

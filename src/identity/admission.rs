@@ -5,7 +5,7 @@ use http::Uri;
 use super::{
     CertificateName, CertificateSettings,
     certificate::is_trust_domain,
-    settings::{Accept, IssuerKind, IssuerSettings, KeysAt, MAX_LEEWAY},
+    settings::{Accept, IssuerKind, IssuerSettings, KeysAt, MAX_LEEWAY, Plugins},
 };
 use crate::cloud;
 
@@ -109,7 +109,7 @@ pub fn problems(issuers: &[IssuerSettings]) -> Vec<SettingsProblem> {
         name(settings, &mut say);
         match &settings.kind {
             IssuerKind::Entra { tenant, authority, .. } => entra(tenant, authority, settings, &mut say),
-            IssuerKind::Backstage { url } => backstage(url, &mut say),
+            IssuerKind::Backstage { url, plugins } => backstage(url, plugins, &mut say),
             IssuerKind::Certificate(found) => certificate(found, &mut say),
             IssuerKind::Oidc { issuer, keys } => oidc(issuer, keys, settings, &mut say),
         }
@@ -126,6 +126,17 @@ pub fn problems(issuers: &[IssuerSettings]) -> Vec<SettingsProblem> {
             );
         }
         let forms = settings.forms();
+        // Their tokens do not say which portal they are of.
+        let twice = |id: &Option<Box<str>>| {
+            id.is_some() && earlier.iter().any(|o| o.forms().iter().any(|f| f.plugin == *id))
+        };
+        if let Some(form) = forms.iter().find(|form| twice(&form.plugin)) {
+            say(
+                "backstage.plugins",
+                format!("plugin `{}` is named by two portals", form.plugin.as_deref().unwrap_or_default()),
+                "give the plugin another id in one of them",
+            );
+        }
         if let Some(other) =
             earlier.iter().find(|o| o.forms().iter().any(|f| forms.iter().any(|g| f.iss == g.iss)))
         {
@@ -188,7 +199,15 @@ fn entra(tenant: &str, authority: &Uri, settings: &IssuerSettings, say: Say<'_>)
     }
 }
 
-fn backstage(url: &Uri, say: Say<'_>) {
+fn backstage(url: &Uri, plugins: &Plugins, say: Say<'_>) {
+    // What Backstage itself takes for a plugin's id; it becomes a part of a URL.
+    let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    let named = plugins.ids.iter().map(|id| ("backstage.plugins", id));
+    for (key, id) in named.chain([("backstage.audience", &plugins.audience)]) {
+        if id.is_empty() || id.len() > 64 || !id.bytes().all(letters) {
+            say(key, format!("`{id}` is no plugin's id"), "write small letters, digits, `-` and `_`");
+        }
+    }
     if url.scheme().is_none() || url.host().is_none() {
         say(
             "backstage.url",

@@ -38,7 +38,7 @@ pub(super) fn describe(
     issuer: &IssuerSettings,
     now: Timestamp,
 ) -> Result<Described, Rejection> {
-    audience(&claims, issuer)?;
+    audience(&claims, &issuer.audiences)?;
     let (expires, not_before) = times(&claims, issuer, now)?;
     kind_of_token(&claims)?;
     let binding = Binding::of(&claims)?;
@@ -62,7 +62,7 @@ pub(super) fn describe_exchanged(
     origin: &IssuerSettings,
     now: Timestamp,
 ) -> Result<Described, Rejection> {
-    audience(&claims, own)?;
+    audience(&claims, &own.audiences)?;
     let (expires, not_before) = times(&claims, own, now)?;
     kind_of_token(&claims)?;
     let binding = Binding::of(&claims)?;
@@ -110,12 +110,7 @@ fn holder(
     };
     let acting = agents::acting(&claims)?;
     let kind = agents::kind(acting.as_ref(), kind);
-    if let Some((name, wanted)) = issuer.accept.as_ref().and_then(|accept| accept.unmet(&claims)) {
-        let held = claims.get(name).unwrap_or(&Value::Null);
-        return Err(Rejection::new(Reason::NotAccepted)
-            .found(format_args!("`{name}`: {held}"))
-            .expected(format_args!("`{name}`: {wanted}")));
-    }
+    accepted(&claims, issuer)?;
     let human = match kind {
         PrincipalKind::Person | PrincipalKind::Agent => human(&claims, issuer)?,
         PrincipalKind::Machine | PrincipalKind::AutonomousAgent => None,
@@ -145,18 +140,29 @@ fn holder(
     })
 }
 
-fn missing(name: &str) -> Rejection {
+/// What the issuer's `accept` demands of every token.
+pub(super) fn accepted(claims: &Map<String, Value>, issuer: &IssuerSettings) -> Result<(), Rejection> {
+    let Some((name, wanted)) = issuer.accept.as_ref().and_then(|accept| accept.unmet(claims)) else {
+        return Ok(());
+    };
+    let held = claims.get(name).unwrap_or(&Value::Null);
+    Err(Rejection::new(Reason::NotAccepted)
+        .found(format_args!("`{name}`: {held}"))
+        .expected(format_args!("`{name}`: {wanted}")))
+}
+
+pub(super) fn missing(name: &str) -> Rejection {
     Rejection::new(Reason::Claim).found(format_args!("no `{name}`")).expected(format_args!("`{name}`"))
 }
 
-fn odd(name: &str, value: &Value, wanted: &str) -> Rejection {
+pub(super) fn odd(name: &str, value: &Value, wanted: &str) -> Rejection {
     Rejection::new(Reason::Claim)
         .found(format_args!("`{name}`: {value}"))
         .expected(format_args!("`{name}`: {wanted}"))
 }
 
 /// A claim that is a string where it is there.
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Rejection> {
+pub(super) fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Rejection> {
     match claims.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -165,7 +171,7 @@ fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str
 }
 
 /// Refuses what would be one identity for people and another for programs.
-fn plain(value: &str, name: &str) -> Result<(), Rejection> {
+pub(super) fn plain(value: &str, name: &str) -> Result<(), Rejection> {
     if value.is_empty() || value.len() > MAX_SUBJECT || value.chars().any(char::is_control) {
         return Err(Rejection::new(Reason::Claim)
             .found(format_args!("`{name}`: {value:?}"))
@@ -175,8 +181,8 @@ fn plain(value: &str, name: &str) -> Result<(), Rejection> {
 }
 
 /// RFC 7519, 4.1.3: exact; an array only if all its members are strings.
-fn audience(claims: &Map<String, Value>, issuer: &IssuerSettings) -> Result<(), Rejection> {
-    let ours = |held: &str| issuer.audiences.iter().any(|audience| audience.as_ref() == held);
+pub(super) fn audience(claims: &Map<String, Value>, audiences: &[Box<str>]) -> Result<(), Rejection> {
+    let ours = |held: &str| audiences.iter().any(|audience| audience.as_ref() == held);
     let held = claims.get("aud").ok_or_else(|| missing("aud"))?;
     let stands = if let Some(one) = held.as_str() {
         ours(one)
@@ -188,7 +194,7 @@ fn audience(claims: &Map<String, Value>, issuer: &IssuerSettings) -> Result<(), 
     if stands {
         return Ok(());
     }
-    Err(Rejection::new(Reason::Audience).found(held).expected(issuer.audiences.join(" or ")))
+    Err(Rejection::new(Reason::Audience).found(held).expected(audiences.join(" or ")))
 }
 
 /// RFC 7519, 2: seconds since the epoch, fractions allowed.
@@ -207,7 +213,7 @@ pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Tim
     }
 }
 
-fn times(
+pub(super) fn times(
     claims: &Map<String, Value>,
     issuer: &IssuerSettings,
     now: Timestamp,
@@ -243,7 +249,7 @@ fn times(
 }
 
 /// Tokens that are signed by the same keys and mean something else.
-fn kind_of_token(claims: &Map<String, Value>) -> Result<(), Rejection> {
+pub(super) fn kind_of_token(claims: &Map<String, Value>) -> Result<(), Rejection> {
     // RFC 8417: a security event, of which a logout token is one.
     if claims.contains_key("events") {
         return Err(Rejection::new(Reason::Type)
@@ -305,7 +311,7 @@ fn human(claims: &Map<String, Value>, issuer: &IssuerSettings) -> Result<Option<
 }
 
 /// The entity of a user, `user:namespace/name`: no group, component or service signs in.
-fn backstage(subject: &str) -> Result<&str, Rejection> {
+pub(super) fn backstage(subject: &str) -> Result<&str, Rejection> {
     let whole = subject
         .strip_prefix("user:")
         .and_then(|rest| rest.split_once('/'))

@@ -28,6 +28,10 @@ pub(super) enum TokenKind {
     Access,
     /// A Backstage user's.
     BackstageUser,
+    /// A Backstage plugin's, for a user or for itself.
+    BackstagePlugin,
+    /// A Backstage user's that counts inside a plugin's alone.
+    BackstageLimited,
 }
 
 /// A well-formed token: nothing in it is verified.
@@ -47,9 +51,26 @@ pub(super) struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
-    /// Takes a caller's token apart.
+    /// Takes a token apart that somebody bears.
     pub fn parse(token: &'a str) -> Result<Self, Rejection> {
-        Self::of_kind(token, of_caller)
+        let jws = Self::of_kind(token, of_caller)?;
+        // It proves who the user is to whoever already trusts the sender: no right goes with it.
+        if jws.kind == TokenKind::BackstageLimited {
+            return Err(Rejection::new(Reason::LimitedUser)
+                .found("`typ` vnd.backstage.limited-user")
+                .expected("`vnd.backstage.user`, the user's own token"));
+        }
+        Ok(jws)
+    }
+
+    /// Takes the limited user token apart that a plugin's token holds.
+    pub fn limited(token: &'a str) -> Result<Self, Rejection> {
+        let jws = Self::of_kind(token, of_caller)?;
+        if jws.kind == TokenKind::BackstageLimited {
+            return Ok(jws);
+        }
+        let rejection = Rejection::new(Reason::Type).found("`obo`: another kind of token");
+        Err(rejection.expected("`obo`: `typ` vnd.backstage.limited-user"))
     }
 
     /// Takes a logout token apart: its own `typ`, or the one that any token may have
@@ -129,12 +150,8 @@ fn of_caller(typ: Option<&Value>) -> Result<TokenKind, Rejection> {
         None => TokenKind::Access,
         // Backstage's own types are compared to the letter, as Backstage does.
         Some(Value::String(name)) if name == "vnd.backstage.user" => TokenKind::BackstageUser,
-        // It proves who the user is to whoever already trusts the sender: no right goes with it.
-        Some(Value::String(name)) if name == "vnd.backstage.limited-user" => {
-            return Err(Rejection::new(Reason::LimitedUser)
-                .found(format_args!("`typ` {name}"))
-                .expected("`vnd.backstage.user`, the user's own token"));
-        }
+        Some(Value::String(name)) if name == "vnd.backstage.plugin" => TokenKind::BackstagePlugin,
+        Some(Value::String(name)) if name == "vnd.backstage.limited-user" => TokenKind::BackstageLimited,
         // Media types are compared without case, `application/` may be left out (RFC 7515, 4.1.9).
         Some(Value::String(name))
             if ["jwt", "at+jwt", "application/jwt", "application/at+jwt"]

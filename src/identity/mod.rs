@@ -21,6 +21,7 @@ mod jws;
 mod keyring;
 mod logout;
 pub mod own;
+mod plugins;
 pub mod principal;
 mod rejection;
 mod remembered;
@@ -51,5 +52,5 @@ pub use principal::{AskedGroups, Caller, GroupNames, Groups, Principal, Principa
 pub use rejection::{Reason, Rejection};
 pub use remembered::{ConnectionMemo, RememberedSettings};
 pub use revoked::{Revoked, Standing};
-pub use settings::{Accept, IssuerKind, IssuerSettings, KeysAt, Link, SignatureAlgorithm};
+pub use settings::{Accept, IssuerKind, IssuerSettings, KeysAt, Link, Plugins, SignatureAlgorithm};
 pub use verifier::Verifier;

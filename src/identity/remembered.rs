@@ -43,12 +43,17 @@ pub(super) struct Verified {
     pub not_before: Timestamp,
     pub keyring: Arc<Keyring>,
     pub epoch: u64,
+    /// With whose keys a token inside it was verified, and when.
+    pub inner: Option<(Arc<Keyring>, u64)>,
 }
 
 impl Verified {
     /// Exactly until `exp`: what the leeway allows beyond is verified anew.
     fn stands(&self, now: Timestamp) -> bool {
-        self.not_before <= now && now < self.principal.expires && self.keyring.stands(self.epoch, now)
+        self.not_before <= now
+            && now < self.principal.expires
+            && self.keyring.stands(self.epoch, now)
+            && self.inner.as_ref().is_none_or(|(keyring, epoch)| keyring.stands(*epoch, now))
     }
 }
 

@@ -186,9 +186,26 @@ pub enum IssuerKind {
     Backstage {
         /// `backend.baseUrl` of the portal.
         url: Uri,
+        /// The plugins that may call the gate.
+        plugins: Plugins,
     },
     /// An authority whose certificates are identities. It has no tokens.
     Certificate(CertificateSettings),
+}
+
+/// The plugins of a portal that may call the gate as one of their own kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugins {
+    /// Their ids.
+    pub ids: Vec<Box<str>>,
+    /// The id under which the portal knows the gate: `aud` of their tokens.
+    pub audience: Box<str>,
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Self { ids: Vec::new(), audience: "amlgate".into() }
+    }
 }
 
 /// What happens to an Entra token with neither `scp` nor `roles`: any application of the tenant
@@ -275,7 +292,8 @@ impl IssuerSettings {
     /// # Errors
     /// If `url` is not a URL.
     pub fn backstage(name: &str, url: &str) -> Result<Self, http::uri::InvalidUri> {
-        let kind = IssuerKind::Backstage { url: url.trim_end_matches('/').parse()? };
+        let kind =
+            IssuerKind::Backstage { url: url.trim_end_matches('/').parse()?, plugins: Plugins::default() };
         let settings = Self::with_defaults(name, kind, &["backstage"], vec![SignatureAlgorithm::Es256]);
         Ok(Self { groups_claim: "ent".into(), ..settings })
     }
@@ -285,7 +303,7 @@ impl IssuerSettings {
     #[must_use]
     pub fn userinfo(&self) -> Option<Uri> {
         match &self.kind {
-            IssuerKind::Backstage { url } => format!("{}/v1/userinfo", backstage_iss(url)).parse().ok(),
+            IssuerKind::Backstage { url, .. } => format!("{}/v1/userinfo", backstage_iss(url)).parse().ok(),
             IssuerKind::Entra { .. } | IssuerKind::Oidc { .. } | IssuerKind::Certificate(_) => None,
         }
     }
@@ -325,14 +343,18 @@ impl IssuerSettings {
     pub fn forms(&self) -> Vec<Form> {
         match &self.kind {
             IssuerKind::Certificate(_) => Vec::new(),
-            IssuerKind::Oidc { issuer, keys } => vec![Form { iss: issuer.clone(), keys: keys.clone() }],
-            IssuerKind::Backstage { url } => {
+            IssuerKind::Oidc { issuer, keys } => vec![Form::of(issuer.clone(), keys.clone())],
+            IssuerKind::Backstage { url, plugins } => {
                 let iss = backstage_iss(url);
-                format!("{iss}/.well-known/jwks.json")
-                    .parse()
-                    .map(|at| Form { iss: iss.into(), keys: KeysAt::Jwks(at) })
-                    .into_iter()
-                    .collect()
+                let users = format!("{iss}/.well-known/jwks.json").parse();
+                let users = users.map(|at| Form::of(iss.into(), KeysAt::Jwks(at))).ok();
+                // An id is no more than letters and dashes: the settings were judged.
+                let of_plugin = |id: &Box<str>| {
+                    let base = format!("{}/api/{id}", url.to_string().trim_end_matches('/'));
+                    let at = format!("{base}/.backstage/auth/v1/jwks.json").parse().ok()?;
+                    Some(Form { plugin: Some(id.clone()), ..Form::of(base.into(), KeysAt::Jwks(at)) })
+                };
+                users.into_iter().chain(plugins.ids.iter().filter_map(of_plugin)).collect()
             }
             IssuerKind::Entra { tenant, authority, sts, .. } => {
                 let login = authority.to_string();
@@ -341,7 +363,7 @@ impl IssuerSettings {
                     .into_iter()
                     .filter_map(|(iss, version)| {
                         let at = format!("{login}/{tenant}{version}/.well-known/openid-configuration");
-                        Some(Form { iss: iss.into(), keys: KeysAt::Discovery(at.parse().ok()?) })
+                        Some(Form::of(iss.into(), KeysAt::Discovery(at.parse().ok()?)))
                     })
                     .collect()
             }
@@ -361,6 +383,14 @@ pub struct Form {
     pub iss: Box<str>,
     /// Its keys.
     pub keys: KeysAt,
+    /// The plugin of Backstage whose keys these are: its tokens have no `iss`.
+    pub plugin: Option<Box<str>>,
+}
+
+impl Form {
+    const fn of(iss: Box<str>, keys: KeysAt) -> Self {
+        Self { iss, keys, plugin: None }
+    }
 }
 
 impl Accept {
@@ -402,8 +432,8 @@ mod tests {
         assert_eq!(
             forms,
             [
-                Form { iss: format!("{login}/{low}/v2.0").into(), keys: at("/v2.0") },
-                Form { iss: format!("https://sts.windows.net/{low}/").into(), keys: at("") },
+                Form::of(format!("{login}/{low}/v2.0").into(), at("/v2.0")),
+                Form::of(format!("https://sts.windows.net/{low}/").into(), at("")),
             ]
         );
     }

@@ -8,6 +8,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::digest;
 use http::HeaderValue;
+use serde_json::{Map, Value};
 use tokio::{
     sync::{Notify, Semaphore},
     task::JoinSet,
@@ -19,6 +20,7 @@ use super::{
     jws::{Jws, TokenKind},
     keyring::{IssuerStatus, Keyring, Keys},
     own::{Exchanged, NotExchanged, OwnIssuer},
+    plugins::{self, Limited},
     rejection::{Reason, Rejection},
     remembered::{ConnectionMemo, Digest, Remembered, RememberedSettings, Verified},
     revoked::Revoked,
@@ -253,6 +255,10 @@ impl Verifier {
         let keyring = self.keyring(&jws)?;
         accepted(&keyring.issuer, jws.algorithm)?;
         fits(&keyring.issuer, jws.kind)?;
+        if jws.kind == TokenKind::BackstagePlugin {
+            // Boxed: few come this way, and every request's future would have room for it.
+            return Box::pin(self.verify_plugin(jws, keyring, digest, now)).await;
+        }
         let Jws { algorithm, key_id, claims, signed, signature, kind: _ } = jws;
         let mut described = claims::describe(claims, digest, &keyring.issuer, now)?;
 
@@ -270,6 +276,7 @@ impl Verifier {
             not_before: described.not_before,
             keyring,
             epoch,
+            inner: None,
         });
         self.remembered.insert(digest, Arc::clone(&verified), now);
         Ok(verified.principal.clone())
@@ -299,20 +306,90 @@ impl Verifier {
             not_before: described.not_before,
             keyring,
             epoch,
+            inner: None,
         });
         self.remembered.insert(digest, Arc::clone(&verified), now);
         Ok(verified.principal.clone())
     }
 
+    /// The token of a Backstage plugin, and that of the user inside it.
+    async fn verify_plugin(
+        &self,
+        jws: Jws<'_>,
+        keyring: Arc<Keyring>,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<Principal, Rejection> {
+        let IssuerKind::Backstage { plugins, .. } = &keyring.issuer.kind else {
+            return Err(Rejection::new(Reason::Type));
+        };
+        let Jws { algorithm, key_id, claims, signed, signature, kind: _ } = jws;
+        let mut calling = plugins::describe(claims, digest, &keyring.issuer, plugins, now)?;
+        let epoch = self.signed(&keyring, algorithm, &key_id, signed, signature).await?;
+        let binding = calling.binding.take();
+        let (caller, not_before, inner) = match calling.on_behalf_of.take() {
+            None => (calling.caller, calling.not_before, None),
+            Some(token) => {
+                let (user, groups, inner) = self.verify_limited(&token, &keyring.issuer, now).await?;
+                let (caller, not_before) = calling.by(user, groups);
+                (caller, not_before, Some(inner))
+            }
+        };
+        let principal = Principal::verified(caller).bound(binding);
+        let verified = Arc::new(Verified { principal, not_before, keyring, epoch, inner });
+        self.remembered.insert(digest, Arc::clone(&verified), now);
+        Ok(verified.principal.clone())
+    }
+
+    /// The user of a limited token, with the groups that userinfo tells, and what must stand for it.
+    async fn verify_limited(
+        &self,
+        token: &str,
+        issuer: &IssuerSettings,
+        now: Timestamp,
+    ) -> Result<(Limited, Groups, (Arc<Keyring>, u64)), Rejection> {
+        let jws = Jws::limited(token)?;
+        accepted(issuer, jws.algorithm)?;
+        let user = plugins::limited(&jws.claims, issuer, now)?;
+        let users = |k: &&Arc<Keyring>| k.issuer.name == issuer.name && k.form.plugin.is_none();
+        let keyring = self.issuers.load().iter().find(users).cloned();
+        let keyring = keyring.ok_or_else(|| Rejection::new(Reason::Issuer))?;
+        let epoch = self.signed(&keyring, jws.algorithm, &jws.key_id, jws.signed, jws.signature).await?;
+        let at = issuer.userinfo().ok_or_else(|| Rejection::new(Reason::GroupsUnavailable))?;
+        let ask = userinfo::groups(self.source.as_ref(), &at, issuer, token, &user.subject);
+        let groups = userinfo::bounded(&self.asking, ask).await?;
+        Ok((user, groups, (keyring, epoch)))
+    }
+
+    /// Whether a portal knows the gate as a plugin of this id.
+    #[must_use]
+    pub fn is_plugin(&self, id: &str) -> bool {
+        self.issuers.load().iter().any(|keyring| match &keyring.issuer.kind {
+            IssuerKind::Backstage { plugins, .. } => {
+                keyring.form.plugin.is_some() && *plugins.audience == *id
+            }
+            IssuerKind::Entra { .. } | IssuerKind::Oidc { .. } | IssuerKind::Certificate(_) => false,
+        })
+    }
+
+    /// Whether some portal knows the gate as a plugin.
+    #[must_use]
+    pub fn has_plugins(&self) -> bool {
+        self.issuers.load().iter().any(|keyring| keyring.form.plugin.is_some())
+    }
+
     /// The keyring of the issuer that `iss` names, to the letter.
     pub(super) fn keyring(&self, jws: &Jws<'_>) -> Result<Arc<Keyring>, Rejection> {
         let issuers = self.issuers.load();
+        if jws.kind == TokenKind::BackstagePlugin {
+            return of_plugin(&issuers, &jws.claims);
+        }
         let all = || issuers.iter().map(|k| k.form.iss.as_ref()).collect::<Vec<_>>().join(" or ");
         let rejection = |reason| Rejection::new(reason).expected(format_args!("`iss`: {}", all()));
         match jws.claims.get("iss") {
             Some(serde_json::Value::String(iss)) => issuers
                 .iter()
-                .find(|keyring| keyring.form.iss.as_ref() == iss)
+                .find(|keyring| keyring.form.plugin.is_none() && keyring.form.iss.as_ref() == iss)
                 .cloned()
                 .ok_or_else(|| rejection(Reason::Issuer).found(format_args!("`iss`: {iss}"))),
             Some(other) => Err(rejection(Reason::Claim).found(format_args!("`iss`: {other}"))),
@@ -432,19 +509,36 @@ pub(super) fn accepted(issuer: &IssuerSettings, algorithm: SignatureAlgorithm) -
         .expected(names.join(" or ")))
 }
 
-/// A Backstage user token is of a Backstage issuer, and that issuer has no other.
+/// The keyring of the plugin that a token's `sub` names: such a token has no issuer.
+fn of_plugin(issuers: &[Arc<Keyring>], claims: &Map<String, Value>) -> Result<Arc<Keyring>, Rejection> {
+    let known: Vec<&str> = issuers.iter().filter_map(|k| k.form.plugin.as_deref()).collect();
+    if known.is_empty() {
+        let rejection = Rejection::new(Reason::Type).found("the token of a Backstage plugin");
+        return Err(rejection.expected("a `backstage` issuer with `plugins`"));
+    }
+    let Some(Value::String(plugin)) = claims.get("sub").filter(|_| !claims.contains_key("iss")) else {
+        let rejection = Rejection::new(Reason::Claim).found("a plugin's token with `iss`, or without `sub`");
+        return Err(rejection.expected("`sub`, the plugin's id, and no `iss`"));
+    };
+    let found = issuers.iter().find(|k| k.form.plugin.as_deref() == Some(plugin)).cloned();
+    found.ok_or_else(|| {
+        let rejection = Rejection::new(Reason::Issuer).found(format_args!("the plugin `{plugin}`"));
+        rejection.expected(known.join(" or "))
+    })
+}
+
+/// A Backstage user token is of a Backstage issuer, and that issuer has no other but its plugins'.
 fn fits(issuer: &IssuerSettings, kind: TokenKind) -> Result<(), Rejection> {
     let wanted = match &issuer.kind {
         IssuerKind::Backstage { .. } => TokenKind::BackstageUser,
         IssuerKind::Entra { .. } | IssuerKind::Oidc { .. } | IssuerKind::Certificate(_) => TokenKind::Access,
     };
-    if kind == wanted {
+    let of_plugin = wanted == TokenKind::BackstageUser && kind == TokenKind::BackstagePlugin;
+    if kind == wanted || of_plugin {
         return Ok(());
     }
-    let expected = match wanted {
-        TokenKind::BackstageUser => "`typ` vnd.backstage.user",
-        TokenKind::Access => "`typ` JWT, at+jwt or none",
-    };
+    let expected =
+        if wanted == TokenKind::Access { "`typ` JWT, at+jwt or none" } else { "`typ` vnd.backstage.user" };
     Err(Rejection::new(Reason::Type).found("another kind of token").expected(expected))
 }
 

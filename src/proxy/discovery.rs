@@ -64,6 +64,9 @@ pub(super) fn own(gate: &Gate, method: &Method, target: &str) -> Option<Response
     if target == WELL_KNOWN {
         return Some(json(gate.parts().well_known.clone()));
     }
+    if target.ends_with(PLUGIN_KEYS) {
+        return plugin_keys(gate, target);
+    }
     if !target.as_bytes().get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"/metadata/")) {
         return None;
     }
@@ -72,6 +75,21 @@ pub(super) fn own(gate: &Gate, method: &Method, target: &str) -> Option<Response
     let mut keys = form_urlencoded::parse(query.as_bytes());
     let version = keys.find(|(key, _)| key.eq_ignore_ascii_case("api-version")).map(|(_, value)| value);
     Some(cloud(here, version.as_deref()))
+}
+
+/// Where Backstage looks for the keys of a plugin, to see whether it can be called as one.
+const PLUGIN_KEYS: &str = "/.backstage/auth/v1/jwks.json";
+
+/// The gate's keys as a plugin of Backstage: none, because it calls nobody. Below `/api/ID`, or at the
+/// root, as the portal's `discovery.endpoints` says.
+fn plugin_keys(gate: &Gate, target: &str) -> Option<Response<Body>> {
+    let base = target.strip_suffix(PLUGIN_KEYS)?;
+    let verifier = &gate.parts().verifier;
+    let ours = match base.strip_prefix("/api/") {
+        Some(id) => verifier.is_plugin(id),
+        None => base.is_empty() && verifier.has_plugins(),
+    };
+    ours.then(|| json(r#"{"keys":[]}"#))
 }
 
 /// What `GET /metadata/endpoints` of Resource Manager says, by where it is asked.

@@ -17,7 +17,7 @@ use aws_lc_rs::{
 };
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     middleware,
     routing::get,
@@ -30,6 +30,8 @@ use crate::time::SharedClock;
 
 /// The id of its key.
 const KEY: &str = "portal-1";
+/// The id of the key of its plugins.
+const PLUGIN_KEY: &str = "plugin-1";
 /// How long its tokens live.
 const LIFETIME: Duration = Duration::from_secs(3_600);
 
@@ -44,6 +46,9 @@ pub struct Portal {
 
 struct Inside {
     key: EcdsaKeyPair,
+    plugin_key: EcdsaKeyPair,
+    /// The plugins that have signed: until then one publishes no key.
+    signed: Mutex<Vec<String>>,
     /// Token to user and groups.
     known: Mutex<HashMap<String, (String, Vec<String>)>>,
 }
@@ -60,13 +65,17 @@ impl Portal {
     /// # Errors
     /// [`SandboxError`] if no port is free or no key can be made.
     pub async fn start(clock: SharedClock) -> Result<Self, SandboxError> {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
-            .map_err(|_| SandboxError::Nobody("key of the portal".to_owned()))?;
-        let inside = Arc::new(Inside { key, known: Mutex::default() });
+        let key = || {
+            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+                .map_err(|_| SandboxError::Nobody("key of the portal".to_owned()))
+        };
+        let (key, plugin_key) = (key()?, key()?);
+        let inside = Arc::new(Inside { key, plugin_key, signed: Mutex::default(), known: Mutex::default() });
         let observer = Observer::new(Arc::clone(&clock));
         let router = Router::new()
             .route("/api/auth/.well-known/jwks.json", get(keys))
             .route("/api/auth/v1/userinfo", get(userinfo))
+            .route("/api/{plugin}/.backstage/auth/v1/jwks.json", get(plugin_keys))
             .with_state(Arc::clone(&inside))
             .layer(middleware::from_fn_with_state(observer.clone(), observe::layer));
         let server = Server::start(IpAddr::V4(Ipv4Addr::LOCALHOST), 0, None, router).await?;
@@ -112,23 +121,41 @@ impl Portal {
     ///
     /// # Errors
     /// [`SandboxError`] if the key does not sign.
-    pub fn limited(&self, entity: &str) -> Result<String, SandboxError> {
-        self.sign("vnd.backstage.limited-user", entity, json!({}))
+    pub fn limited(&self, entity: &str, groups: &[&str]) -> Result<String, SandboxError> {
+        let token = self.sign("vnd.backstage.limited-user", entity, json!({}))?;
+        let held = (entity.to_owned(), groups.iter().map(|&g| g.to_owned()).collect());
+        self.inside.known.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), held);
+        Ok(token)
+    }
+
+    /// The token with which a plugin calls another, for the user of a limited token or for itself.
+    ///
+    /// # Errors
+    /// [`SandboxError`] if the key does not sign.
+    pub fn plugin(&self, plugin: &str, target: &str, obo: Option<&str>) -> Result<String, SandboxError> {
+        let mut claims = json!({"aud": target});
+        if let (Some(obo), Value::Object(all)) = (obo, &mut claims) {
+            all.insert("obo".to_owned(), json!(obo));
+        }
+        self.inside.signed.lock().unwrap_or_else(PoisonError::into_inner).push(plugin.to_owned());
+        self.sign("vnd.backstage.plugin", plugin, claims)
     }
 
     fn sign(&self, typ: &str, entity: &str, claims: Value) -> Result<String, SandboxError> {
+        let (key, id) = match typ {
+            "vnd.backstage.plugin" => (&self.inside.plugin_key, PLUGIN_KEY),
+            _ => (&self.inside.key, KEY),
+        };
         let now = self.clock.now().as_secs();
         let mut payload = json!({"sub": entity, "iat": now, "exp": now.saturating_add(LIFETIME.as_secs())});
         if let (Value::Object(all), Value::Object(more)) = (&mut payload, claims) {
             all.extend(more);
         }
-        let head = json!({"typ": typ, "alg": "ES256", "kid": KEY});
+        let head = json!({"typ": typ, "alg": "ES256", "kid": id});
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let signed =
             format!("{}.{}", encode(head.to_string().as_bytes()), encode(payload.to_string().as_bytes()));
-        let signature = self
-            .inside
-            .key
+        let signature = key
             .sign(&SystemRandom::new(), signed.as_bytes())
             .map_err(|_| SandboxError::Nobody("signature of the portal".to_owned()))?;
         Ok(format!("{signed}.{}", encode(signature.as_ref())))
@@ -142,11 +169,20 @@ impl Portal {
 }
 
 async fn keys(State(inside): State<Arc<Inside>>) -> Json<Value> {
+    Json(json!({"keys": [published(&inside.key, KEY)]}))
+}
+
+async fn plugin_keys(Path(plugin): Path<String>, State(inside): State<Arc<Inside>>) -> Json<Value> {
+    let signed = inside.signed.lock().unwrap_or_else(PoisonError::into_inner).contains(&plugin);
+    let keys: Vec<Value> = signed.then(|| published(&inside.plugin_key, PLUGIN_KEY)).into_iter().collect();
+    Json(json!({"keys": keys}))
+}
+
+fn published(key: &EcdsaKeyPair, id: &str) -> Value {
     // An uncompressed point: a byte 4, then both coordinates.
-    let point = inside.key.public_key().as_ref();
+    let point = key.public_key().as_ref();
     let part = |from, to| URL_SAFE_NO_PAD.encode(point.get(from..to).unwrap_or_default());
-    Json(json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": KEY,
-        "x": part(1, 33), "y": part(33, 65)}]}))
+    json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": id, "x": part(1, 33), "y": part(33, 65)})
 }
 
 async fn userinfo(
