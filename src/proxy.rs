@@ -318,13 +318,17 @@ async fn inspect(gate: &Gate, onward: &HeaderMap, body: Incoming) -> Result<Insp
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyRefusal::TooLarge { limit });
     }
-    let collected = Limited::new(body, limit).collect().await.map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            BodyRefusal::TooLarge { limit }
-        } else {
-            BodyRefusal::Ambiguous("the body broke off".to_owned())
-        }
-    })?;
+    let patience = gate.parts().limits.upstream.body;
+    let collected = tokio::time::timeout(patience, Limited::new(body, limit).collect())
+        .await
+        .map_err(|_| BodyRefusal::Slow { limit: patience })?
+        .map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                BodyRefusal::TooLarge { limit }
+            } else {
+                BodyRefusal::Ambiguous("the body broke off".to_owned())
+            }
+        })?;
     Inspected::parse(&collected.to_bytes())
 }
 

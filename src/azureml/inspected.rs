@@ -31,6 +31,12 @@ pub enum BodyRefusal {
     /// 400.
     #[error("{0}")]
     Ambiguous(String),
+    /// 408.
+    #[error("nothing more came of the body for {} s", .limit.as_secs())]
+    Slow {
+        /// `timeouts.idle`.
+        limit: std::time::Duration,
+    },
 }
 
 impl Inspected {

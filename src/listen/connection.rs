@@ -138,6 +138,8 @@ pub(super) async fn keep_http1<H: Handler>(socket: Socket, keeping: Keeping<'_, 
                     let prefix = if parts.read_buf.is_empty() { prefix } else { parts.read_buf };
                     // Nobody waits any more: the connection is closed.
                     let _ = upgrade.send(Upgraded::new(Unread { socket, prefix }, Rc::clone(&keeping.held)));
+                } else if track.had_body.get() {
+                    conn.into_parts().io.into_inner().socket.linger().await;
                 }
                 return;
             }

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -13,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::timeout,
 };
 use tokio_rustls::server::TlsStream;
 
@@ -105,6 +107,34 @@ impl Socket {
             Self::Tls(stream) => heard(stream, prefix).await,
             Self::Inner(stream) => heard(stream, prefix).await,
         }
+    }
+}
+
+/// What a peer still sends behind its last answer is read so long, and so much of it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_FOR: usize = 8 << 20;
+
+impl Socket {
+    /// Throws away what the peer still sends. A socket that is closed with bytes unread resets its
+    /// peer, who may lose the answer that says why nobody reads them (RFC 9112, 9.6).
+    pub async fn linger(&mut self) {
+        let mut some = vec![0; 16 << 10];
+        let mut left = LINGER_FOR;
+        let read = async {
+            while left > 0 {
+                let read = match self {
+                    Self::Plain(stream) => stream.read(&mut some).await,
+                    Self::Tls(stream) => stream.read(&mut some).await,
+                    Self::Inner(stream) => stream.read(&mut some).await,
+                };
+                match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => left = left.saturating_sub(read),
+                }
+            }
+        };
+        // Whoever has not heard by then will not.
+        let _ = timeout(LINGER, read).await;
     }
 }
 

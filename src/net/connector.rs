@@ -14,6 +14,7 @@ use super::{
     ClockSkew, Destination, Protocols, Reach, Scheme, Stream, Trust, TrustError,
     race::{HEAD_START, race},
     resolve::{check_literal, resolve},
+    stream::Heeded,
 };
 
 /// How outgoing connections are made.
@@ -94,6 +95,7 @@ impl Connector {
         }
         let stream = self.tunnel(to).await?;
         let peer = stream.peer_addr()?;
+        let stream = Heeded::new(stream);
         match to.scheme {
             Scheme::Http => Ok(Stream::plain(stream, peer)),
             Scheme::Https => {

@@ -33,16 +33,16 @@ pub struct Stream {
 
 #[derive(Debug)]
 enum Inner {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Heeded),
+    Tls(Box<TlsStream<Heeded>>),
 }
 
 impl Stream {
-    pub(super) fn plain(stream: TcpStream, peer: SocketAddr) -> Self {
+    pub(super) fn plain(stream: Heeded, peer: SocketAddr) -> Self {
         Self { inner: Inner::Plain(stream), peer }
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
+    pub(super) fn tls(stream: TlsStream<Heeded>, peer: SocketAddr) -> Self {
         Self { inner: Inner::Tls(Box::new(stream)), peer }
     }
 
@@ -109,5 +109,85 @@ impl AsyncWrite for Stream {
             Inner::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Inner::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
+    }
+}
+
+/// A socket whose peer is heard to its last word, also when it takes nothing any more: what is
+/// written then goes nowhere.
+///
+/// A server that refuses a long body answers, closes, and resets whoever still sends. Its answer lies
+/// in our buffers by then, and an error of the write would hide it. Whether it is there, the next
+/// read says at once.
+#[derive(Debug)]
+pub(super) struct Heeded {
+    socket: TcpStream,
+    deaf: bool,
+}
+
+impl Heeded {
+    pub(super) const fn new(socket: TcpStream) -> Self {
+        Self { socket, deaf: false }
+    }
+
+    /// What became of a write of so much.
+    fn wrote<T>(&mut self, written: Poll<io::Result<T>>, all: T) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(error)) if is_gone(&error) => {
+                self.deaf = true;
+                Poll::Ready(Ok(all))
+            }
+            other => other,
+        }
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::BrokenPipe | Kind::ConnectionReset | Kind::ConnectionAborted)
+}
+
+impl AsyncRead for Heeded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Heeded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.deaf {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.wrote(written, buf.len())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.wrote(flushed, ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let all = bufs.iter().map(|b| b.len()).sum();
+        if self.deaf {
+            return Poll::Ready(Ok(all));
+        }
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.wrote(written, all)
     }
 }

@@ -1,10 +1,10 @@
 //! The upstream's answer on its way back: URLs rewritten, keys replaced, everything else passed on
 //! frame by frame.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ use crate::{
     net::{Destination, Scheme},
     policy::{Lease, LivePolicies, OnTokenExpiry, Permit, PolicySet, SecretTreatment, StreamLimits},
     time::SharedClock,
-    upstream::{Answer, Passing, Watch, polling, rewrite},
+    upstream::{Answer, Passing, Upload, Watch, polling, rewrite},
 };
 
 /// Passes an answer on.
@@ -26,7 +26,7 @@ pub(super) async fn pass_on(
     gate: &Gate,
     mut attempt: Attempt,
     answer: Answer,
-    counted: Rc<Cell<u64>>,
+    upload: Upload,
     chosen: &Chosen,
     policies: &PolicySet,
 ) -> Result<Response<Body>, Refusal> {
@@ -40,11 +40,16 @@ pub(super) async fn pass_on(
         .map(str::to_owned);
     attempt.outcome().answered(head.status.as_u16(), correlation.as_deref());
     if let Some(refusal) = refused_gate(&attempt, &head) {
-        attempt.outcome().sent(counted.get());
+        attempt.outcome().sent(upload.sent());
         attempt.outcome().ended(Ending::Completed);
         return Err(refusal);
     }
     headers::strip_answer(&mut head.headers);
+    if !upload.is_whole() {
+        // What the caller still sends may never be read, so that nothing can follow it. HTTP/2 has no
+        // such header, and needs none: there a stream ends alone.
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let permit = attempt.recorded().permit();
     rewrite_headers(gate, permit, chosen, &mut head.headers);
     let operation = permit.operation();
@@ -52,17 +57,26 @@ pub(super) async fn pass_on(
         && head.status.is_success()
         && (!chosen.tunnelled && rewrite::concerns(&operation.name) || substituted(permit).next().is_some());
     if surgery {
-        let collected = match Limited::new(body, rewrite::MAX_BODY).collect().await {
-            Ok(collected) => collected.to_bytes(),
-            Err(_) => {
+        let patience = gate.parts().limits.upstream.idle;
+        let collected = Limited::new(body, rewrite::MAX_BODY).collect();
+        let collected = match tokio::time::timeout(patience, collected).await {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(_)) => {
                 attempt.outcome().ended(Ending::UpstreamFailed);
                 let why = "the answer is larger than the 8 MiB that are rewritten, or broke off".to_owned();
                 return Err(Refusal::Upstream(why));
             }
+            Err(_) => {
+                attempt.outcome().ended(Ending::TimedOut);
+                let why = format!("the answer did not end within {} s", patience.as_secs());
+                return Err(Refusal::TimedOut(why));
+            }
         };
-        connection.reuse();
         let outcome = attempt.outcome();
-        outcome.sent(counted.get());
+        if upload.answered(outcome) {
+            connection.reuse();
+        }
+        outcome.sent(upload.sent());
         outcome.received(collected.len() as u64);
         outcome.ended(Ending::Completed);
         let bytes = operate(gate, attempt.recorded().permit(), policies, chosen, &collected)?;
@@ -82,7 +96,7 @@ pub(super) async fn pass_on(
     // A cluster's watch or log is silent for as long as nothing happens there.
     let quiet = chosen.route.settings.protocol == Protocol::Kubernetes;
     let idle = if quiet { limits.streams.max_age } else { limits.upstream.idle };
-    let passing = Passing::new(body, attempt.into_outcome(), counted, connection, Box::new(watch), idle);
+    let passing = Passing::new(body, attempt.into_outcome(), upload, connection, Box::new(watch), idle);
     Ok(Response::from_parts(head, Body::stream(passing)))
 }
 

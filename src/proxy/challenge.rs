@@ -71,6 +71,7 @@ fn of(
         | Refusal::GroupsUnknown
         | Refusal::RevocationsUnknown
         | Refusal::Body(_)
+        | Refusal::Cut(_)
         | Refusal::Unrecorded
         | Refusal::NoToken { .. }
         | Refusal::Stale { .. }

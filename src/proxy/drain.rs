@@ -66,7 +66,7 @@ pub(super) async fn finish(
 
 /// Whether the refusal is of the body itself, whose reading then stopped on the way.
 fn is_of_body(response: &Response<Body>) -> bool {
-    matches!(response.status().as_u16(), 400 | 413 | 415)
+    matches!(response.status().as_u16(), 400 | 408 | 413 | 415)
 }
 
 /// Whether the body ended before the bound.

@@ -91,6 +91,8 @@ pub enum Refusal {
         /// Seconds until a try makes sense.
         retry_after: u64,
     },
+    /// The policies no longer allow what was being sent: 403.
+    Cut(String),
     /// The upstream cannot be reached or broke off: 502.
     Upstream(String),
     /// The upstream is too slow: 504.
@@ -120,13 +122,14 @@ impl Refusal {
             Self::Body(BodyRefusal::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyRefusal::Unreadable(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(BodyRefusal::Ambiguous(_)) => StatusCode::BAD_REQUEST,
+            Self::Body(BodyRefusal::Slow { .. }) => StatusCode::REQUEST_TIMEOUT,
             Self::Denied { denial, .. } if denial.code == DenialCode::LimitExceeded => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::Denied { denial, .. } if denial.code == DenialCode::StepUpRequired => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::Denied { .. } | Self::UpstreamRefusesGate => StatusCode::FORBIDDEN,
+            Self::Denied { .. } | Self::Cut(_) | Self::UpstreamRefusesGate => StatusCode::FORBIDDEN,
             Self::IssuerDown
             | Self::GroupsUnknown
             | Self::RevocationsUnknown
@@ -148,8 +151,10 @@ impl Refusal {
             Self::NotAPerson { .. } => "PersonRequired",
             Self::IssuerDown | Self::GroupsUnknown => "IssuerUnavailable",
             Self::RevocationsUnknown => "StoreUnavailable",
+            Self::Body(BodyRefusal::Slow { .. }) => "RequestTimeout",
             Self::Body(_) => "InvalidRequestContent",
             Self::Denied { denial, .. } => denial.code.name(),
+            Self::Cut(_) => DenialCode::AuthorizationFailed.name(),
             Self::Unrecorded => "RecordUnavailable",
             Self::NoToken { .. } | Self::Stale { .. } => "GateCredentialFailed",
             Self::Upstream(_) => "BadGateway",
@@ -197,6 +202,7 @@ impl Refusal {
             Self::Stale { why, .. } => (*why).to_owned(),
             Self::NoToken { why, .. } => format!("the gate has no token for Azure: {why}"),
             Self::Upstream(why) | Self::TimedOut(why) => why.clone(),
+            Self::Cut(why) => format!("the request was cut off while its body was sent: {why}"),
             Self::UpstreamRefusesGate => {
                 "the policies allow this, but Azure refuses the gate's own identity; whoever runs the gate must assign it the role".to_owned()
             }
@@ -226,6 +232,7 @@ impl Refusal {
             | Self::Body(_)
             | Self::NoToken { .. }
             | Self::Upstream(_)
+            | Self::Cut(_)
             | Self::TimedOut(_)
             | Self::UpstreamRefusesGate
             | Self::Internal => None,

@@ -1,6 +1,6 @@
 //! Sending a recorded request, and the one second attempt.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts, uri::PathAndQuery};
 use tokio::sync::oneshot;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     audit::{Ending, Recorded},
-    azureml::{Audience, Kind, Operation, Protocol},
+    azureml::{Audience, BodyRefusal, Kind, Operation, Protocol},
     credentials::{ActsFor, Attempt, Bearer, CallerToken, Challenge, CredentialError, KeySlot, Unminted},
     http::{
         Body, Connection,
@@ -21,7 +21,7 @@ use crate::{
     },
     identity::ConnectionMemo,
     policy::PolicySet,
-    upstream::{self, Answer, Counted, Failure, Sending, rewrite},
+    upstream::{self, Answer, Failure, Sending, Upload, Watch, rewrite},
 };
 
 /// Everything that is sent but the token.
@@ -139,13 +139,14 @@ async fn exchange(
         .await
         .map_err(unminted)?;
     watch.ended(Stage::Token);
-    let counted = Rc::new(Cell::new(0));
     let mut again = Again::of(&sent.body);
     let Sent { onward, body, chosen, policies, upgrade: _ } = sent;
-    let mut body = body_of(body, &counted, &chosen.route);
+    let (upload, mut body) = body_of(body, &chosen.route);
     loop {
-        let sending = sending(&attempt, &onward, body, &counted, &chosen);
-        match upstream::forward(gate.pools(), &attempt, sending, parts.limits.upstream).await {
+        let sending = sending(&attempt, &onward, body, &chosen);
+        let judged = upload.is_open().then(|| watched(gate, &attempt));
+        match upstream::forward(gate.pools(), &attempt, sending, &upload, judged, parts.limits.upstream).await
+        {
             Ok(answer) => {
                 watch.ended(Stage::Upstream);
                 if let Some(challenge) = challenge(&attempt, &answer) {
@@ -188,9 +189,15 @@ async fn exchange(
                     body = bytes;
                     continue;
                 }
-                return answer::pass_on(gate, attempt, answer, counted, &chosen, &policies).await;
+                return answer::pass_on(gate, attempt, answer, upload, &chosen, &policies).await;
             }
-            Err(failure) => return Err(failed(attempt, &failure, counted.get())),
+            // Azure has not looked at it: once more, by another connection (DECISIONS 13 and 19).
+            Err(Failure::Unprocessed { .. }) if attempt.is_first() && again.is_there() => {
+                metrics::counter!("amlgate_upstream_unprocessed_total").increment(1);
+                attempt = parts.credentials.again(attempt, &parts.keys, None).await.map_err(unminted)?;
+                body = again.take().unwrap_or(Body::Empty);
+            }
+            Err(failure) => return Err(failed(attempt, &failure, upload.sent())),
         }
     }
 }
@@ -207,6 +214,10 @@ impl Again {
         })
     }
 
+    const fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn take(&mut self) -> Option<Body> {
         match self.0.take()? {
             Outgoing::Judged(bytes) => Some(Body::full(bytes)),
@@ -215,24 +226,24 @@ impl Again {
     }
 }
 
-pub(super) fn body_of(body: Outgoing, counted: &Rc<Cell<u64>>, route: &Route) -> Body {
+pub(super) fn body_of(body: Outgoing, route: &Route) -> (Upload, Body) {
     match body {
-        Outgoing::None => Body::Empty,
-        Outgoing::Judged(bytes) => {
-            counted.set(bytes.len() as u64);
-            Body::full(bytes)
+        Outgoing::None => (Upload::of(0), Body::Empty),
+        Outgoing::Judged(bytes) => (Upload::of(bytes.len() as u64), Body::full(bytes)),
+        Outgoing::Streaming(body) => {
+            let (upload, counted) = Upload::streaming(body, told(route));
+            (upload, Body::stream(counted))
         }
-        Outgoing::Streaming(body) => Body::stream(Counted::new(body, Rc::clone(counted), told(route))),
     }
 }
 
-pub(super) fn sending(
-    attempt: &Attempt,
-    onward: &Onward,
-    body: Body,
-    counted: &Rc<Cell<u64>>,
-    chosen: &Chosen,
-) -> Sending {
+/// Judges a body that streams, as long as its answer has not begun.
+fn watched(gate: &Gate, attempt: &Attempt) -> Box<dyn Watch> {
+    let lease = attempt.recorded().permit().lease(answer::stream_limits(gate, attempt));
+    Box::new(answer::Leased::new(gate, lease))
+}
+
+pub(super) fn sending(attempt: &Attempt, onward: &Onward, body: Body, chosen: &Chosen) -> Sending {
     let permit = attempt.recorded().permit();
     let mut headers = onward.headers.clone();
     let operation = permit.operation();
@@ -250,7 +261,6 @@ pub(super) fn sending(
         written: onward.written.clone(),
         headers,
         body,
-        sent: Rc::clone(counted),
         upgrade: None,
         ml_token: onward.ml_token,
     }
@@ -301,10 +311,26 @@ pub(super) fn failed(mut attempt: Attempt, failure: &Failure, sent: u64) -> Refu
         Failure::Connect { .. } | Failure::Unwritable(_) => {
             (Ending::NotSent, Refusal::Upstream(failure.to_string()))
         }
-        Failure::Broke { .. } => (Ending::UpstreamFailed, Refusal::Upstream(failure.to_string())),
-        Failure::Body => (Ending::ClientGone, Refusal::Upstream(failure.to_string())),
+        Failure::Broke { .. } | Failure::Unprocessed { .. } => {
+            (Ending::UpstreamFailed, Refusal::Upstream(failure.to_string()))
+        }
+        Failure::Body => (Ending::ClientGone, Refusal::Body(BodyRefusal::Ambiguous(failure.to_string()))),
+        Failure::Stalled { limit } => {
+            (Ending::ClientGone, Refusal::Body(BodyRefusal::Slow { limit: *limit }))
+        }
+        Failure::Cut(_) => (Ending::Cut, Refusal::Cut(failure.to_string())),
         Failure::TimedOut { .. } => (Ending::TimedOut, Refusal::TimedOut(failure.to_string())),
     };
+    match failure {
+        Failure::Cut(why) => outcome.because(why),
+        Failure::Stalled { .. } => outcome.because("the caller sent nothing more of the body"),
+        Failure::Unprocessed { .. } => outcome.because("the upstream said that it had not looked at it"),
+        Failure::Connect { .. }
+        | Failure::Unwritable(_)
+        | Failure::Broke { .. }
+        | Failure::Body
+        | Failure::TimedOut { .. } => {}
+    }
     outcome.ended(ending);
     let error: &dyn std::error::Error = failure;
     tracing::warn!(error = %failure, cause = error.source().map(tracing::field::display), "the upstream failed");

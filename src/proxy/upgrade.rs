@@ -76,16 +76,16 @@ pub(super) async fn tunnel(
         .open(recorded, bearer, &parts.keys, sent.onward.ml_token)
         .await
         .map_err(send::unminted)?;
-    let counted = std::rc::Rc::default();
-    let body = send::body_of(sent.body, &counted, &sent.chosen.route);
-    let mut sending = send::sending(&attempt, &sent.onward, body, &counted, &sent.chosen);
+    let (upload, body) = send::body_of(sent.body, &sent.chosen.route);
+    let mut sending = send::sending(&attempt, &sent.onward, body, &sent.chosen);
     sending.upgrade = Some(protocol.clone());
-    let mut answer = match upstream::forward(gate.pools(), &attempt, sending, parts.limits.upstream).await {
+    let limits = parts.limits.upstream;
+    let mut answer = match upstream::forward(gate.pools(), &attempt, sending, &upload, None, limits).await {
         Ok(answer) => answer,
-        Err(failure) => return Err(send::failed(attempt, &failure, counted.get())),
+        Err(failure) => return Err(send::failed(attempt, &failure, upload.sent())),
     };
     if !answer.is_upgrade() {
-        return answer::pass_on(gate, attempt, answer, counted, &sent.chosen, &sent.policies).await;
+        return answer::pass_on(gate, attempt, answer, upload, &sent.chosen, &sent.policies).await;
     }
     let agreed = answer.response.headers().get(header::UPGRADE);
     if !agreed.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(protocol.as_bytes())) {

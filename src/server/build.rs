@@ -249,6 +249,7 @@ fn limits(settings: &Settings) -> ProxyLimits {
         upstream: UpstreamTimeouts {
             head: settings.timeouts.upstream_head,
             idle: settings.timeouts.upstream_head,
+            body: settings.timeouts.idle,
         },
         streams: settings.streams,
         trusted_proxies: settings.reverse.as_ref().map(|r| r.trusted_proxies.clone()).unwrap_or_default(),

@@ -1,16 +1,18 @@
 //! One attempt: what goes out, and what can go wrong.
 
-use std::{cell::Cell, fmt, rc::Rc, time::Duration};
+use std::{fmt, pin::pin, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, uri::PathAndQuery,
 };
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     UpstreamTimeouts,
+    passing::{ASK_EVERY, Watch},
     pool::{self, Pools, Sender},
+    upload::{Upload, Waits},
 };
 use crate::{
     credentials::Attempt,
@@ -32,8 +34,6 @@ pub struct Sending {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
-    /// Bytes of the body that were sent so far.
-    pub sent: Rc<Cell<u64>>,
     /// The protocol that the caller asks to upgrade to.
     pub upgrade: Option<HeaderValue>,
     /// Whether the caller's second bearer is to be replaced.
@@ -102,6 +102,23 @@ pub enum Failure {
     /// The caller's body broke off.
     #[error("the request's body broke off")]
     Body,
+    /// The upstream says that it has not looked at the request, or nothing of it was sent.
+    #[error("`{to}` did not take the request")]
+    Unprocessed {
+        /// Where to.
+        to: String,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// The caller sends nothing more of the body.
+    #[error("nothing came of the request's body for {} s", .limit.as_secs())]
+    Stalled {
+        /// The bound.
+        limit: Duration,
+    },
+    /// The policies no longer allow what is being sent.
+    #[error("{0}")]
+    Cut(String),
     /// It took too long; whether the request was acted on is not known.
     #[error("`{to}` did not answer within {} s", .limit.as_secs())]
     TimedOut {
@@ -118,7 +135,7 @@ pub enum Failure {
 /// Sends an attempt and waits for the head of its answer.
 ///
 /// A connection that was closed while it was idle is replaced once, because nothing of the request
-/// was sent on it.
+/// was sent on it. While a body streams, `watch` is asked whether it may go on.
 ///
 /// # Errors
 /// [`Failure`].
@@ -126,6 +143,8 @@ pub async fn forward(
     pools: &Pools,
     attempt: &Attempt,
     sending: Sending,
+    upload: &Upload,
+    watch: Option<Box<dyn Watch>>,
     timeouts: UpstreamTimeouts,
 ) -> Result<Answer, Failure> {
     let to = sending.to.clone();
@@ -136,10 +155,15 @@ pub async fn forward(
     let taken = if upgrade { pools.fresh(&to, protocols).await } else { pools.take(&to, protocols).await };
     let mut taken = taken.map_err(connect)?;
     let mut request = write(attempt, sending)?;
+    let mut patience = Patience { upload, watch, timeouts };
     loop {
-        let head = timeout(timeouts.head, pool::send(&mut taken, &to, request)).await;
+        let head = patience.wait(pool::send(&mut taken, &to, request)).await;
         match head {
-            Err(_) => return Err(Failure::TimedOut { to: to.to_string(), limit: timeouts.head }),
+            Err(Ended::TooLate) => {
+                return Err(Failure::TimedOut { to: to.to_string(), limit: timeouts.head });
+            }
+            Err(Ended::Stalled) => return Err(Failure::Stalled { limit: timeouts.body }),
+            Err(Ended::Cut(why)) => return Err(Failure::Cut(why)),
             Ok(Ok(response)) => {
                 let connection = Connection { sender: taken.sender, pools: pools.clone(), to };
                 return Ok(Answer { response, connection });
@@ -148,9 +172,64 @@ pub async fn forward(
                 taken = pools.fresh(&to, protocols).await.map_err(connect)?;
                 request = unsent;
             }
-            Ok(Err((source, _))) if source.is_user() => return Err(Failure::Body),
+            Ok(Err(_)) if upload.waits() == Waits::Broke => return Err(Failure::Body),
+            Ok(Err((source, unsent))) if unsent.is_some() || pool::is_unprocessed(&source) => {
+                return Err(Failure::Unprocessed { to: to.to_string(), source });
+            }
             Ok(Err((source, _))) => return Err(Failure::Broke { to: to.to_string(), source }),
         }
+    }
+}
+
+/// How long the head of an answer is waited for.
+struct Patience<'a> {
+    upload: &'a Upload,
+    watch: Option<Box<dyn Watch>>,
+    timeouts: UpstreamTimeouts,
+}
+
+/// Why it is not waited for any more.
+enum Ended {
+    TooLate,
+    Stalled,
+    Cut(String),
+}
+
+impl Patience<'_> {
+    async fn wait<T>(&mut self, head: impl Future<Output = T>) -> Result<T, Ended> {
+        // The last time that a body streamed.
+        let mut moved = Instant::now();
+        let mut head = pin!(head);
+        let mut tick = pin!(sleep_until(self.next(moved, moved)));
+        loop {
+            tokio::select! {
+                biased;
+                head = &mut head => return Ok(head),
+                () = &mut tick => {}
+            }
+            let now = Instant::now();
+            let (since, limit, ended) = match self.upload.waits() {
+                Waits::Caller(since) => (since, self.timeouts.body, Ended::Stalled),
+                // A body that the upstream takes is no silence of the upstream's.
+                Waits::Upstream(since) => (since, self.timeouts.head, Ended::TooLate),
+                Waits::Ended | Waits::Broke | Waits::Stopped => (moved, self.timeouts.head, Ended::TooLate),
+            };
+            if now >= since + limit {
+                return Err(ended);
+            }
+            if self.upload.is_open() {
+                moved = now;
+                if let Some(watch) = &mut self.watch {
+                    watch.may_go_on().map_err(Ended::Cut)?;
+                }
+            }
+            tick.as_mut().reset(self.next(moved, now));
+        }
+    }
+
+    /// When to look next: soon while a body streams, else when the time is over.
+    fn next(&self, moved: Instant, now: Instant) -> Instant {
+        if self.upload.is_open() { now + ASK_EVERY } else { moved + self.timeouts.head }
     }
 }
 

@@ -1,12 +1,10 @@
-//! Bodies on their way through: counted, watched, never collected.
+//! Answers on their way through: counted, watched, never collected.
 
 use std::{
-    cell::Cell,
     fmt,
     future::Future,
     pin::Pin,
-    rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,17 +13,14 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::forward::Connection;
+use super::{forward::Connection, upload::Upload};
 use crate::{
     audit::{Ending, OutcomeGuard},
-    http::{
-        BodyError,
-        headers::{self, Told},
-    },
+    http::BodyError,
 };
 
 /// How often a stream is asked whether it may go on: a revocation cuts it within a second.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// Judges a live stream: `Err` says why it ends.
 pub trait Watch {
@@ -41,8 +36,8 @@ pub trait Watch {
 pub struct Passing {
     body: Incoming,
     outcome: OutcomeGuard,
-    /// Bytes of the request's body, which may still be flowing.
-    sent: Rc<Cell<u64>>,
+    /// The request's body, which may still be flowing; it ends with the answer.
+    upload: Upload,
     connection: Option<Connection>,
     watch: Box<dyn Watch>,
     /// Made when the body first makes us wait: most answers never do.
@@ -58,7 +53,7 @@ impl Passing {
     pub fn new(
         body: Incoming,
         mut outcome: OutcomeGuard,
-        sent: Rc<Cell<u64>>,
+        upload: Upload,
         connection: Connection,
         watch: Box<dyn Watch>,
         idle: Duration,
@@ -68,7 +63,7 @@ impl Passing {
         let mut passing = Self {
             body,
             outcome,
-            sent,
+            upload,
             connection: Some(connection),
             watch,
             tick: None,
@@ -85,7 +80,10 @@ impl Passing {
     fn complete(&mut self) {
         self.done = true;
         self.outcome.ended(Ending::Completed);
-        if let Some(connection) = self.connection.take() {
+        let whole = self.upload.answered(&mut self.outcome);
+        if let Some(connection) = self.connection.take()
+            && whole
+        {
             connection.reuse();
         }
     }
@@ -170,65 +168,12 @@ impl HttpBody for Passing {
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        self.outcome.sent(self.sent.get());
+        self.outcome.sent(self.upload.sent());
     }
 }
 
 impl fmt::Debug for Passing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Passing({:?})", self.outcome)
-    }
-}
-
-/// A request's body on its way to the upstream, counted.
-#[derive(Debug)]
-pub struct Counted {
-    body: Incoming,
-    sent: Rc<Cell<u64>>,
-    told: Told,
-}
-
-impl Counted {
-    /// Passes `body` on and counts its bytes; its trailers go on as far as headers of these names
-    /// would.
-    #[must_use]
-    pub fn new(body: Incoming, sent: Rc<Cell<u64>>, told: Told) -> Self {
-        Self { body, sent, told }
-    }
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.sent.set(self.sent.get() + data.len() as u64);
-                }
-                match frame.into_trailers() {
-                    Err(data) => Poll::Ready(Some(Ok(data))),
-                    Ok(mut trailers) => {
-                        let kept = headers::keep_trailers(&mut trailers, self.told);
-                        Poll::Ready(kept.then(|| Ok(Frame::trailers(trailers))))
-                    }
-                }
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -5,8 +5,13 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
-    fmt, io,
+    error::Error,
+    fmt,
+    future::poll_fn,
+    io,
+    pin::Pin,
     rc::Rc,
+    task::Poll,
     time::Duration,
 };
 
@@ -20,7 +25,7 @@ use tokio::{task::spawn_local, time::Instant};
 
 use crate::{
     http::{Body, framing::MAX_HEAD},
-    net::{Connector, Destination, Protocols, Scheme},
+    net::{Connector, Destination, Protocols, Scheme, Stream},
 };
 
 /// An idle connection is kept so long; Azure's front doors close theirs after four minutes.
@@ -30,7 +35,8 @@ const MAX_IDLE: usize = 256;
 /// What hyper buffers of one connection, in each direction. A little less than the 64 KiB that one
 /// packet may have: exactly as much would be sent as a packet and a crumb, and each wakes its reader.
 const BUFFER: usize = 63 << 10;
-/// HTTP/2: streams at once on one connection; then another is dialled.
+/// HTTP/2: streams at once on one connection, or fewer if the upstream says so; then another is
+/// dialled.
 const MAX_STREAMS: usize = 100;
 /// HTTP/2: what may be under way towards us of one answer, and of all (DECISIONS 19).
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -48,8 +54,20 @@ struct Idle {
 #[derive(Clone)]
 struct Shared {
     sender: http2::SendRequest<Body>,
+    /// Asked for what the upstream allows; gone when the connection has ended.
+    connection: Rc<RefCell<Option<Http2>>>,
     streams: Rc<Cell<usize>>,
     used: Rc<Cell<Instant>>,
+}
+
+type Http2 = http2::Connection<TokioIo<Stream>, Body, Local>;
+
+impl Shared {
+    fn has_room(&self) -> bool {
+        let allowed = self.connection.borrow().as_ref().map(Http2::current_max_send_streams);
+        // As many as the upstream allows would wait for it to notice that one has ended.
+        self.streams.get() < allowed.unwrap_or(0).min(MAX_STREAMS)
+    }
 }
 
 #[derive(Default)]
@@ -79,13 +97,13 @@ pub(super) enum Sender {
     /// A connection of its own.
     Http1(http1::SendRequest<Body>),
     /// A stream of a shared one.
-    Http2(Stream),
+    Http2(Place),
 }
 
 /// A stream of a shared connection: counted as long as it lives.
-pub(super) struct Stream(Shared);
+pub(super) struct Place(Shared);
 
-impl Stream {
+impl Place {
     fn of(shared: &Shared) -> Self {
         shared.streams.set(shared.streams.get() + 1);
         shared.used.set(Instant::now());
@@ -93,7 +111,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get().saturating_sub(1));
         self.0.used.set(Instant::now());
@@ -144,11 +162,11 @@ impl Pools {
     }
 
     /// A place on an open HTTP/2 connection.
-    fn stream(&self, to: &Destination) -> Option<Stream> {
+    fn stream(&self, to: &Destination) -> Option<Place> {
         let mut kept = self.kept.borrow_mut();
         let list = kept.shared.get_mut(to)?;
         list.retain(|shared| !shared.sender.is_closed());
-        list.iter().find(|shared| shared.streams.get() < MAX_STREAMS).map(Stream::of)
+        list.iter().find(|shared| shared.has_room()).map(Place::of)
     }
 
     /// The most recently used idle HTTP/1.1 connection.
@@ -172,6 +190,8 @@ impl Pools {
         let sender = if stream.is_http2() {
             let handshake = http2::Builder::new(Local)
                 .timer(TokioTimer::new())
+                // Until the upstream has said how many it allows.
+                .initial_max_send_streams(1)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
@@ -180,12 +200,22 @@ impl Pools {
                 .keep_alive_timeout(PING_WAIT)
                 .handshake(TokioIo::new(stream));
             let (sender, connection) = Box::pin(handshake).await.map_err(io::Error::other)?;
+            let connection = Rc::new(RefCell::new(Some(connection)));
+            let own = Rc::clone(&connection);
             spawn_local(async move {
-                // An error here is told to the requests that it concerns.
-                drop(connection.await);
+                poll_fn(|cx| match own.borrow_mut().as_mut() {
+                    // An error here is told to the requests that it concerns.
+                    Some(connection) => Pin::new(connection).poll(cx).map(drop),
+                    None => Poll::Ready(()),
+                })
+                .await;
+                // What is still to be sent on it learns from this that it will not be.
+                let ended = own.borrow_mut().take();
+                drop(ended);
             });
-            let shared = Shared { sender, streams: Rc::default(), used: Rc::new(Cell::new(Instant::now())) };
-            let stream = Stream::of(&shared);
+            let used = Rc::new(Cell::new(Instant::now()));
+            let shared = Shared { sender, connection, streams: Rc::default(), used };
+            let stream = Place::of(&shared);
             self.kept.borrow_mut().shared.entry(to.clone()).or_default().push(shared);
             Sender::Http2(stream)
         } else {
@@ -242,6 +272,22 @@ impl Pools {
 /// Why a request has no answer, and the request if nothing of it was sent.
 type Unsent = (hyper::Error, Option<Request<Body>>);
 
+/// Whether the upstream says that it has not looked at a request: it refused the stream, or the
+/// stream is above the last one that its GOAWAY names (RFC 9113, 6.8 and 8.7).
+///
+/// To streams at or below that one h2 tells an error of the socket instead when it closes.
+pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (refused || error.is_go_away());
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Sends on a connection; what was not sent at all comes back.
 pub(super) async fn send(
     taken: &mut Taken,
@@ -259,7 +305,7 @@ pub(super) async fn send(
             }
             sender.try_send_request(request).await.map_err(came_back)
         }
-        Sender::Http2(Stream(shared)) => {
+        Sender::Http2(Place(shared)) => {
             if let Err(error) = shared.sender.ready().await {
                 return Err((error, Some(request)));
             }

@@ -53,9 +53,18 @@ impl World {
     }
 
     pub async fn at(changes: Changes<'_>, clock: SharedClock) -> Self {
+        Self::begin(&changes, None, clock).await
+    }
+
+    /// One whose gate believes another authority too, given as PEM.
+    pub async fn trusting(authority: &str, changes: Changes<'_>) -> Self {
+        Self::begin(&changes, Some(authority), Arc::new(SystemClock)).await
+    }
+
+    async fn begin(changes: &Changes<'_>, also_trusted: Option<&str>, clock: SharedClock) -> Self {
         let mut others = 0;
         loop {
-            match Self::attempt(&changes, Arc::clone(&clock)).await {
+            match Self::attempt(changes, also_trusted, Arc::clone(&clock)).await {
                 Ok(world) => return world,
                 // Ports are found free and taken a little later: another test may come between.
                 Err(error) if error.contains("AddrInUse") && others < 5 => others += 1,
@@ -64,7 +73,11 @@ impl World {
         }
     }
 
-    async fn attempt(changes: &Changes<'_>, clock: SharedClock) -> Result<Self, String> {
+    async fn attempt(
+        changes: &Changes<'_>,
+        also_trusted: Option<&str>,
+        clock: SharedClock,
+    ) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let settings = SandboxSettings::new(dir.path().to_owned(), Arc::clone(&clock));
         let sandbox = Sandbox::start(settings).await.map_err(|error| format!("{error:?}"))?;
@@ -78,6 +91,10 @@ impl World {
             text = text.replace(old, &new);
         }
         fs::write(&file, text).unwrap();
+        if let Some(authority) = also_trusted {
+            let all = fs::read_to_string(sandbox.ca()).unwrap() + authority;
+            fs::write(sandbox.ca(), all).unwrap();
+        }
         if let Some(policies) = changes.policies {
             fs::write(dir.path().join("policies/sandbox.yaml"), policies).unwrap();
         }
