@@ -181,6 +181,8 @@ pub struct Server {
     health: Option<SocketAddr>,
     stop: CancellationToken,
     listeners: Vec<Listener>,
+    /// Sockets that somebody else opened and nobody here has taken.
+    handed: Vec<std::net::TcpListener>,
     parts: SharedParts,
     reload: mpsc::Sender<Asked>,
     drain: Duration,
@@ -228,6 +230,7 @@ impl Server {
             health: None,
             stop: stop.clone(),
             listeners: Vec::new(),
+            handed: listen::handed_over(),
             parts: Arc::clone(&shared),
             reload,
             drain: settings.timeouts.drain,
@@ -383,7 +386,7 @@ impl Server {
         factory: impl Fn(usize) -> H + Send + Sync + 'static,
     ) -> Result<SocketAddr, StartError> {
         let failed = |source| StartError::Listen { address, source };
-        let sockets = Sockets::bind(address, settings.cores).map_err(failed)?;
+        let sockets = Sockets::at(address, settings.cores, &mut self.handed).map_err(failed)?;
         let listener = listen::start(sockets, settings, &self.stop, factory).map_err(StartError::Thread)?;
         let bound = listener.address();
         self.listeners.push(listener);

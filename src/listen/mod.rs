@@ -40,7 +40,7 @@ use self::admission::Admission;
 pub use self::{
     inside::Inside,
     intercept::{InterceptError, Interceptor, domains, new_authority},
-    sockets::{Sockets, bind},
+    sockets::{Sockets, bind, handed_over},
     tls::{Protocols, ServerTls, TlsError},
 };
 use crate::http::{Body, Connection};

@@ -46,6 +46,18 @@ impl Sockets {
         Ok(Self { listeners: vec![listener], address })
     }
 
+    /// What listens at an address: a socket of `handed` that is bound there, else a new one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn at(address: SocketAddr, cores: usize, handed: &mut Vec<TcpListener>) -> io::Result<Self> {
+        let serves = |listener: &TcpListener| listener.local_addr().is_ok_and(|own| own == address);
+        match handed.iter().position(serves) {
+            Some(at) => Self::inherited(handed.swap_remove(at)),
+            None => Self::bind(address, cores),
+        }
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
@@ -55,6 +67,14 @@ impl Sockets {
     pub(super) fn into_listeners(self) -> Vec<TcpListener> {
         self.listeners
     }
+}
+
+/// The sockets that systemd listens on for this process (`LISTEN_FDS`): while the gate is started
+/// anew connections wait in them, and none is refused. They can be asked for once.
+#[must_use]
+pub fn handed_over() -> Vec<TcpListener> {
+    let mut handed = listenfd::ListenFd::from_env();
+    (0..handed.len()).filter_map(|at| handed.take_tcp_listener(at).ok().flatten()).collect()
 }
 
 /// Listens on an address; `shared` lets several sockets share the port. `[::]` takes IPv4 as well.

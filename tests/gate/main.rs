@@ -39,6 +39,7 @@ mod reconcile;
 mod peer;
 mod pressure;
 mod requests;
+mod restart;
 mod rights;
 mod rotation;
 mod sessions;
