@@ -237,3 +237,58 @@ fn what_azure_is_called_stands_in_one_table() {
     }
     assert!(wrong.is_empty(), "take these from src/cloud.rs:\n{}", wrong.join("\n"));
 }
+
+/// The documents of a YAML file.
+fn documents(file: &str) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    text.split("\n---\n").map(|one| serde_yaml::from_str(one).unwrap()).collect()
+}
+
+/// The words of the program's verbs, and the options of `serve`.
+fn serve_is(words: &[&str]) {
+    assert_eq!(words, ["serve", "--config", "/etc/amlgate/amlgate.yaml"]);
+    let verbs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/mod.rs")).unwrap();
+    assert!(verbs.contains("Serve("), "`serve` is a verb");
+}
+
+#[test]
+fn the_cluster_gives_each_replica_its_own_journal_and_few_rights() {
+    let all = documents("integrations/kubernetes/amlgate.yaml");
+    let set = all.iter().find(|one| one["kind"] == "StatefulSet").unwrap();
+    let pod = &set["spec"]["template"]["spec"];
+    let gate = &pod["containers"][0];
+    let words: Vec<_> = gate["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    serve_is(&words);
+    let claim = &set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"];
+    let mounts = gate["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().any(|mount| mount["name"] == *claim), "a volume for each replica");
+    // What is mounted exists, and nothing else is written to.
+    let volumes = pod["volumes"].as_array().unwrap();
+    for mount in mounts.iter().filter(|mount| mount["name"] != *claim) {
+        assert!(volumes.iter().any(|volume| volume["name"] == mount["name"]), "{mount}");
+        assert_eq!(mount["readOnly"], true, "{mount}");
+    }
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(gate["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(gate["securityContext"]["capabilities"]["drop"][0], "ALL");
+    // The probes ask for what is served, on a port that is named.
+    let health =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin/health.rs")).unwrap();
+    for probe in ["readinessProbe", "livenessProbe"] {
+        let get = &gate[probe]["httpGet"];
+        assert!(health.contains(&format!(".route({},", get["path"])), "{probe}: {get}");
+        let ports = gate["ports"].as_array().unwrap();
+        assert!(ports.iter().any(|port| port["name"] == get["port"]), "{probe}: {get}");
+    }
+    // Whoever is drained has the time to.
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > 30, "`timeouts.drain` is 30 s");
+}
+
+#[test]
+fn the_unit_starts_a_verb_that_there_is() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("integrations/systemd/amlgate.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    serve_is(&start.split(' ').skip(1).collect::<Vec<_>>());
+    assert!(unit.contains("Type=notify"), "`serve` says when it is ready");
+}

@@ -86,3 +86,12 @@ async fn clients_find_the_issuers_to_sign_in_with() {
     assert_eq!(found["issuers"][0]["issuer"], world.sandbox.issuer.url());
     assert_eq!(found["issuers"][0]["client_id"], "amlgate-cli");
 }
+
+#[tokio::test]
+async fn an_issuers_keys_are_fetched_once_at_the_start() {
+    let world = World::new().await;
+    assert_eq!(ask(&world, "/readyz").await.status, StatusCode::OK);
+    let asked = |part: &str| world.sandbox.issuer.observer().seen_at(part).len();
+    assert_eq!(asked("/.well-known/openid-configuration"), 1);
+    assert_eq!(asked("/keys"), 1);
+}
