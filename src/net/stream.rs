@@ -131,13 +131,13 @@ impl Heeded {
 
     /// What became of a write of so much.
     fn wrote<T>(&mut self, written: Poll<io::Result<T>>, all: T) -> Poll<io::Result<T>> {
-        match written {
-            Poll::Ready(Err(error)) if is_gone(&error) => {
-                self.deaf = true;
-                Poll::Ready(Ok(all))
-            }
-            other => other,
+        if let Poll::Ready(Err(error)) = &written
+            && is_gone(error)
+        {
+            self.deaf = true;
+            return Poll::Ready(Ok(all));
         }
+        written
     }
 }
 
