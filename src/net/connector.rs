@@ -95,7 +95,7 @@ impl Connector {
         }
         let stream = self.tunnel(to).await?;
         let peer = stream.peer_addr()?;
-        let stream = Heeded::new(stream);
+        let stream = Heeded::new(stream, protocols);
         match to.scheme {
             Scheme::Http => Ok(Stream::plain(stream, peer)),
             Scheme::Https => {

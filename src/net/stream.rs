@@ -117,21 +117,23 @@ impl AsyncWrite for Stream {
 ///
 /// A server that refuses a long body answers, closes, and resets whoever still sends. Its answer lies
 /// in our buffers by then, and an error of the write would hide it. Whether it is there, the next
-/// read says at once.
+/// read says at once. Where nobody reads (no HTTP), errors stay what they are.
 #[derive(Debug)]
 pub(super) struct Heeded {
     socket: TcpStream,
+    answers: bool,
     deaf: bool,
 }
 
 impl Heeded {
-    pub(super) const fn new(socket: TcpStream) -> Self {
-        Self { socket, deaf: false }
+    pub(super) fn new(socket: TcpStream, protocols: Protocols) -> Self {
+        Self { socket, answers: protocols != Protocols::None, deaf: false }
     }
 
     /// What became of a write of so much.
     fn wrote<T>(&mut self, written: Poll<io::Result<T>>, all: T) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &written
+            && self.answers
             && is_gone(error)
         {
             self.deaf = true;
