@@ -273,7 +273,8 @@ async fn meaning(
     let judged = named.body_need() == BodyNeed::Inspect
         || gate.parts().policies.peek().reads_body(&caller.principal, named.so_far(), &facts);
     let outgoing = if judged && !empty {
-        match inspect(gate, onward, body).await {
+        // Boxed: few bodies are judged.
+        match Box::pin(inspect(gate, onward, body)).await {
             Ok(inspected) => {
                 let bytes = inspected.bytes().clone();
                 facts.body = Some(Arc::new(inspected));

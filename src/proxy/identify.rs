@@ -157,7 +157,8 @@ async fn bearing(
             let caller = if Handles::is_handle(token) {
                 redeem(gate, token, chosen)?
             } else {
-                Caller { principal: verified(gate, token).await?, slot: None }
+                // Boxed: a connection waits for it once.
+                Caller { principal: Box::pin(verified(gate, token)).await?, slot: None }
             };
             (caller, scheme)
         }

@@ -145,7 +145,8 @@ async fn exchange(
     loop {
         let sending = sending(&attempt, &onward, body, &chosen);
         let judged = upload.is_open().then(|| watched(gate, &attempt));
-        match upstream::forward(gate.pools(), &attempt, sending, &upload, judged, parts.limits.upstream).await
+        match upstream::forward(gate.pools(), &attempt, sending, &upload, judged, &parts.limits.upstream)
+            .await
         {
             Ok(answer) => {
                 watch.ended(Stage::Upstream);

@@ -79,7 +79,7 @@ pub(super) async fn tunnel(
     let (upload, body) = send::body_of(sent.body, &sent.chosen.route);
     let mut sending = send::sending(&attempt, &sent.onward, body, &sent.chosen);
     sending.upgrade = Some(protocol.clone());
-    let limits = parts.limits.upstream;
+    let limits = &parts.limits.upstream;
     let mut answer = match upstream::forward(gate.pools(), &attempt, sending, &upload, None, limits).await {
         Ok(answer) => answer,
         Err(failure) => return Err(send::failed(attempt, &failure, upload.sent())),

@@ -1,6 +1,10 @@
 //! One attempt: what goes out, and what can go wrong.
 
-use std::{fmt, pin::pin, time::Duration};
+use std::{
+    fmt,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, uri::PathAndQuery,
@@ -145,7 +149,7 @@ pub async fn forward(
     sending: Sending,
     upload: &Upload,
     watch: Option<Box<dyn Watch>>,
-    timeouts: UpstreamTimeouts,
+    timeouts: &UpstreamTimeouts,
 ) -> Result<Answer, Failure> {
     let to = sending.to.clone();
     let upgrade = sending.upgrade.is_some();
@@ -157,7 +161,7 @@ pub async fn forward(
     let mut request = write(attempt, sending)?;
     let mut patience = Patience { upload, watch, timeouts };
     loop {
-        let head = patience.wait(pool::send(&mut taken, &to, request)).await;
+        let head = patience.wait(pin!(pool::send(&mut taken, &to, request))).await;
         match head {
             Err(Ended::TooLate) => {
                 return Err(Failure::TimedOut { to: to.to_string(), limit: timeouts.head });
@@ -185,7 +189,7 @@ pub async fn forward(
 struct Patience<'a> {
     upload: &'a Upload,
     watch: Option<Box<dyn Watch>>,
-    timeouts: UpstreamTimeouts,
+    timeouts: &'a UpstreamTimeouts,
 }
 
 /// Why it is not waited for any more.
@@ -196,10 +200,9 @@ enum Ended {
 }
 
 impl Patience<'_> {
-    async fn wait<T>(&mut self, head: impl Future<Output = T>) -> Result<T, Ended> {
+    async fn wait<T>(&mut self, mut head: Pin<&mut impl Future<Output = T>>) -> Result<T, Ended> {
         // The last time that a body streamed.
         let mut moved = Instant::now();
-        let mut head = pin!(head);
         let mut tick = pin!(sleep_until(self.next(moved, moved)));
         loop {
             tokio::select! {
