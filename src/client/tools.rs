@@ -2,6 +2,8 @@
 //!
 //! `integrations/clients.md` is the same for people; a test compares the two.
 
+use crate::cloud::Cloud;
+
 /// A client, or a family of clients that read the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Tool {
@@ -49,12 +51,15 @@ impl Tool {
     #[must_use]
     pub fn says(self, gate: &str, authorities: &str) -> Vec<String> {
         let gate = gate.trim_end_matches('/');
+        // Examples, as the words in capitals are: at another cloud the reader has its names.
+        let azure = Cloud::public();
         match self {
             Self::AzureAiMl => vec![
                 "with these variables: MLClient(DefaultAzureCredential(), SUBSCRIPTION, GROUP, WORKSPACE)".to_owned(),
                 "without a proxy, at the gate's own address:".to_owned(),
                 format!(
-                    "  MLClient(credential, SUBSCRIPTION, GROUP, WORKSPACE, cloud=\"gate\", cloud_metadata={{\"azure_portal\": \"{gate}/\", \"resource_manager\": \"{gate}/\", \"active_directory\": \"{gate}/\", \"aml_resource_id\": AUDIENCE, \"storage_endpoint\": \"core.windows.net\", \"registry_discovery_endpoint\": \"{gate}/\"}})"
+                    "  MLClient(credential, SUBSCRIPTION, GROUP, WORKSPACE, cloud=\"gate\", cloud_metadata={{\"azure_portal\": \"{gate}/\", \"resource_manager\": \"{gate}/\", \"active_directory\": \"{gate}/\", \"aml_resource_id\": AUDIENCE, \"storage_endpoint\": \"{}\", \"registry_discovery_endpoint\": \"{gate}/\"}})",
+                    azure.storage
                 ),
                 "  credential: an object whose get_token(*scopes, **kwargs) gives AccessToken(what `amlgate token` prints, when it ends); AUDIENCE: the gate's `audiences`".to_owned(),
                 format!("  azure-mgmt packages: base_url=\"{gate}\", credential_scopes=[\"AUDIENCE/.default\"]"),
@@ -66,12 +71,15 @@ impl Tool {
                 ),
             ],
             Self::Mlflow => vec![
-                "the tracking URI is Azure's own: azureml://REGION.api.azureml.ms/mlflow/v1.0/subscriptions/SUBSCRIPTION/resourceGroups/GROUP/providers/Microsoft.MachineLearningServices/workspaces/WORKSPACE".to_owned(),
+                format!(
+                    "the tracking URI is Azure's own: azureml://REGION.{}/mlflow/v1.0/subscriptions/SUBSCRIPTION/resourceGroups/GROUP/providers/Microsoft.MachineLearningServices/workspaces/WORKSPACE",
+                    azure.data_plane
+                ),
                 "plain mlflow, without the plugin: https:// for azureml://, and v2.0 for v1.0".to_owned(),
-                "without a proxy: the data plane's own host at the gate (`hosts` of its route) for REGION.api.azureml.ms, and MLFLOW_TRACKING_TOKEN=\"$(amlgate token)\"".to_owned(),
+                format!("without a proxy: the data plane's own host at the gate (`hosts` of its route) for REGION.{}, and MLFLOW_TRACKING_TOKEN=\"$(amlgate token)\"", azure.data_plane),
             ],
             Self::Openai => vec![
-                "OpenAI(base_url=\"https://ENDPOINT.REGION.inference.ml.azure.com/v1\", api_key=\"none\"): the gate brings the endpoint's key".to_owned(),
+                format!("OpenAI(base_url=\"https://ENDPOINT.REGION.{}/v1\", api_key=\"none\"): the gate brings the endpoint's key", azure.inference),
                 format!(
                     "without a proxy: base_url=\"{gate}/PATH/v1\" (`paths` of the endpoint's route), api_key=\"$(amlgate token)\""
                 ),
