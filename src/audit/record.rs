@@ -335,7 +335,7 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     if parts.caller.kind.is_agent() {
         l.nested("agent", |l| {
             l.word("acts_for", if parts.caller.kind.has_human() { "human" } else { "itself" });
-            l.texts("through", actors_behind(parts.caller).into_iter());
+            l.texts("through", actors_behind(parts.caller));
             l.text("uid", parts.caller.client.as_deref());
         });
     }

@@ -85,6 +85,9 @@ pub struct HandlePrincipal {
     pub issued: Timestamp,
 }
 
+/// The digest of a certificate, and the thumbprint of a key.
+type Bound = (Option<[u8; 32]>, Option<Box<str>>);
+
 /// What is sealed.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,7 +108,7 @@ struct Content {
     display: Option<Arc<str>>,
     /// What the caller was bound to: SHA-256 of a certificate, and the thumbprint of a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    bound: Option<(Option<[u8; 32]>, Option<Box<str>>)>,
+    bound: Option<Bound>,
     subjects: Arc<[Arc<str>]>,
     endpoint: Arc<str>,
     slot: Slot,

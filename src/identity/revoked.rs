@@ -47,15 +47,18 @@ pub struct Revoked {
     read: AtomicU64,
 }
 
+/// What is stopped of one kind and issuer, by value.
+type Values = HashMap<Box<str>, Vec<Stop>>;
+
 #[derive(Default)]
 struct Snapshot {
     version: Option<i64>,
     /// By kind, issuer and value.
-    stops: HashMap<RevocationKind, HashMap<Box<str>, HashMap<Box<str>, Vec<Stop>>>>,
+    stops: HashMap<RevocationKind, HashMap<Box<str>, Values>>,
 }
 
 impl Snapshot {
-    fn of(&self, kind: RevocationKind, issuer: &str) -> Option<&HashMap<Box<str>, Vec<Stop>>> {
+    fn of(&self, kind: RevocationKind, issuer: &str) -> Option<&Values> {
         self.stops.get(&kind)?.get(issuer)
     }
 }
@@ -105,7 +108,7 @@ impl Revoked {
         if self.version().is_some_and(|version| version > news.version) {
             return;
         }
-        let mut stops: HashMap<_, HashMap<Box<str>, HashMap<Box<str>, Vec<Stop>>>> = HashMap::new();
+        let mut stops: HashMap<_, HashMap<Box<str>, Values>> = HashMap::new();
         for Revocation { kind, issuer, value, issued_before, expires, .. } in news.list {
             let of = stops.entry(kind).or_default().entry(issuer.into_boxed_str()).or_default();
             of.entry(value.into_boxed_str()).or_default().push(Stop { issued_before, expires });

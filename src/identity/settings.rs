@@ -349,12 +349,12 @@ impl IssuerSettings {
                 let users = format!("{iss}/.well-known/jwks.json").parse();
                 let users = users.map(|at| Form::of(iss.into(), KeysAt::Jwks(at))).ok();
                 // An id is no more than letters and dashes: the settings were judged.
-                let of_plugin = |id: &Box<str>| {
+                let of_plugin = |id: &str| {
                     let base = format!("{}/api/{id}", url.to_string().trim_end_matches('/'));
                     let at = format!("{base}/.backstage/auth/v1/jwks.json").parse().ok()?;
-                    Some(Form { plugin: Some(id.clone()), ..Form::of(base.into(), KeysAt::Jwks(at)) })
+                    Some(Form { plugin: Some(id.into()), ..Form::of(base.into(), KeysAt::Jwks(at)) })
                 };
-                users.into_iter().chain(plugins.ids.iter().filter_map(of_plugin)).collect()
+                users.into_iter().chain(plugins.ids.iter().filter_map(|id| of_plugin(id))).collect()
             }
             IssuerKind::Entra { tenant, authority, sts, .. } => {
                 let login = authority.to_string();

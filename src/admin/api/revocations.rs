@@ -150,7 +150,8 @@ async fn entered<'a>(
 
 fn read(head: &Parts, body: &Bytes, by: &Principal, now: Timestamp) -> Result<Revocation, Refused> {
     let media = head.headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
-    if !media.is_some_and(|m| m.split(';').next().is_some_and(|m| m.trim() == "application/json")) {
+    let is_json = |media: &str| media.split(';').next().is_some_and(|m| m.trim() == "application/json");
+    if !media.is_some_and(is_json) {
         return Err(Refused::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Said::Malformed,

@@ -31,10 +31,12 @@ impl Dice {
 
 /// Opens each note once: what a signature is worth does not change between two edits.
 #[derive(Default)]
-struct Opened(RefCell<HashMap<(String, usize), Result<(Head, usize), NoteError>>>);
+struct Opened(RefCell<HashMap<(String, usize), Reading>>);
+
+type Reading = Result<(Head, usize), NoteError>;
 
 impl Opened {
-    fn open(&self, keys: &note::VerifierKeys, note: &str, oldest: usize) -> Result<(Head, usize), NoteError> {
+    fn open(&self, keys: &note::VerifierKeys, note: &str, oldest: usize) -> Reading {
         let mut known = self.0.borrow_mut();
         known.entry((note.to_owned(), oldest)).or_insert_with(|| keys.open(note, oldest)).clone()
     }

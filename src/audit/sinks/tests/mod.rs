@@ -159,10 +159,8 @@ impl Got {
 
     /// The positions of a batch of CloudEvents, or of one.
     fn positions(&self) -> Vec<u64> {
-        let events = match self.json() {
-            Value::Array(events) => events,
-            one => vec![one],
-        };
+        let body = self.json();
+        let events = body.as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);
         events.iter().map(|event| event["id"].as_str().unwrap().parse().unwrap()).collect()
     }
 }
