@@ -225,7 +225,7 @@ def test_a_data_plane_with_a_host_of_its_own_is_found_there(client, sandbox, bet
     pem = certificate(sandbox.home / "certs", ["localhost", "ml.localhost"])
 
     def change(settings):
-        settings["listen"]["reverse"]["tls"] = {"certificate": str(pem), "private_key": {"file": str(pem)}}
+        settings["listen"]["reverse"]["tls"].update(certificate=str(pem), private_key={"file": str(pem)})
         route = next(r for r in settings["routes"] if r["name"] == "data-plane")
         route.update(hosts=["ml.localhost"], address=between.address)
         del route["paths"]
@@ -260,7 +260,7 @@ def test_key_vaults_client_is_challenged_in_its_own_way(sandbox):
     pem = certificate(sandbox.home / "certs", ["localhost", "kv.localhost"])
 
     def change(settings):
-        settings["listen"]["reverse"]["tls"] = {"certificate": str(pem), "private_key": {"file": str(pem)}}
+        settings["listen"]["reverse"]["tls"].update(certificate=str(pem), private_key={"file": str(pem)})
         group = WORKSPACE_ID.split("/providers/")[0]
         settings["routes"].append(
             {
