@@ -4,6 +4,8 @@ import pathlib
 import re
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
+# The gate's own address: who asks there goes through no proxy.
+OWN = "localhost"
 
 
 def contacted(process):
@@ -12,7 +14,7 @@ def contacted(process):
     refused = set(re.findall(r"no passthrough has this host.*?host=(\S+)", text))
     entries = process.record.query()
     urls = (entry.record.get("http_request", {}).get("url", {}) for entry in entries)
-    routed = {url["hostname"] for url in urls if url.get("hostname")}
+    routed = {url["hostname"] for url in urls if url.get("hostname")} - {OWN}
     tunnelled = {entry.own["host"] for entry in entries if entry.own.get("event") == "tunnel_opened"}
     return {"refused": refused, "routed": routed - tunnelled, "tunnelled": tunnelled}
 
