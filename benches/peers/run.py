@@ -8,12 +8,15 @@ signature, issuer, audience and expiry, and forwards to the same upstream. The g
 operation, decides by 100 entries, swaps the token and records the read. Ratios of CPU per request
 are the result; requests per second are company, because everything shares the cores. With `--tls`,
 both sides of each proxy speak TLS 1.3 with the same P-256 certificate, and each checks its upstream's.
+If the bench `end_to_end` was built (`cargo bench --profile dist --bench end_to_end --no-run`), its bare
+hyper pass-through takes part in plaintext: it checks nothing, and shows what this machine's sockets cost.
 """
 
 import argparse
 import atexit
 import base64
 import datetime
+import glob
 import http.server
 import ipaddress
 import json
@@ -317,6 +320,16 @@ allow:
                 cwd=home, env=os.environ | {"GATE_SECRET": "secret", "RUST_LOG": "error"})
 
 
+def floor(up):
+    """The bare pass-through of the bench `end_to_end`, where that was built: it checks nothing."""
+    found = [f for f in glob.glob("target/dist/deps/end_to_end-*") if os.access(f, os.X_OK) and "." not in pathlib.Path(f).name]
+    if not found:
+        return []
+    port = free_port()
+    command = [pathlib.Path(max(found, key=os.path.getmtime)).resolve(), "--floor", f"127.0.0.1:{port}", f"127.0.0.1:{up}"]
+    return [Peer("bare hyper, no checks", command, port, None)]
+
+
 def wrk(peer, token, seconds, connections):
     text = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H",
                            f"Authorization: Bearer {token}", f"{peer.base}{PATH}"],
@@ -377,12 +390,16 @@ def main():
         good = keys.token()
         bad = {"no token": None, "bad signature": good[:-8] + "AAAAAAAA", "expired": keys.token(exp=1),
                "wrong audience": keys.token(aud="other")}
+        bare = [] if tls else floor(onward)
+        for peer in bare:
+            peer.ready(good)
         for peer in peers:
             peer.ready(good)
             for what, token in bad.items():
                 status = peer.status(token)
                 if status not in (401, 403):
                     sys.exit(f"{peer.name} answers {status} to: {what}")
+        peers += bare
         results = {peer.name: [] for peer in peers}
         for _ in range(options.rounds):
             for peer in peers:

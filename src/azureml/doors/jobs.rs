@@ -146,7 +146,9 @@ pub(super) fn automl(job: &Door<'_>, found: &mut Found) -> Result<()> {
     let limit = |name: &str| limits.as_ref().map_or(Ok(None), |l| l.count(name));
     let concurrent = limit("maxConcurrentTrials")?.unwrap_or(1).max(1);
     let resources = job.child("resources")?;
-    let nodes = count_of(resources.as_ref())?.map(|n| n.saturating_mul(concurrent));
+    // Distributed training: each model may take all of `maxNodes`, and a forecast's at least two.
+    let distributed = limit("maxNodes")?.map_or(0, |most| most.max(2));
+    let nodes = count_of(resources.as_ref())?.map(|n| n.max(distributed).saturating_mul(concurrent));
     let timeout = limits.as_ref().map_or(Ok(None), |l| l.hours("timeout"))?;
     found.reserve(
         nodes,
