@@ -12,7 +12,7 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-pub use read::{MAX_SECRET, SecretError, exposure, from_env, from_file};
+pub use read::{MAX_SECRET, SecretError, exposure, from_env, from_file, from_projected};
 pub use secrecy::{ExposeSecret, SecretBox, SecretString};
 use zeroize::Zeroizing;
 

@@ -9,6 +9,7 @@ use crate::{
         self, Accept, CertificateName, CertificateSettings, Certificates, IssuerKind, IssuerSettings, KeysAt,
         LapsedList, Link, SignatureAlgorithm, certificate::BadAuthority,
     },
+    secrets,
     yaml::{Place, Spanned},
 };
 
@@ -113,7 +114,7 @@ fn one(
     }
     let mut settings = match (&raw.entra, &raw.oidc, &raw.backstage) {
         (Some(entra), None, None) => entra_settings(&name, entra, cloud, problems)?,
-        (None, Some(oidc), None) => oidc_settings(&name, oidc, problems)?,
+        (None, Some(oidc), None) => oidc_settings(&name, oidc, base, problems)?,
         (None, None, Some(portal)) => {
             let mut settings = problems.read(&portal.value.url, |url| {
                 IssuerSettings::backstage(&name, url).map_err(|e| format!("`{url}`: {e}"))
@@ -258,7 +259,12 @@ fn entra_settings(
     Some(settings)
 }
 
-fn oidc_settings(name: &str, oidc: &Spanned<raw::Oidc>, problems: &mut Problems) -> Option<IssuerSettings> {
+fn oidc_settings(
+    name: &str,
+    oidc: &Spanned<raw::Oidc>,
+    base: &Path,
+    problems: &mut Problems,
+) -> Option<IssuerSettings> {
     let raw = &oidc.value;
     let audiences: Vec<&str> = raw.audiences.iter().map(|a| a.value.as_str()).collect();
     let https = |text: &str| {
@@ -291,7 +297,29 @@ fn oidc_settings(name: &str, oidc: &Spanned<raw::Oidc>, problems: &mut Problems)
     if let (Some(at), IssuerKind::Oidc { keys, .. }) = (keys_at, &mut settings.kind) {
         *keys = at;
     }
+    settings.keys_token = raw.keys_token.as_ref().and_then(|found| keys_token(found, base, problems));
     Some(settings)
+}
+
+/// A token that ends before the gate does must lie where somebody renews it.
+fn keys_token(found: &Spanned<raw::Reference>, base: &Path, problems: &mut Problems) -> Option<Arc<Path>> {
+    let raw::Reference { env: None, file: Some(file), key_vault: None } = &found.value else {
+        problems.error_with(
+            Place::of(found),
+            "`keys_token` is named by a `file` alone: it is read anew for each fetch, because it is renewed",
+            "write `{file: /var/run/secrets/kubernetes.io/serviceaccount/token}`",
+        );
+        return None;
+    };
+    let path = base.join(&file.value);
+    if let Err(error) = secrets::from_projected(&path) {
+        problems.error_with(
+            Place::of(file),
+            error.with_cause(),
+            "name the file with the token by which the issuer's keys may be read",
+        );
+    }
+    Some(path.into())
 }
 
 /// The bytes of a PEM file that a key named.

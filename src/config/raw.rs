@@ -379,6 +379,8 @@ pub struct Oidc {
     pub discovery_url: Option<Text>,
     /// Where the keys are, if discovery is not to be used.
     pub jwks_uri: Option<Text>,
+    /// The token by which both are read, where nobody may read them without one: a file.
+    pub keys_token: Option<Spanned<Reference>>,
     /// The claim that lists groups; `groups` by default.
     pub groups_claim: Option<Text>,
 }

@@ -389,3 +389,26 @@ fn each_fault_of_a_sink_is_said_at_its_place() {
         assert!(said.iter().any(|s| s.starts_with(expected)), "{sink}: {said:?} has no `{expected}`");
     }
 }
+
+#[test]
+fn the_token_that_keys_are_read_by_lies_in_a_file_that_is_there() {
+    let folder = folder();
+    fs::write(folder.path().join("token"), "sesame").unwrap();
+    let with = |reference: &str| {
+        GOOD.replace("audiences: [amlgate]}", &format!("audiences: [amlgate], keys_token: {reference}}}"))
+    };
+    let file = folder.path().join("amlgate.yaml");
+    fs::write(&file, with("{file: token}")).unwrap();
+    let settings = load(&file).unwrap();
+    assert_eq!(settings.issuers[0].keys_token.as_deref(), Some(&*folder.path().join("token")));
+    assert!(!format!("{settings:?}").contains("sesame"));
+    for (reference, why) in [
+        ("{env: PATH}", "`keys_token` is named by a `file` alone"),
+        ("{file: token, env: PATH}", "`keys_token` is named by a `file` alone"),
+        ("{}", "`keys_token` is named by a `file` alone"),
+        ("{file: gone}", "cannot be read: No such file"),
+    ] {
+        let said = said(folder.path(), &with(reference));
+        assert!(said.iter().any(|s| s.starts_with("5:") && s.contains(why)), "{reference}: {said:?}");
+    }
+}

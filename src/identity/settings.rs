@@ -1,6 +1,6 @@
 //! Who vouches for callers, as configured.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use http::Uri;
 use serde_json::Value;
@@ -129,6 +129,8 @@ pub struct IssuerSettings {
     pub address: Option<SocketAddr>,
     /// Roots besides the system's, PEM.
     pub trust: Option<Arc<[u8]>>,
+    /// The file with the token by which its keys are read, where nobody may read them without one.
+    pub keys_token: Option<Arc<Path>>,
     /// How often the keys are fetched anew: the longest time that a withdrawn key still works.
     pub refresh_every: Duration,
     /// How long the last good keys stand in while the issuer is down.
@@ -332,6 +334,7 @@ impl IssuerSettings {
             link: None,
             address: None,
             trust: None,
+            keys_token: None,
             refresh_every: REFRESH_EVERY,
             keep_for: KEEP_FOR,
             dpop_nonce: false,

@@ -11,6 +11,7 @@
 //! answered 404 rather than guessed. It listens on loopback only.
 
 pub mod azure;
+pub mod cluster;
 pub mod home;
 pub mod issuer;
 mod jwt;

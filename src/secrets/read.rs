@@ -2,7 +2,9 @@
 //! a vault is fetched by `credentials`, which have the token for it.)
 
 use std::{
-    env, fs,
+    env,
+    error::Error as _,
+    fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -37,6 +39,14 @@ pub enum SecretError {
     },
 }
 
+impl SecretError {
+    /// What is wrong and why, on one line.
+    #[must_use]
+    pub fn with_cause(&self) -> String {
+        self.source().map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
+    }
+}
+
 /// The value of an environment variable, without a line end at its end.
 ///
 /// # Errors
@@ -52,11 +62,20 @@ pub fn from_env(name: &str) -> Result<SecretString, SecretError> {
 /// # Errors
 /// [`SecretError`].
 pub fn from_file(path: &Path) -> Result<SecretString, SecretError> {
-    let failed = |source| SecretError::File { path: path.to_owned(), source };
-    let file = fs::File::open(path).map_err(failed)?;
-    if let Some(exposure) = file.metadata().map_err(failed)?.exposure() {
+    if let Ok(Some(exposure)) = exposure(path) {
         tracing::warn!(path = %path.display(), "{exposure}");
     }
+    from_projected(path)
+}
+
+/// As [`from_file`], for what a platform writes and renews: who in the container may read it is the
+/// platform's choice, and nothing is logged of it.
+///
+/// # Errors
+/// [`SecretError`].
+pub fn from_projected(path: &Path) -> Result<SecretString, SecretError> {
+    let failed = |source| SecretError::File { path: path.to_owned(), source };
+    let file = fs::File::open(path).map_err(failed)?;
     // Bounded while reading: what a pipe or a growing file holds is known only then.
     let mut bytes = Vec::with_capacity(4 << 10);
     file.take(MAX_SECRET as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
