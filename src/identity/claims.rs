@@ -269,14 +269,19 @@ pub(super) fn kind_of_token(claims: &Map<String, Value>) -> Result<(), Rejection
 }
 
 /// Whether a CI token speaks for a run that a pull request started (`pull_request` and
-/// `pull_request_target`, which runs with the base's rights on the head's words), unless `accept`
-/// says which events are meant.
+/// `pull_request_target`, which runs with the base's rights on the head's words) or that runs what
+/// one proposes (`refs/pull/...`, whatever the event), unless `accept` says which are meant.
 fn from_pull_request(claims: &Map<String, Value>, issuer: &IssuerSettings) -> bool {
-    let named = issuer.accept.as_ref().is_some_and(|accept| accept.claims.contains_key("event_name"));
-    !named
-        && claims
-            .get("event_name")
-            .is_some_and(|event| event.as_str().is_none_or(|event| event.starts_with("pull_request")))
+    let accept = |name| issuer.accept.as_ref().is_some_and(|accept| accept.claims.contains_key(name));
+    let starts = |name: &str, with: &str| {
+        claims.get(name).is_some_and(|held| held.as_str().is_none_or(|held| held.starts_with(with)))
+    };
+    if accept("event_name") {
+        return false;
+    }
+    // Elsewhere `ref` may be anything, and is not a text of this kind.
+    let proposed = claims.contains_key("repository_id") && starts("ref", "refs/pull/") && !accept("ref");
+    starts("event_name", "pull_request") || proposed
 }
 
 /// (`tid`, `oid`) is the person: `sub` differs from application to application, an e-mail changes.
@@ -352,6 +357,7 @@ fn oidc_kind(claims: &Map<String, Value>, subject: &str, client: Option<&str>) -
         || has("kubernetes.io")
         || has("repository_id")
         || has("project_id") && has("job_id")
+        || has("build_number")
         || is("gty", |gty| gty == "client-credentials" || gty == "client_credentials")
         || is("preferred_username", |name| name.starts_with("service-account-"));
     if workload { PrincipalKind::Machine } else { PrincipalKind::Person }

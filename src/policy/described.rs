@@ -55,6 +55,10 @@ pub struct DescribedCaller {
 }
 
 impl DescribedCaller {
+    fn starts(&self, claim: &str, with: &str) -> bool {
+        self.claims.get(claim).and_then(Value::as_str).is_some_and(|held| held.starts_with(with))
+    }
+
     /// The caller as policies see it.
     #[must_use]
     pub fn caller(&self) -> Caller {
@@ -70,11 +74,8 @@ impl DescribedCaller {
             claims: Arc::new(self.claims.clone()),
             expires: Timestamp::from_secs(u64::MAX / 2_000),
             // Whether the issuer's `accept` names such events is not known here: in doubt it does not.
-            from_pull_request: self
-                .claims
-                .get("event_name")
-                .and_then(Value::as_str)
-                .is_some_and(|event| event.starts_with("pull_request")),
+            from_pull_request: self.starts("event_name", "pull_request")
+                || self.claims.contains_key("repository_id") && self.starts("ref", "refs/pull/"),
             subjects_at_issue: None,
             human: None,
             token_digest: [0; 32],

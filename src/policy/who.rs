@@ -112,8 +112,10 @@ impl Description {
         let by_name = self.names_agents() || !caller.kind.is_agent();
         // A run that a pull request started bears the names of the repository and says the words
         // of a stranger: it is taken in by name, and counts as perhaps a member everywhere else.
-        let by_event = self.names_event() || !caller.from_pull_request;
-        let yes = if by_name && by_event { Fit::Yes } else { Fit::Unknown };
+        let by_event = !caller.from_pull_request || self.names_run(caller);
+        // An address that its issuer has not seen to be its holder's is whoever's wrote it.
+        let by_address = !self.names("email") || !is_unverified(caller);
+        let yes = if by_name && by_event && by_address { Fit::Yes } else { Fit::Unknown };
         match (certain, &self.group, &caller.groups) {
             (false, _, _) => Fit::No,
             (true, None, _) => yes,
@@ -133,9 +135,52 @@ impl Description {
         }
     }
 
-    fn names_event(&self) -> bool {
-        self.claims.iter().any(|(name, _)| &**name == "event_name")
+    fn names(&self, claim: &str) -> bool {
+        self.claims.iter().any(|(name, _)| &**name == claim)
     }
+
+    /// Whether it names a run of a pull request, whom it fits, as one: by its event, or by a ref or a
+    /// subject that no other run has.
+    fn names_run(&self, caller: &Caller) -> bool {
+        let is = |key, held: Option<&str>| held.is_some_and(|held| is_of_pull_request(key, held));
+        self.names("event_name")
+            || self.names("ref") && is("ref", caller.claims.get("ref").and_then(Value::as_str))
+            || (self.subject.is_some() || self.names("sub")) && is("sub", Some(&caller.id.subject))
+    }
+
+    /// Every text that a value must equal, with its key.
+    fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = [
+            ("subject", &self.subject),
+            ("group", &self.group),
+            ("client", &self.client),
+            ("tenant", &self.tenant),
+        ];
+        let own = own.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?)));
+        let claims = self.claims.iter().flat_map(|(name, expected)| {
+            let values: &[Value] = match expected {
+                Expected::AnyOf(values) => values,
+                Expected::Members(_) => &[],
+            };
+            values.iter().filter_map(|value| Some((&**name, value.as_str()?)))
+        });
+        own.chain(claims)
+    }
+}
+
+/// Whether a value is one that GitHub gives to runs of pull requests alone.
+fn is_of_pull_request(key: &str, text: &str) -> bool {
+    match key {
+        "event_name" => text.starts_with("pull_request"),
+        "ref" => text.starts_with("refs/pull/"),
+        "subject" | "sub" => text.starts_with("repo:") && text.ends_with(":pull_request"),
+        _ => false,
+    }
+}
+
+/// Whether the issuer says of the caller's address that it is not seen to be theirs.
+fn is_unverified(caller: &Caller) -> bool {
+    caller.claims.get("email_verified").is_some_and(|said| said != true && said != "true")
 }
 
 /// A description and the subject that it stands for.

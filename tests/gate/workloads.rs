@@ -66,9 +66,12 @@ async fn a_run_of_a_pull_request_may_only_what_names_its_event() {
     let stranger = token(&world, &json!({"event_name": "pull_request", "repository_id": "44"}));
     let answer = world.bearing(&stranger).get(&here).await;
     assert!(answer.text().contains("RequestDisallowedByPolicy"), "{answer:?}");
+    // What a pull request proposes is such a run, whatever started it.
+    let proposed = token(&world, &json!({"event_name": "workflow_dispatch", "ref": "refs/pull/7/merge"}));
+    assert_eq!(world.bearing(&proposed).get(&here).await.status, 403);
     let log = world.stop().await;
     let marked = format!("{:?}", log.requests()).matches("not_named").count();
-    assert_eq!(marked, 7, "the record says which runs were of a pull request");
+    assert_eq!(marked, 8, "the record says which runs were of a pull request");
 }
 
 #[tokio::test]

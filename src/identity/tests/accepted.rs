@@ -114,6 +114,7 @@ async fn workloads_of_openid_issuers_are_machines() {
         (json!({"preferred_username": "service-account-ci"}), PrincipalKind::Machine),
         (json!({"gty": "client-credentials"}), PrincipalKind::Machine),
         (json!({"project_id": "1", "job_id": "2"}), PrincipalKind::Machine),
+        (json!({"sub": "https://jenkins.example/job/a/", "build_number": 7}), PrincipalKind::Machine),
     ] {
         let token = Signer::rsa(0).token("k1", &claims_with(&changes));
         assert_eq!(world.verifier.authenticate(&token).await.unwrap().kind, kind, "{changes}");
@@ -195,5 +196,29 @@ async fn a_run_of_a_pull_request_is_marked_unless_accept_names_the_event() {
         let run = claims_with(&json!({"repository_id": "42", "event_name": event}));
         let run = world.verifier.authenticate(&Signer::rsa(0).token("k1", &run)).await.unwrap();
         assert_eq!(run.from_pull_request, marked, "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_of_what_a_pull_request_proposes_is_marked_whatever_started_it() {
+    let naming = |claim: &str| {
+        let all = [(claim.to_owned(), json!(["refs/pull/7/merge", "workflow_dispatch"]))];
+        Some(Accept { claims: all.into() })
+    };
+    for (accept, changes, marked) in [
+        (None, json!({"ref": "refs/pull/7/merge"}), true),
+        (None, json!({"ref": ["refs/pull/7/merge"]}), true),
+        (None, json!({"ref": "refs/heads/main"}), false),
+        // No repository of GitHub: here `ref` is a word like any other.
+        (None, json!({"ref": "refs/pull/7/merge", "repository_id": null}), false),
+        (naming("ref"), json!({"ref": "refs/pull/7/merge"}), false),
+        (naming("event_name"), json!({"ref": "refs/pull/7/merge"}), false),
+    ] {
+        let world = World::of(vec![IssuerSettings { accept, ..oidc() }]);
+        world.documents.publish(OIDC, &[Signer::rsa(0).jwk("k1")]);
+        world.verifier.refresh_once().await;
+        let run = claims_with(&json!({"repository_id": "42", "event_name": "workflow_dispatch"}));
+        let run = Signer::rsa(0).token("k1", &patched(run, &changes));
+        assert_eq!(world.verifier.authenticate(&run).await.unwrap().from_pull_request, marked, "{changes}");
     }
 }

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Description, Expected};
+use super::{Description, Expected, is_of_pull_request};
 
 /// Claims that somebody else can come to hold, each with those that make it harmless beside it.
 const MUTABLE: &[(&str, &[&str])] = &[
@@ -28,14 +28,16 @@ const MUTABLE: &[(&str, &[&str])] = &[
 /// What says who a person is: `subject`, or the same as a claim.
 const PERSON: &[&str] = &["sub", "oid"];
 
-/// Claims that narrow a repository's jobs to some of its branches.
-const NARROWING: &[&str] =
-    &["ref", "ref_protected", "environment", "job_workflow_ref", "workflow_ref", "event_name", "ref_type"];
+/// Claims that narrow a repository's jobs to some of its branches, whatever their value.
+const NARROWING: &[&str] = &["ref", "environment", "job_workflow_ref", "workflow_ref"];
+
+/// Events whose jobs run on what the default branch holds, or will hold.
+const OF_DEFAULT_BRANCH: &[&str] = &["schedule", "repository_dispatch", "merge_group"];
 
 /// What may be doubted, each with its mend.
 pub(in crate::policy) fn doubts(description: &Description) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    let names = |name: &str| description.claims.iter().any(|(held, _)| &**held == name);
+    let names = |name: &str| description.names(name);
     let person = description.subject.is_some();
     for (name, instead) in MUTABLE {
         let settled = instead.iter().any(|one| names(one)) || person && *instead == PERSON;
@@ -54,7 +56,7 @@ pub(in crate::policy) fn doubts(description: &Description) -> Vec<(String, Strin
     for text in subjects(description) {
         found.extend(subject(text, names("repository_id") || names("project_id")));
     }
-    for (key, text) in texts(description) {
+    for (key, text) in description.texts() {
         if text.contains('*') {
             found.push((
                 format!("`*` in `{key}` stands for itself: values match exactly"),
@@ -62,19 +64,35 @@ pub(in crate::policy) fn doubts(description: &Description) -> Vec<(String, Strin
             ));
         }
     }
-    found.extend(branches(description));
+    match pull_requests(description) {
+        Some(doubt) => found.push(doubt),
+        None => found.extend(branches(description)),
+    }
     found
+}
+
+/// Runs of pull requests, taken in by name.
+fn pull_requests(description: &Description) -> Option<(String, String)> {
+    let (key, text) = description.texts().find(|(key, text)| is_of_pull_request(key, text))?;
+    Some((
+        format!("`{text}` in `{key}` is what a pull request runs: whoever opens one chooses what it does"),
+        "give a subject of its own to such runs, and that no more than strangers may".to_owned(),
+    ))
 }
 
 /// A job of a repository that may be on any branch, or on a tag with the name of one.
 fn branches(description: &Description) -> Option<(String, String)> {
-    let names = |name: &str| description.claims.iter().any(|(held, _)| &**held == name);
+    let names = |name: &str| description.names(name);
     let github = ["repository", "repository_id"].into_iter().any(names);
     let gitlab = ["project_path", "project_id"].into_iter().any(names);
     if !github && !gitlab || description.subject.is_some() || names("sub") {
         return None;
     }
-    if !NARROWING.iter().any(|name| names(name)) {
+    let protected = |value: &Value| *value == true || value == "true";
+    let narrow = NARROWING.iter().any(|name| names(name))
+        || all(description, "ref_protected", protected)
+        || all(description, "event_name", |event| OF_DEFAULT_BRANCH.iter().any(|one| event == one));
+    if !narrow {
         let branch = if github { "`ref: refs/heads/main`" } else { "`ref: main`, `ref_type: branch`" };
         return Some((
             "jobs of every branch belong here: whoever may push one chooses what they do".to_owned(),
@@ -87,6 +105,17 @@ fn branches(description: &Description) -> Option<(String, String)> {
             "claim `ref` without `ref_type` is a branch or a tag of that name".to_owned(),
             "add `ref_type: branch` or `ref_protected: \"true\"`".to_owned(),
         )
+    })
+}
+
+/// Whether a claim is named, and each of its values is such a one.
+fn all(description: &Description, claim: &str, such: impl Fn(&Value) -> bool) -> bool {
+    description.claims.iter().any(|(name, expected)| {
+        &**name == claim
+            && match expected {
+                Expected::AnyOf(values) => values.iter().all(&such),
+                Expected::Members(_) => false,
+            }
     })
 }
 
@@ -113,25 +142,6 @@ fn with_id(part: &str) -> bool {
 
 /// The values of `sub`, however they are named.
 fn subjects(description: &Description) -> impl Iterator<Item = &str> {
-    let claimed = texts(description).filter(|(key, _)| *key == "sub").map(|(_, text)| text);
+    let claimed = description.texts().filter(|(key, _)| *key == "sub").map(|(_, text)| text);
     description.subject.as_deref().into_iter().chain(claimed)
-}
-
-/// Every text that a value must equal, with its key.
-fn texts(description: &Description) -> impl Iterator<Item = (&str, &str)> {
-    let own = [
-        ("subject", &description.subject),
-        ("group", &description.group),
-        ("client", &description.client),
-        ("tenant", &description.tenant),
-    ];
-    let own = own.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?)));
-    let claims = description.claims.iter().flat_map(|(name, expected)| {
-        let values: &[Value] = match expected {
-            Expected::AnyOf(values) => values,
-            Expected::Members(_) => &[],
-        };
-        values.iter().filter_map(|value| Some((&**name, value.as_str()?)))
-    });
-    own.chain(claims)
 }

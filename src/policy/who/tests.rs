@@ -195,3 +195,39 @@ fn a_run_of_a_pull_request_belongs_only_where_the_event_is_named() {
     // Where the issuer's `accept` names the event, all are taken at their word.
     assert_eq!(all.of(&caller(known(&[]), held)).sure, [0, 1]);
 }
+
+#[test]
+fn a_run_of_a_pull_request_may_be_named_by_its_ref_or_its_subject_too() {
+    let of = |subject: &str| Description { subject: Some(subject.into()), ..described("corp") };
+    let all = subjects(&[
+        ("a", claims(&[("ref", json!(["refs/heads/main", "refs/pull/7/merge"]))])),
+        ("b", claims(&[("ref", json!("refs/heads/main"))])),
+        ("c", of("repo:o@1/r@2:pull_request")),
+        ("d", of("repo:o@1/r@2:ref:refs/heads/main")),
+    ]);
+    let run = |subject: &str, held: Value| {
+        let id = PrincipalId { issuer: "corp".into(), subject: subject.into() };
+        let run = Caller { from_pull_request: true, id, ..caller(known(&[]), held) };
+        all.of(&run).sure.clone()
+    };
+    assert_eq!(run("x", json!({"ref": "refs/pull/7/merge"})), [0]);
+    // `pull_request_target` runs on the base's ref and has the base's subject: neither names it.
+    assert!(run("repo:o@1/r@2:ref:refs/heads/main", json!({"ref": "refs/heads/main"})).is_empty());
+    assert_eq!(run("repo:o@1/r@2:pull_request", json!({"ref": "refs/pull/8/merge"})), [2]);
+}
+
+#[test]
+fn an_address_that_the_issuer_has_not_verified_lets_nobody_in() {
+    let all = subjects(&[("a", claims(&[("email", json!("ann@example.com"))]))]);
+    let of = |held: Value| {
+        let found = all.of(&caller(known(&[]), held));
+        (found.sure.len(), found.unknown.len())
+    };
+    assert_eq!(of(json!({"email": "ann@example.com"})), (1, 0));
+    assert_eq!(of(json!({"email": "ann@example.com", "email_verified": true})), (1, 0));
+    assert_eq!(of(json!({"email": "ann@example.com", "email_verified": "true"})), (1, 0));
+    // In doubt a deny takes it in.
+    for unverified in [json!(false), json!("false"), json!(null), json!(1)] {
+        assert_eq!(of(json!({"email": "ann@example.com", "email_verified": unverified})), (0, 1));
+    }
+}
