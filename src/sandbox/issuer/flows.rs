@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::{Mint, pages, proof};
 use crate::{
-    sandbox::{Person, people::PersonKind},
+    sandbox::{Person, jwt, people::PersonKind},
     time::{SharedClock, Timestamp},
 };
 
@@ -131,6 +131,7 @@ pub async fn discovery(State(flows): State<Arc<Flows>>) -> Json<Value> {
         "authorization_endpoint": format!("{issuer}/authorize"),
         "device_authorization_endpoint": format!("{issuer}/device_authorization"),
         "token_endpoint": format!("{issuer}/token"),
+        "userinfo_endpoint": format!("{issuer}/userinfo"),
         "jwks_uri": format!("{issuer}/keys"),
         "end_session_endpoint": format!("{issuer}/logout"),
         "backchannel_logout_supported": true,
@@ -240,6 +241,20 @@ pub async fn log_out(Query(form): Query<Form>) -> Response {
             .into_response(),
         None => pages::say("You are logged out.").into_response(),
     }
+}
+
+/// `GET /userinfo` (OIDC Core 5.3): whose access token this is.
+pub async fn userinfo(State(flows): State<Arc<Flows>>, headers: HeaderMap) -> Response {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    let Ok(mut claims) = jwt::verify(&flows.mint.keys(), token, flows.clock.now()) else {
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")];
+        return (StatusCode::UNAUTHORIZED, challenge).into_response();
+    };
+    claims.retain(|name, _| {
+        ["sub", "name", "preferred_username", "email", "email_verified", "groups"].contains(&name.as_str())
+    });
+    Json(claims).into_response()
 }
 
 /// `POST /device_authorization` (RFC 8628 section 3.1).

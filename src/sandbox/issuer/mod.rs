@@ -94,6 +94,7 @@ impl DevelopmentIssuer {
             .route("/device_authorization", post(flows::begin_device))
             .route("/device", get(flows::ask_device).post(flows::choose_device))
             .route("/token", post(flows::token))
+            .route("/userinfo", get(flows::userinfo))
             .with_state(state)
             .layer(middleware::from_fn_with_state(observer.clone(), observe::layer));
         let server = Server::start(settings.bind, settings.port, Some(tls), router).await?;

@@ -54,6 +54,21 @@ async fn a_person_logs_in_with_a_code_and_pkce() {
     )
     .unwrap();
     assert_eq!((&claims["sub"], &claims["aud"]), (&json!("user-sam"), &json!("amlgate")));
+    let told = client.get("localhost", "/userinfo", got["access_token"].as_str().unwrap()).await;
+    assert_eq!(
+        (told.status, told.json()),
+        (
+            StatusCode::OK,
+            json!({
+                "sub": "user-sam", "name": "Sam, a data scientist", "preferred_username": "sam",
+                "email": "sam@sandbox.example", "email_verified": true, "groups": ["data-science"],
+            })
+        )
+    );
+    for nobodys in ["", "x.y.z", got["refresh_token"].as_str().unwrap()] {
+        let told = client.get("localhost", "/userinfo", nobodys).await;
+        assert_eq!(told.status, StatusCode::UNAUTHORIZED, "{nobodys}");
+    }
     assert_eq!(redeem(&back["code"], verifier).await.json()["error"], "invalid_grant");
     let back = login().await;
     assert_eq!(redeem(&back["code"], "another").await.json()["error"], "invalid_grant");
