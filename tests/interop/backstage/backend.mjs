@@ -42,6 +42,7 @@ function caller(pluginId) {
             (await auth.getPluginRequestToken({ onBehalfOf, targetPluginId })).token;
           const ways = {
             'for-the-user': (user) => towards(user, 'amlgate'),
+            'by-way-of-azureml': (user) => towards(user, 'azureml'),
             'for-itself': async () => towards(await auth.getOwnServiceCredentials(), 'amlgate'),
             'meant-for-another': (user) => towards(user, 'proxy'),
             'with-the-limited-token': async (user) => (await auth.getLimitedUserToken(user)).token,
@@ -50,7 +51,8 @@ function caller(pluginId) {
             const user = await httpAuth.credentials(request, { allow: ['user'] });
             const [, way, rest] = /^\/([^/]+)(\/.*)$/.exec(request.url);
             const token = await ways[way](user);
-            const url = `${await discovery.getBaseUrl('amlgate')}${rest}`;
+            const base = await discovery.getBaseUrl(way === 'by-way-of-azureml' ? 'azureml' : 'amlgate');
+            const url = base + (way === 'by-way-of-azureml' ? `/for-the-user${rest}` : rest);
             const { method } = request;
             const answer = await fetch(url, { method, headers: { authorization: `Bearer ${token}` } });
             const headers = Object.fromEntries(answer.headers);

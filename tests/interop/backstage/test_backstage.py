@@ -116,6 +116,17 @@ def test_a_plugin_that_calls_for_a_person_is_that_person(portal, gate, sam, rita
         assert recorded(gate, called["headers"]).caller == f"portal:user:default/{name}"
 
 
+def test_a_plugin_that_was_called_by_another_calls_for_the_same_person(portal, gate, sam):
+    """`scratch` may not call the gate; `azureml` may, and has no more of her than her limited token."""
+    between = portal.through_a_plugin("scratch", "by-way-of-azureml", sam, JOBS)
+    assert decoded(between["token"], 1)["aud"] == "azureml"
+    called = json.loads(between["text"])
+    assert decoded(called["token"], 1)["obo"] == decoded(between["token"], 1)["obo"]
+    assert called["status"] == 200, called
+    entry = recorded(gate, called["headers"])
+    assert (entry.caller, entry.record["actor"]["app_uid"]) == ("portal:user:default/sam", "azureml")
+
+
 def test_a_plugin_that_calls_for_nobody_is_a_machine(portal, gate, sam):
     called = portal.through_a_plugin("azureml", "for-itself", sam, WORKSPACE)
     assert "obo" not in decoded(called["token"], 1)
