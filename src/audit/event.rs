@@ -90,6 +90,8 @@ pub enum Event {
         received: u64,
         /// `completed`, or `cut` when the gate ended it.
         ending: &'static str,
+        /// Why the gate ended it, if it did.
+        because: Option<String>,
     },
     /// Somebody signed in to the gate itself, or tried to.
     SignedIn {

@@ -48,6 +48,7 @@ pub struct Lease {
     request: RequestFacts,
     standing: Standing,
     azure: Azure,
+    generation: u64,
     limits: StreamLimits,
 }
 
@@ -76,6 +77,7 @@ impl Lease {
             request: permit.request().clone(),
             standing: permit.standing(),
             azure: permit.azure().clone(),
+            generation: permit.generation(),
             limits,
         }
     }
@@ -84,6 +86,12 @@ impl Lease {
     #[must_use]
     pub fn decision(&self) -> DecisionId {
         self.request.decision
+    }
+
+    /// The number of the policies that allowed it, or that were asked last.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whose stream it is.
@@ -135,6 +143,11 @@ impl Lease {
     /// The lease with what is known now of the caller's groups.
     pub fn regroup(&mut self, principal: Principal) {
         self.principal = principal;
+    }
+
+    /// The lease as policies of this number are asked.
+    pub fn asks(&mut self, generation: u64) {
+        self.generation = generation;
     }
 
     pub(super) fn ended(&self, now: Timestamp) -> Result<(), Cut> {

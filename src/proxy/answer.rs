@@ -14,10 +14,10 @@ use crate::{
     azureml::{Operation, Protocol, SecretClass},
     credentials::{Attempt, Bearer, Challenge, LiveGroups, LiveRights},
     http::{Body, headers},
-    identity::{Slot, Standing, Verifier},
+    identity::{Principal, Slot, Standing, Verifier},
     net::{Destination, Scheme},
     policy::{Lease, LivePolicies, OnTokenExpiry, Permit, PolicySet, SecretTreatment, StreamLimits},
-    time::SharedClock,
+    time::{SharedClock, Timestamp},
     upstream::{Answer, Passing, Upload, Watch, polling, rewrite},
 };
 
@@ -294,6 +294,23 @@ impl rewrite::Doors for GateDoors<'_> {
     }
 }
 
+/// Whether the issuer of a caller is still one of the gate's, and nobody revoked the caller.
+pub(super) fn is_vouched_for(
+    verifier: &Verifier,
+    principal: &Principal,
+    now: Timestamp,
+) -> Result<(), String> {
+    let issuer = &principal.id.issuer;
+    if !verifier.knows(issuer) {
+        return Err(format!("the issuer `{issuer}` vouches for nobody here any more"));
+    }
+    match verifier.revoked().standing(principal, now) {
+        Standing::Stands => Ok(()),
+        Standing::Revoked => Err("it was revoked".to_owned()),
+        Standing::Unknown => Err("whether it was revoked cannot be known".to_owned()),
+    }
+}
+
 /// Judges a live stream by its lease: at each change of the policies, at its end, and each second
 /// while they read the time.
 pub(super) struct Leased {
@@ -301,7 +318,6 @@ pub(super) struct Leased {
     policies: Arc<LivePolicies>,
     verifier: Arc<Verifier>,
     clock: SharedClock,
-    generation: u64,
     rights: LiveRights,
     groups: LiveGroups,
 }
@@ -309,28 +325,19 @@ pub(super) struct Leased {
 impl Leased {
     pub fn new(gate: &Gate, lease: Lease) -> Self {
         let policies = Arc::clone(&gate.parts().policies);
-        let generation = policies.peek().generation();
         let rights = gate.parts().rights.clone();
         let (clock, verifier) = (Arc::clone(&gate.parts().clock), Arc::clone(&gate.parts().verifier));
         let groups = gate.parts().groups.clone();
-        Self { lease, policies, clock, generation, rights, groups, verifier }
+        Self { lease, policies, clock, rights, groups, verifier }
     }
 }
 
 impl Watch for Leased {
     fn may_go_on(&mut self) -> Result<(), String> {
-        let issuer = &self.lease.principal().id.issuer;
-        if !self.verifier.knows(issuer) {
-            return Err(format!("the issuer `{issuer}` vouches for nobody here any more"));
-        }
         let now = self.clock.now();
-        match self.verifier.revoked().standing(self.lease.principal(), now) {
-            Standing::Stands => {}
-            Standing::Revoked => return Err("it was revoked".to_owned()),
-            Standing::Unknown => return Err("whether it was revoked cannot be known".to_owned()),
-        }
+        is_vouched_for(&self.verifier, self.lease.principal(), now)?;
         let policies = self.policies.peek();
-        let changed = policies.generation() != self.generation;
+        let changed = policies.generation() != self.lease.generation();
         let stands = self.lease.is_certified(now);
         let regrouped = self.groups.again(self.lease.principal());
         let unchanged = !changed && stands && regrouped.is_none();
@@ -340,7 +347,7 @@ impl Watch for Leased {
         if let Some(principal) = regrouped {
             self.lease.regroup(principal);
         }
-        self.generation = policies.generation();
+        self.lease.asks(policies.generation());
         if policies.asks_azure() {
             let now_known = self.rights.again(self.lease.principal(), self.lease.azure());
             self.lease.refresh(now_known);

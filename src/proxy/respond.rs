@@ -91,7 +91,7 @@ pub enum Refusal {
         /// Seconds until a try makes sense.
         retry_after: u64,
     },
-    /// The policies no longer allow what was being sent: 403.
+    /// What let it go on is over: 403.
     Cut(String),
     /// The upstream cannot be reached or broke off: 502.
     Upstream(String),
@@ -202,7 +202,7 @@ impl Refusal {
             Self::Stale { why, .. } => (*why).to_owned(),
             Self::NoToken { why, .. } => format!("the gate has no token for Azure: {why}"),
             Self::Upstream(why) | Self::TimedOut(why) => why.clone(),
-            Self::Cut(why) => format!("the request was cut off while its body was sent: {why}"),
+            Self::Cut(why) => format!("the request was cut off while it was under way: {why}"),
             Self::UpstreamRefusesGate => {
                 "the policies allow this, but Azure refuses the gate's own identity; whoever runs the gate must assign it the role".to_owned()
             }

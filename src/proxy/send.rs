@@ -21,7 +21,7 @@ use crate::{
     },
     identity::ConnectionMemo,
     policy::PolicySet,
-    upstream::{self, Answer, Failure, Sending, Upload, Watch, rewrite},
+    upstream::{self, Answer, Failure, Sending, Until, Upload, Watch, Watching, rewrite},
 };
 
 /// Everything that is sent but the token.
@@ -113,14 +113,14 @@ pub(super) async fn send(
     let operation = recorded.permit().operation();
     let writes = operation.kind != Kind::Read && operation.audience != Audience::MachineLearning;
     if !writes {
-        return exchange(gate, recorded, bearer, sent).await;
+        return exchange(gate, recorded, bearer, sent, Until::Answered).await;
     }
     let (done, answered) = oneshot::channel();
     let own = gate.clone();
     // The listener waits for it when it drains.
     connection.tasks().spawn_local(async move {
         // If the caller is gone the answer is dropped here, and its outcome recorded.
-        drop(done.send(exchange(&own, recorded, bearer, sent).await));
+        drop(done.send(exchange(&own, recorded, bearer, sent, Until::Sent).await));
     });
     answered.await.unwrap_or(Err(Refusal::Internal))
 }
@@ -130,6 +130,7 @@ async fn exchange(
     recorded: Recorded,
     bearer: Bearer,
     sent: Sent,
+    until: Until,
 ) -> Result<Response<Body>, Refusal> {
     let parts = gate.parts();
     let mut watch = Stopwatch::start(gate.meters());
@@ -144,10 +145,10 @@ async fn exchange(
     let (upload, mut body) = body_of(body, &chosen.route);
     loop {
         let sending = sending(&attempt, &onward, body, &chosen);
-        let judged = upload.is_open().then(|| watched(gate, &attempt));
-        match upstream::forward(gate.pools(), &attempt, sending, &upload, judged, &parts.limits.upstream)
-            .await
-        {
+        let judge = || watched(gate, &attempt);
+        let watching = Watching { judge: &judge, until };
+        let limits = &parts.limits.upstream;
+        match upstream::forward(gate.pools(), &attempt, sending, &upload, Some(watching), limits).await {
             Ok(answer) => {
                 watch.ended(Stage::Upstream);
                 if let Some(challenge) = challenge(&attempt, &answer) {
@@ -238,7 +239,7 @@ pub(super) fn body_of(body: Outgoing, route: &Route) -> (Upload, Body) {
     }
 }
 
-/// Judges a body that streams, as long as its answer has not begun.
+/// Judges what has no answer yet.
 fn watched(gate: &Gate, attempt: &Attempt) -> Box<dyn Watch> {
     let lease = attempt.recorded().permit().lease(answer::stream_limits(gate, attempt));
     Box::new(answer::Leased::new(gate, lease))

@@ -120,7 +120,7 @@ pub enum Failure {
         /// The bound.
         limit: Duration,
     },
-    /// The policies no longer allow what is being sent.
+    /// What let it go on is over.
     #[error("{0}")]
     Cut(String),
     /// It took too long; whether the request was acted on is not known.
@@ -139,7 +139,7 @@ pub enum Failure {
 /// Sends an attempt and waits for the head of its answer.
 ///
 /// A connection that was closed while it was idle is replaced once, because nothing of the request
-/// was sent on it. While a body streams, `watch` is asked whether it may go on.
+/// was sent on it. Whoever waits is asked by `watching`, twice a second, whether they still may.
 ///
 /// # Errors
 /// [`Failure`].
@@ -148,7 +148,7 @@ pub async fn forward(
     attempt: &Attempt,
     sending: Sending,
     upload: &Upload,
-    watch: Option<Box<dyn Watch>>,
+    watching: Option<Watching<'_>>,
     timeouts: &UpstreamTimeouts,
 ) -> Result<Answer, Failure> {
     let to = sending.to.clone();
@@ -159,7 +159,7 @@ pub async fn forward(
     let taken = if upgrade { pools.fresh(&to, protocols).await } else { pools.take(&to, protocols).await };
     let mut taken = taken.map_err(connect)?;
     let mut request = write(attempt, sending)?;
-    let mut patience = Patience { upload, watch, timeouts };
+    let mut patience = Patience { upload, watching, watch: None, timeouts };
     loop {
         let head = patience.wait(pin!(pool::send(&mut taken, &to, request))).await;
         match head {
@@ -185,9 +185,35 @@ pub async fn forward(
     }
 }
 
+/// Who says whether a request may go on that has no answer yet.
+#[derive(Clone, Copy)]
+pub struct Watching<'a> {
+    /// Makes the judge, if it comes to that.
+    pub judge: &'a dyn Fn() -> Box<dyn Watch>,
+    /// How long it is asked.
+    pub until: Until,
+}
+
+impl fmt::Debug for Watching<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watching({:?})", self.until)
+    }
+}
+
+/// How long a request may be called off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Until its body was sent: what writes cannot be unsaid then, and how it ended is to be known.
+    Sent,
+    /// Until its answer is there.
+    Answered,
+}
+
 /// How long the head of an answer is waited for.
 struct Patience<'a> {
     upload: &'a Upload,
+    watching: Option<Watching<'a>>,
+    /// Made when the head is not there at once: most are.
     watch: Option<Box<dyn Watch>>,
     timeouts: &'a UpstreamTimeouts,
 }
@@ -222,17 +248,29 @@ impl Patience<'_> {
             }
             if self.upload.is_open() {
                 moved = now;
-                if let Some(watch) = &mut self.watch {
-                    watch.may_go_on().map_err(Ended::Cut)?;
-                }
+            }
+            if let Some(watching) = self.watching.filter(|watching| self.asks(*watching)) {
+                let watch = self.watch.get_or_insert_with(|| (watching.judge)());
+                watch.may_go_on().map_err(Ended::Cut)?;
             }
             tick.as_mut().reset(self.next(moved, now));
         }
     }
 
-    /// When to look next: soon while a body streams, else when the time is over.
+    fn asks(&self, watching: Watching<'_>) -> bool {
+        watching.until == Until::Answered || self.upload.is_open()
+    }
+
+    /// When to look next: soon while there is something to ask, else when the time is over.
     fn next(&self, moved: Instant, now: Instant) -> Instant {
-        if self.upload.is_open() { now + ASK_EVERY } else { moved + self.timeouts.head }
+        let over = moved + self.timeouts.head;
+        if self.upload.is_open() {
+            now + ASK_EVERY
+        } else if self.watching.is_some_and(|watching| self.asks(watching)) {
+            over.min(now + ASK_EVERY)
+        } else {
+            over
+        }
     }
 }
 

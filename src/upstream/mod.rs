@@ -12,7 +12,7 @@ mod pool;
 pub mod rewrite;
 mod upload;
 
-pub use forward::{Answer, Failure, Sending, forward};
+pub use forward::{Answer, Failure, Sending, Until, Watching, forward};
 pub use passing::{Passing, Watch};
 pub use pool::Pools;
 pub use upload::{Counted, Upload};

@@ -42,6 +42,8 @@ pub struct Passing {
     watch: Box<dyn Watch>,
     /// Made when the body first makes us wait: most answers never do.
     tick: Option<Pin<Box<Sleep>>>,
+    /// When it was last asked whether it may go on.
+    asked: Instant,
     idle_since: Instant,
     idle: Duration,
     done: bool,
@@ -67,6 +69,7 @@ impl Passing {
             connection: Some(connection),
             watch,
             tick: None,
+            asked: now,
             idle_since: now,
             idle,
             done: false,
@@ -98,13 +101,17 @@ impl Passing {
         Poll::Ready(Some(Err(why.into())))
     }
 
-    /// Asks, at intervals, whether the stream may go on.
+    /// Asks, at intervals, whether the stream may go on: also one that never makes us wait.
     fn ask(&mut self, cx: &mut Context<'_>) -> Result<(), (Ending, String)> {
+        let now = Instant::now();
+        if now >= self.asked + ASK_EVERY {
+            self.asked = now;
+            self.watch.may_go_on().map_err(|why| (Ending::Cut, why))?;
+        }
         while let Some(tick) = self.tick.as_mut()
             && tick.as_mut().poll(cx).is_ready()
         {
-            tick.as_mut().reset(Instant::now() + ASK_EVERY);
-            self.watch.may_go_on().map_err(|why| (Ending::Cut, why))?;
+            tick.as_mut().reset(now + ASK_EVERY);
             if self.idle_since.elapsed() > self.idle {
                 return Err((Ending::TimedOut, "the upstream sends nothing any more".to_owned()));
             }

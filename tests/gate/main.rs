@@ -29,7 +29,7 @@ mod groups;
 mod http2;
 mod identity;
 mod inner;
-mod leases;
+mod lasting;
 mod machines;
 mod on_behalf_of;
 mod operations;

@@ -228,7 +228,8 @@ impl Event {
                 to(l, tunnel);
                 l.text("tunnel", &*tunnel.id.to_string());
             }
-            Self::TunnelEnded { tunnel, sent, received, ending } => {
+            Self::TunnelEnded { tunnel, sent, received, ending, because } => {
+                l.text("because", because.as_deref());
                 l.text("ending", *ending);
                 plain(l, "tunnel_ended");
                 to(l, tunnel);

@@ -75,7 +75,16 @@ fn events() -> Vec<(&'static str, Event)> {
         ("records_retired", Event::RecordsRetired { before: 9_000 }),
         ("recovered", Event::Recovered { torn_bytes: 9, unresolved: vec!["d".into()] }),
         ("tunnel_opened", Event::TunnelOpened(tunnel())),
-        ("tunnel_ended", Event::TunnelEnded { tunnel: tunnel(), sent: 1, received: 2, ending: "completed" }),
+        (
+            "tunnel_ended",
+            Event::TunnelEnded {
+                tunnel: tunnel(),
+                sent: 1,
+                received: 2,
+                ending: "cut",
+                because: Some("it was revoked".into()),
+            },
+        ),
         (
             "signed_in",
             Event::SignedIn {
