@@ -125,12 +125,12 @@ class Record:
         return [Entry(json.loads(line)) for line in done.stdout.splitlines()]
 
     def expect(self, *options, fits=lambda entry: True):
-        """The newest record that fits; it may be written a moment after the answer."""
+        """The newest record that fits; refusals are written with each signed head, every ten seconds."""
 
         def newest():
             return next((e for e in reversed(self.query(*options)) if fits(e)), None)
 
-        return wait_for(f"record of {options}", newest, seconds=10)
+        return wait_for(f"record of {options}", newest)
 
     def text(self):
         return b"".join(f.read_bytes() for f in self.directory.iterdir() if f.is_file())
