@@ -6,10 +6,11 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import urllib.parse
 
 import pytest
 import requests
-from running import Gate, Process, Sandbox, free_port
+from running import Gate, Process, Sandbox, free_port, listens
 
 HERE = pathlib.Path(__file__).parent
 SECRET = "not-a-secret-it-lives-for-one-test"
@@ -117,11 +118,90 @@ class Keycloak(Issuer):
         shutil.rmtree(self.home)
 
 
+class Dex(Issuer):
+    """Dex with people of its own and a connector that knows somebody else."""
+
+    name = "dex"
+    algorithm = "RS256"
+    trust = True
+    # A port where nobody listens: the code is read from the way there.
+    callback = "http://127.0.0.1:9/callback"
+    kim = "08a8684b-db88-4b73-90a9-3cd1661f5466"
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.address}/dex"
+        self.token_endpoint = f"{self.url}/token"
+        self.settings = {}
+        clients = [
+            {"id": client, "name": client, "secret": SECRET, "redirectURIs": [self.callback]}
+            for client in ("amlgate", "for-another")
+        ]
+        # The hash is of `password`.
+        kim = {
+            "email": "kim@dex.example", "username": "kim", "userID": self.kim,
+            "hash": "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W",
+        }
+        config = {
+            "issuer": self.url,
+            "storage": {"type": "memory"},
+            "web": {"http": self.address},
+            "oauth2": {"skipApprovalScreen": True, "passwordConnector": "local"},
+            "staticClients": clients,
+            "connectors": [{"type": "mockCallback", "id": "mock", "name": "mock"}],
+            "enablePasswordDB": True,
+            "staticPasswords": [kim],
+        }
+        (folder / "dex.json").write_text(json.dumps(config))
+        self.start()
+
+    def start(self):
+        """Its keys lie in memory: each start has new ones."""
+        command = [os.environ["AMLGATE_DEX"], "serve", str(self.folder / "dex.json")]
+        self.process = Process(command, self.folder / "dex.log")
+        self.process.wait_for("Dex", lambda: listens(self.address))
+
+    def signed_in(self, scope="openid email groups federated:id", client="amlgate"):
+        """What Dex answers to the name and password of one of its own people."""
+        form = {"grant_type": "password", "client_id": client, "client_secret": SECRET, "scope": scope}
+        answer = requests.post(
+            self.token_endpoint, data=form | {"username": "kim@dex.example", "password": "password"}, timeout=30
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def through_connector(self, scope="openid email groups federated:id"):
+        """What it answers to somebody whom the connector knows, by way of a browser's redirects."""
+        wanted = {
+            "client_id": "amlgate", "redirect_uri": self.callback, "response_type": "code", "scope": scope,
+            "state": "x",
+        }
+        browser = requests.Session()
+        answer = browser.get(f"{self.url}/auth/mock", params=wanted, timeout=30, allow_redirects=False)
+        for _ in range(5):
+            there = urllib.parse.urljoin(answer.url, answer.headers["location"])
+            if there.startswith(self.callback):
+                break
+            answer = browser.get(there, timeout=30, allow_redirects=False)
+        (code,) = urllib.parse.parse_qs(urllib.parse.urlparse(there).query)["code"]
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self.callback}
+        answer = requests.post(self.token_endpoint, data=form, auth=("amlgate", SECRET), timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def stop(self):
+        # It is told to end, and does not call that an end without a fault.
+        self.process.process.send_signal(signal.SIGTERM)
+        self.process.process.wait(20)
+
+
 @pytest.fixture(scope="session")
 def issuers(sandbox, tmp_path_factory):
     keycloak = Keycloak(tmp_path_factory.mktemp("keycloak"))
     started = [keycloak]
     try:
+        started.append(Dex(tmp_path_factory.mktemp("dex")))
         panva = OidcProvider(sandbox)
         started.append(panva)
         keycloak.ready()
@@ -133,14 +213,15 @@ def issuers(sandbox, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def gate(sandbox, issuers):
-    """`amlgate serve` with both beside the sandbox's issuer."""
+    """`amlgate serve` with all of them beside the sandbox's issuer."""
+    of_dex = f"claims: {{federated_claims: {{connector_id: local, user_id: {Dex.kim}}}}}"
     subjects = "".join(
         f"  {name}: [{{issuer: {name}, {who}}}]\n"
-        for name, who in (("panva", "subject: training-job"), ("keycloak", "group: data-science"))
+        for name, who in (("panva", "subject: training-job"), ("keycloak", "group: data-science"), ("dex", of_dex))
     )
     (sandbox.home / "policies/issuers.yaml").write_text(
         f"version: 1\nsubjects:\n{subjects}allow:\n"
-        "  - name: those whom others vouch for read\n    who: [panva, keycloak]\n    role: Reader\n    scope: group\n"
+        "  - name: those whom others vouch for read\n    who: [panva, keycloak, dex]\n    role: Reader\n    scope: group\n"
     )
 
     def change(settings):
