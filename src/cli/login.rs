@@ -152,7 +152,8 @@ pub fn login(args: &Login) -> ExitCode {
     ended(outcome, |(session, tokens)| {
         let who = named(&tokens);
         eprintln!("Signed in to {} as {who} ({}).", args.gate, session.issuer_name);
-        eprintln!("Next: amlgate run -- COMMAND, or amlgate token for tools that take a bearer.");
+        let bearer = if tokens.bound { "" } else { ", or amlgate token for tools that take a bearer" };
+        eprintln!("Next: amlgate run -- COMMAND{bearer}.");
     })
 }
 
