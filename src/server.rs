@@ -223,6 +223,7 @@ impl Server {
         parts.verifier.refresh_once().await;
         let (reload, asked) = mpsc::channel(1);
         let shared = Arc::new(ArcSwap::new(parts));
+        let api = Arc::new(api::of(&shared));
         let mut server = Self {
             reverse: None,
             forward: None,
@@ -266,7 +267,7 @@ impl Server {
             server.forward = Some(address);
         }
         server
-            .admin_listeners(&settings, built.admin_tls.clone(), &built.health, &built.api, built.witness)
+            .admin_listeners(&settings, built.admin_tls.clone(), &built.health, &api, built.witness)
             .await?;
         let metrics = built.health.metrics.clone();
         let ticking = Arc::clone(&clock);

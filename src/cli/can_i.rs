@@ -1,5 +1,6 @@
 //! `amlgate can-i`: may the bearer of a token do something, and by which entry or assignment?
 
+mod gate;
 mod list;
 
 use std::{
@@ -12,7 +13,8 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub(super) use list::{Line, list, print};
+pub(super) use gate::Gate;
+pub(super) use list::{list, print};
 
 use super::{
     Output, exit, policy, report,
@@ -51,15 +53,20 @@ pub struct Args {
     /// default the latter, unless standard input is a terminal.
     #[arg(long = "as", value_name = "WHO")]
     who: Option<Who>,
-    /// The gate that was signed in to; the last one, if it is not given.
+    /// The gate to ask; the one that was signed in to last, if it is not given.
     #[arg(long, env = "AMLGATE_GATE", value_name = "URL")]
     gate: Option<String>,
-    /// The address that it would be done from; this machine's, if it is not given.
+    /// An authority to believe besides the system's when the gate is asked, PEM.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// With a configuration: the address that it would be done from; this machine's, if it is not
+    /// given. A gate sees where it is asked from.
     #[arg(long)]
     from: Option<IpAddr>,
-    /// The configuration.
-    #[arg(long, default_value = "amlgate.yaml")]
-    config: PathBuf,
+    /// A configuration to judge by here, in place of asking a gate: `amlgate.yaml`, if there is one
+    /// and no gate is named.
+    #[arg(long)]
+    config: Option<PathBuf>,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
@@ -78,13 +85,15 @@ pub(super) enum CanIError {
     Rights(#[source] Box<StartError>),
     #[error(transparent)]
     NoQuestion(#[from] NoQuestion),
+    #[error("a gate that is asked sees where from: `--from` is for `--config`")]
+    From,
 }
 
 impl CanIError {
     pub(super) fn code(&self) -> ExitCode {
         match self {
             Self::Outage | Self::Connector(_) | Self::Rights(_) => exit::unreachable(),
-            Self::NoQuestion(_) => exit::usage(),
+            Self::NoQuestion(_) | Self::From => exit::usage(),
             Self::Rejected(_) => exit::FINDING,
         }
     }
@@ -93,12 +102,32 @@ impl CanIError {
 /// Runs the verb.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    let bench = match Bench::of(&args.config) {
+    let default = if std::io::stdin().is_terminal() { Who::Me } else { Who::Input };
+    let who = args.who.unwrap_or(default);
+    let Some(config) = judged_by(args.config.as_ref(), args.gate.as_ref()) else {
+        if args.from.is_some() {
+            return report(&CanIError::From, exit::usage());
+        }
+        let gate = match Gate::of(who, args.gate.as_deref(), args.ca.as_ref()) {
+            Ok(gate) => gate,
+            Err(code) => return code,
+        };
+        return match (&args.action, &args.scope) {
+            (Some(action), Some(scope)) => gate.can_i(action, scope, args.output),
+            (_, scope) => gate.list(scope.as_deref()).map_or_else(
+                |code| code,
+                |lines| {
+                    print(&lines, args.output);
+                    exit::DONE
+                },
+            ),
+        };
+    };
+    let bench = match Bench::of(&config) {
         Ok(bench) => bench,
         Err(code) => return code,
     };
-    let default = if std::io::stdin().is_terminal() { Who::Me } else { Who::Input };
-    let token = match token::bearer(args.who.unwrap_or(default), args.gate.as_deref()) {
+    let token = match token::bearer(who, args.gate.as_deref()) {
         Ok(token) => token,
         Err(code) => return code,
     };
@@ -120,6 +149,13 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(code) => code,
         Err::<_, CanIError>(error) => report(&error, error.code()),
     }
+}
+
+/// The configuration to judge by: the one that is named, or the one that lies here where no gate is
+/// named. `None`: a gate is asked.
+pub(super) fn judged_by(config: Option<&PathBuf>, gate: Option<&String>) -> Option<PathBuf> {
+    let here = || Some(PathBuf::from("amlgate.yaml")).filter(|here| gate.is_none() && here.exists());
+    config.cloned().or_else(here)
 }
 
 /// A gate's policies and issuers, to judge with.

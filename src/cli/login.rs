@@ -16,6 +16,7 @@ use crate::{
         SignInError, Tokens, describe,
     },
     net::{Connector, ConnectorSettings, Trust, TrustError},
+    policy::may::Line,
     time::{Clock as _, SystemClock, Timestamp},
 };
 
@@ -63,9 +64,10 @@ pub struct Whoami {
     /// With `--can`: where; the scopes that entries name, if it is not given.
     #[arg(long, value_name = "ARM_ID", requires = "can")]
     scope: Option<String>,
-    /// With `--can`: the gate's configuration.
-    #[arg(long, default_value = "amlgate.yaml", requires = "can")]
-    config: PathBuf,
+    /// With `--can`: a configuration to judge by here, in place of asking the gate: `amlgate.yaml`, if
+    /// there is one and no gate is named.
+    #[arg(long, requires = "can")]
+    config: Option<PathBuf>,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
@@ -239,9 +241,12 @@ pub fn logout(args: &Logout) -> ExitCode {
     ended(forgotten.map_err(ClientError::from), |gate| eprintln!("Signed out of {gate}."))
 }
 
-/// Everything that who is signed in may do, by the policies of a configuration.
-fn may(args: &Whoami) -> Result<Vec<can_i::Line>, ExitCode> {
-    let bench = can_i::Bench::of(&args.config)?;
+/// Everything that who is signed in may do, as the gate says, or by the policies of a configuration.
+fn may(args: &Whoami) -> Result<Vec<Line>, ExitCode> {
+    let Some(config) = can_i::judged_by(args.config.as_ref(), args.gate.as_ref()) else {
+        return can_i::Gate::of(Who::Me, args.gate.as_deref(), None)?.list(args.scope.as_deref());
+    };
+    let bench = can_i::Bench::of(&config)?;
     let token = token::bearer(Who::Me, args.gate.as_deref())?;
     let asked = async {
         let asker = bench.asker(&token, IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;

@@ -13,6 +13,9 @@ pub struct GateDescription {
     pub reverse: Option<String>,
     /// The forward proxy.
     pub forward: Option<ForwardDoor>,
+    /// Where its API is.
+    #[serde(default)]
+    pub api: Option<String>,
     /// Who vouches for callers, those that people can sign in to among them.
     pub issuers: Vec<Issuer>,
     /// The algorithms of the proofs by which tokens may be bound to a key (RFC 9449).

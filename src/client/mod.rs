@@ -4,6 +4,7 @@
 //! Nothing here decides anything: what this side says of a person the gate verifies like everything
 //! else. It imports no room that judges.
 
+mod api;
 mod environment;
 mod gate;
 mod possession;
@@ -12,6 +13,7 @@ mod sessions;
 mod sign_in;
 mod tools;
 
+pub use api::{AskError, ask};
 pub use environment::{Environment, Files, Shell};
 pub use gate::{ForwardDoor, GateDescription, GateError, Issuer, describe};
 pub use possession::{ALGORITHM, Key, KeyError, Shown};

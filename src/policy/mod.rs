@@ -19,6 +19,7 @@ mod judge;
 pub mod lease;
 mod lent;
 pub mod live;
+pub mod may;
 mod path;
 pub mod permit;
 mod raw;

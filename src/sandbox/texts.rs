@@ -160,9 +160,9 @@ allow:
     who: [data-scientists, reviewers, platform]
     actions: [Microsoft.Resources/subscriptions/read, Microsoft.Resources/tenants/read]
   # The gate's own API (`/api/v1`); Azure's roles grant none of it.
-  - name: everybody may ask who they are, and exchange their token for a short one
+  - name: everybody may ask who they are and what they may do, and exchange their token for a short one
     who: [authenticated]
-    actions: [amlgate/whoami/read, amlgate/token/action]
+    actions: [amlgate/whoami/read, amlgate/can-i/read, amlgate/token/action]
   - name: the platform team revokes
     who: [platform]
     actions: [amlgate/revocations/*]

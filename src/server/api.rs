@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use super::{StartError, build, secrets::Secrets};
 use crate::{
-    admin::api::Api,
+    admin::api::{Api, Elsewhere},
+    azureml::Protocol,
     config::Settings,
     identity::{
         OwnIssuer, Verifier,
         dpop::Replays,
         sessions::{Sessions, SignInSettings},
     },
-    proxy::GateParts,
+    proxy::{GateParts, SharedParts},
     secrets::Seal,
     store::Store,
     time::SharedClock,
@@ -24,7 +25,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// Proofs of possession that are remembered: a caller needs one for each token.
 const PROOFS: usize = 50_000;
 
-pub(super) fn of(parts: &GateParts) -> Api {
+pub(super) fn of(shared: &SharedParts) -> Api {
+    let parts = shared.load();
     Api {
         verifier: Arc::clone(&parts.verifier),
         policies: Arc::clone(&parts.policies),
@@ -33,7 +35,28 @@ pub(super) fn of(parts: &GateParts) -> Api {
         store: parts.store.clone(),
         sessions: Arc::clone(&parts.sessions),
         proofs: Replays::new(PROOFS),
+        elsewhere: elsewhere(shared),
         clock: Arc::clone(&parts.clock),
+    }
+}
+
+/// What is said of callers elsewhere, by the parts that are in force when it is asked.
+fn elsewhere(shared: &SharedParts) -> Elsewhere {
+    let (groups, rights, route) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
+    Elsewhere {
+        groups: Box::new(move |(principal, about)| {
+            let groups = groups.load().groups.clone();
+            Box::pin(async move { groups.of(principal, about).await })
+        }),
+        rights: Box::new(move |(caller, scopes)| {
+            let rights = rights.load().rights.clone();
+            Box::pin(async move { rights.of(&caller, scopes).await })
+        }),
+        route: Box::new(move || {
+            let parts = route.load();
+            let arm = parts.routes.iter().find(|route| route.settings.protocol == Protocol::Arm);
+            arm.map_or_else(|| "arm".into(), |route| Arc::clone(&route.settings.name))
+        }),
     }
 }
 

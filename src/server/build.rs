@@ -17,7 +17,7 @@ use super::{
     witnesses::{self, Witnesses},
 };
 use crate::{
-    admin::{Dependency, Health, State, api::Api, witness::Witness},
+    admin::{Dependency, Health, State, witness::Witness},
     audit::{Condition, Journal, JournalSettings, Reads, Retention, sinks::Exporter},
     azureml::Protocol,
     config::{
@@ -58,7 +58,6 @@ pub(super) struct Built {
     pub health: Arc<Health>,
     pub witnesses: Option<Witnesses>,
     pub witness: Option<Arc<Witness>>,
-    pub api: Arc<Api>,
     pub exporters: Vec<Exporter>,
 }
 
@@ -146,9 +145,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
     if let Some(store) = &parts.store {
         api::look(store, &parts.verifier, &parts.clock).await;
     }
-    let api = Arc::new(api::of(&parts));
     Ok(Built {
-        api,
         forward_tls,
         interceptor,
         parts,
@@ -518,6 +515,7 @@ pub(super) fn discovery(settings: &Settings) -> serde_json::Value {
         "version": 1,
         "reverse": reverse,
         "forward": settings.forward.as_ref().map(|f| forward(f, reverse.as_deref())),
+        "api": settings.admin.as_ref().and_then(|admin| admin.public_url.as_ref()).map(BaseUrl::to_text),
         "issuers": settings.logins,
         "dpop_signing_alg_values_supported": proofs(settings),
     })

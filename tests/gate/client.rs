@@ -288,7 +288,7 @@ async fn the_gate_describes_itself_at_both_doors_and_says_no_more_than_a_client_
     let own = world.nobody().get("/.well-known/amlgate").await;
     assert_eq!(own.status, StatusCode::OK);
     let keys: Vec<_> = own.json().as_object().unwrap().keys().cloned().collect();
-    let expected = ["dpop_signing_alg_values_supported", "forward", "issuers", "reverse", "version"];
+    let expected = ["api", "dpop_signing_alg_values_supported", "forward", "issuers", "reverse", "version"];
     assert_eq!(keys, expected);
     assert!(!own.text().contains("PRIVATE KEY"));
     let forward = world.server.forward().unwrap();

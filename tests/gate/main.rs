@@ -10,6 +10,7 @@
 
 mod agents;
 mod api;
+mod asked;
 mod authorities;
 mod backstage;
 mod bound;

@@ -6,6 +6,7 @@
 //! What changes something waits until its intent is durable. It does not serve pages.
 
 mod call;
+mod can_i;
 mod exchange;
 mod revocations;
 mod whoami;
@@ -23,6 +24,7 @@ use axum::{
 
 pub use call::Peer;
 use call::{Refused, Said};
+pub use can_i::{Asking, Coming, Elsewhere, OfGroups};
 use tower_http::csrf::CsrfLayer;
 
 use super::sign_in;
@@ -55,6 +57,8 @@ pub struct Api {
     pub sessions: Arc<ArcSwapOption<Sessions>>,
     /// Proofs of possession that were used to ask for tokens.
     pub proofs: Replays,
+    /// What is said of callers elsewhere.
+    pub elsewhere: Elsewhere,
     /// Time.
     pub clock: SharedClock,
 }
@@ -69,6 +73,8 @@ pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
         .unwrap_or(own);
     Router::new()
         .route("/api/v1/whoami", get(whoami::whoami))
+        .route("/api/v1/can-i", post(can_i::one))
+        .route("/api/v1/can-i/list", post(can_i::list))
         .route("/api/v1/token", post(exchange::exchange))
         .route("/api/v1/revocations", get(revocations::list).post(revocations::add))
         .route("/api/v1/revocations/{id}", delete(revocations::lift))

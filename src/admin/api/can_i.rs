@@ -1,0 +1,187 @@
+//! `POST /api/v1/can-i` and `POST /api/v1/can-i/list`: what the caller may do, judged now as their
+//! request would be, from where they ask.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Request, State},
+    http::{StatusCode, header, request::Parts},
+    response::{IntoResponse as _, Response},
+};
+use http_body_util::BodyExt as _;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
+
+use super::{
+    Api, Peer,
+    call::{Allowed, Refused, Said},
+};
+use crate::{
+    azureml::{self, Kind, ResourceId},
+    identity::{Caller, Principal},
+    policy::{
+        Azure, PolicySet,
+        described::{Described, DescribedAct, NoQuestion},
+        may::{self, Answer, Line},
+    },
+};
+
+/// The largest question, in bytes: an action and an ARM id.
+const MAX_QUESTION: usize = 8 << 10;
+
+/// Something that is still to come.
+pub type Coming<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A question and the answer that comes.
+pub type Asking<Q, A> = Box<dyn Fn(Q) -> Coming<A> + Send + Sync>;
+
+/// A caller, and the groups about which something is to be said.
+pub type OfGroups = (Principal, Arc<[Box<str>]>);
+
+/// What is said of callers elsewhere. The gate's parts in force find it as they do for requests; this
+/// room does not know them.
+pub struct Elsewhere {
+    /// The caller with what Microsoft Graph says of these groups.
+    pub groups: Asking<OfGroups, Principal>,
+    /// What Azure lets a caller do at these scopes.
+    pub rights: Asking<(Caller, Vec<ResourceId>), Azure>,
+    /// The route by which requests for Resource Manager come.
+    pub route: Box<dyn Fn() -> Arc<str> + Send + Sync>,
+}
+
+impl fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Elsewhere")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// The Azure action.
+    action: String,
+    /// The ARM id of what it is done to.
+    scope: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    /// Where; the scopes that entries name, if it is not given.
+    scope: Option<String>,
+}
+
+pub(super) async fn one(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let (head, body) = request.into_parts();
+    let (allowed, asker) = match entered(&api, &head, peer).await {
+        Ok(entered) => entered,
+        Err(refused) => return refused.into_response(),
+    };
+    let asked: Asked = match read(&head, body).await {
+        Ok(asked) => asked,
+        Err(refused) => return allowed.refuse(refused),
+    };
+    match asker.ask(&asked.action, &asked.scope).await {
+        Ok(described) => allowed.answer(StatusCode::OK, &json!(Answer::of(&asker.set, &described))),
+        Err(none) => allowed.refuse(Refused::malformed(none.to_string())),
+    }
+}
+
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let (head, body) = request.into_parts();
+    let (allowed, asker) = match entered(&api, &head, peer).await {
+        Ok(entered) => entered,
+        Err(refused) => return refused.into_response(),
+    };
+    let asked: Listed = match read(&head, body).await {
+        Ok(asked) => asked,
+        Err(refused) => return allowed.refuse(refused),
+    };
+    match asker.list(asked.scope).await {
+        Ok(lines) => allowed.answer(StatusCode::OK, &json!({ "can": lines })),
+        Err(none) => allowed.refuse(Refused::malformed(none.to_string())),
+    }
+}
+
+/// Who asks, if they may.
+async fn entered(api: &Arc<Api>, head: &Parts, peer: Peer) -> Result<(Allowed, Asker), Refused> {
+    let principal = api.caller(&head.headers, peer).await?;
+    let set = api.policies.current();
+    let principal = match set.groups_to_ask(&principal) {
+        None => principal,
+        Some(about) => (api.elsewhere.groups)((principal, about)).await,
+    };
+    let caller = Caller::clone(&principal);
+    let allowed = api.allowed(head, peer, principal, "amlgate/can-i/read", Kind::Read).await?;
+    Ok((allowed, Asker { api: Arc::clone(api), set, caller, peer }))
+}
+
+async fn read<T: DeserializeOwned>(head: &Parts, body: Body) -> Result<T, Refused> {
+    let media = head.headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
+    let is_json = |media: &str| media.split(';').next().is_some_and(|m| m.trim() == "application/json");
+    if !media.is_some_and(is_json) {
+        return Err(Refused::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Said::Malformed,
+            "write `content-type: application/json`",
+        ));
+    }
+    let body = http_body_util::Limited::new(body, MAX_QUESTION).collect().await;
+    let body = body.map_err(|_| Refused::malformed("the body is too large, or broke off"))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|error| Refused::malformed(error.to_string()))
+}
+
+/// Somebody who asks.
+struct Asker {
+    api: Arc<Api>,
+    set: Arc<PolicySet>,
+    caller: Caller,
+    peer: Peer,
+}
+
+impl Asker {
+    /// The question whether they may do `action` at `scope`, with what Azure says of them.
+    async fn ask(&self, action: &str, scope: &str) -> Result<Described, NoQuestion> {
+        let elsewhere = &self.api.elsewhere;
+        let route = (elsewhere.route)();
+        let words = DescribedAct {
+            action,
+            resource: scope,
+            route: &route,
+            from: self.peer.0,
+            at: self.api.clock.now(),
+        };
+        let described = Described::act(self.caller.clone(), &words)?;
+        match described.azure_scopes(&self.set) {
+            none if none.is_empty() => Ok(described),
+            scopes => {
+                let azure = (elsewhere.rights)((self.caller.clone(), scopes)).await;
+                Ok(described.with_azure(azure))
+            }
+        }
+    }
+
+    async fn list(&self, scope: Option<String>) -> Result<Vec<Line>, NoQuestion> {
+        let scopes = scope.map_or_else(|| may::scopes(&self.set), |scope| vec![scope]);
+        let mut lines = Vec::new();
+        for scope in &scopes {
+            for action in azureml::action::all() {
+                let described = self.ask(action.as_str(), scope).await?;
+                lines.extend(Line::of(&self.set, &described, action.as_str(), scope));
+            }
+            // Others ask on this runtime, too.
+            tokio::task::yield_now().await;
+        }
+        Ok(lines)
+    }
+}

@@ -1,0 +1,147 @@
+//! The same questions, put to a running gate by whoever has no more than its URL and a token.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    cli::{
+        Output, exit,
+        login::{ClientError, authorities, connector, runtime},
+        print_data, put, report,
+        token::{self, Who},
+    },
+    client::{AskError, GateError, Sessions, SignIn, ask},
+    net::Trust,
+    policy::may::{Answer, Line},
+    time::{Clock as _, SystemClock},
+};
+
+/// Why the gate gives no answer.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error("the gate's URL is not known: name it with --gate, or a configuration with --config")]
+    WhichGate,
+}
+
+impl NoAnswer {
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::Client(error) => error.code(),
+            Self::WhichGate | Self::Ask(AskError::Gate(GateError::Url(_))) => exit::usage(),
+            Self::Ask(AskError::Unreachable(_) | AskError::Gate(GateError::Unreachable(_))) => {
+                exit::unreachable()
+            }
+            Self::Ask(AskError::Refused { status, .. }) if status.is_server_error() => exit::unreachable(),
+            Self::Ask(
+                AskError::Gate(GateError::NoGate { .. } | GateError::Unreadable { .. })
+                | AskError::NoApi(_)
+                | AskError::Unprotected(_)
+                | AskError::Refused { .. }
+                | AskError::Unreadable(_),
+            ) => exit::FINDING,
+        }
+    }
+}
+
+/// A gate, and who asks it.
+pub struct Gate {
+    url: String,
+    trust: Option<String>,
+    token: SecretString,
+}
+
+impl Gate {
+    /// The gate at `url`, or the one that was signed in to last, asked by `who`; where there is none,
+    /// that was said.
+    pub fn of(who: Who, url: Option<&str>, ca: Option<&PathBuf>) -> Result<Self, ExitCode> {
+        let found = authorities(ca).and_then(|own| match who {
+            Who::Me => {
+                let sign_in = SignIn::new(connector()?);
+                let sessions = Sessions::of_user()?;
+                let (url, session) = runtime()?.block_on(sessions.fresh(url, &sign_in, SystemClock.now()))?;
+                Ok((Some(url), own.or(session.trust), Some(session.tokens.access)))
+            }
+            // Who signed in to it before believes it as then.
+            Who::Input => {
+                let signed_in = Sessions::of_user().and_then(|sessions| sessions.find(url)).ok();
+                let (known, trust) = signed_in.map_or((None, None), |(url, s)| (Some(url), s.trust));
+                Ok((url.map(str::to_owned).or(known), own.or(trust), None))
+            }
+        });
+        let (url, trust, token) = found.map_err(|error| report(&error, error.code()))?;
+        let url = url.ok_or_else(|| report(&NoAnswer::WhichGate, NoAnswer::WhichGate.code()))?;
+        let token = match token {
+            Some(token) => token,
+            None => token::bearer(who, Some(&url))?,
+        };
+        Ok(Self { url, trust, token })
+    }
+
+    fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &serde_json::Value,
+    ) -> Result<T, ExitCode> {
+        let asked = || -> Result<T, NoAnswer> {
+            let roots = self.trust.as_deref().map(|pem| Trust::new(Some(pem.as_bytes()))).transpose();
+            let roots = roots.map_err(ClientError::from)?;
+            let connector = connector()?;
+            let question = (path, question);
+            Ok(runtime()?.block_on(ask(&connector, &self.url, roots, &self.token, question))?)
+        };
+        asked().map_err(|error| report(&error, error.code()))
+    }
+
+    /// Whether they may do `action` at `scope`, printed.
+    pub fn can_i(&self, action: &str, scope: &str, output: Output) -> ExitCode {
+        let question = json!({"action": action, "scope": scope});
+        let answer: Answer = match self.ask("/api/v1/can-i", &question) {
+            Ok(answer) => answer,
+            Err(code) => return code,
+        };
+        if output == Output::Table {
+            print(&answer);
+        } else {
+            print_data(&answer, output);
+        }
+        if answer.decision == "allow" { exit::DONE } else { exit::FINDING }
+    }
+
+    /// Everything that they may do at `scope`, or at those that entries name.
+    pub fn list(&self, scope: Option<&str>) -> Result<Vec<Line>, ExitCode> {
+        #[derive(Deserialize)]
+        struct All {
+            can: Vec<Line>,
+        }
+        let all: All = self.ask("/api/v1/can-i/list", &json!({ "scope": scope }))?;
+        Ok(all.can)
+    }
+}
+
+fn print(answer: &Answer) {
+    put(format_args!("{}", answer.about));
+    if answer.decision == "allow" {
+        let mut by: Vec<_> = answer.allowed_by.iter().map(|entry| format!("`{}`", entry.name)).collect();
+        by.sort();
+        by.dedup();
+        put(format_args!("allowed by {}", by.join(", ")));
+        if let Some(assignment) = &answer.through {
+            put(format_args!("through {assignment}"));
+        }
+    } else {
+        let [code, cause, cure] =
+            [&answer.code, &answer.cause, &answer.cure].map(|text| text.as_deref().unwrap_or_default());
+        put(format_args!("denied, {code}: {cause}"));
+        put(format_args!("{cure}"));
+    }
+    for but in &answer.but {
+        put(format_args!("but not where it brings about `{}`: {}", but.effect, but.cause));
+    }
+}
