@@ -21,7 +21,7 @@ use amlgate::{
     audit::{
         merkle::{self, Range},
         note::{Signer, VerifierKeys},
-        query::{Filter, Look, refresh, search},
+        query::{Bounds, Filter, Look, refresh, search},
     },
     time::Timestamp,
 };
@@ -98,12 +98,14 @@ fn main() {
     let mut times = Vec::new();
     for _ in 0..20 {
         let begun = Instant::now();
-        let page = search(directory.path(), &keys, &filter, Look::Indexed, 0, usize::MAX).unwrap();
+        let page =
+            search(directory.path(), &keys, &filter, Look::Indexed, 0, Bounds::records(usize::MAX)).unwrap();
         times.push(begun.elapsed());
         assert!(!page.found.is_empty() && page.found.iter().all(|found| found.vouched));
     }
     times.sort();
-    let page = search(directory.path(), &keys, &filter, Look::Indexed, 0, usize::MAX).unwrap();
+    let page =
+        search(directory.path(), &keys, &filter, Look::Indexed, 0, Bounds::records(usize::MAX)).unwrap();
     println!(
         "one person's day: {} records, median {:.1} ms, slowest {:.1} ms",
         page.found.len(),

@@ -6,6 +6,8 @@ mod render;
 
 use std::{net::IpAddr, sync::Arc};
 
+use crate::policy::DecisionId;
+
 /// What every record of [`Event::RecordsRetired`] has, and no other.
 pub(super) const RETIRED: &[u8] = br#""event":"records_retired""#;
 /// What every record of [`Event::SigningKeyChanged`] has, and no other.
@@ -156,7 +158,9 @@ pub enum Event {
         caller: String,
         /// From where.
         peer: IpAddr,
-        /// What was asked for.
+        /// The decision that let it.
+        decision: DecisionId,
+        /// What was asked for; nothing that may be a secret.
         query: String,
         /// How many records were given.
         records: u64,

@@ -166,6 +166,9 @@ allow:
   - name: the platform team revokes
     who: [platform]
     actions: [amlgate/revocations/*]
+  - name: the platform team and auditors read the record
+    who: [platform, auditors]
+    actions: [amlgate/audit/*]
 
 deny:
   - name: nothing is opened to public networks

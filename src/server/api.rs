@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{StartError, build, secrets::Secrets};
 use crate::{
-    admin::api::{Api, Elsewhere},
+    admin::api::{Api, Elsewhere, LogRead},
     azureml::Protocol,
     config::Settings,
     identity::{
@@ -25,7 +25,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// Proofs of possession that are remembered: a caller needs one for each token.
 const PROOFS: usize = 50_000;
 
-pub(super) fn of(shared: &SharedParts) -> Api {
+pub(super) fn of(shared: &SharedParts, settings: &Settings) -> Api {
     let parts = shared.load();
     Api {
         verifier: Arc::clone(&parts.verifier),
@@ -36,6 +36,7 @@ pub(super) fn of(shared: &SharedParts) -> Api {
         sessions: Arc::clone(&parts.sessions),
         proofs: Replays::new(PROOFS),
         elsewhere: elsewhere(shared),
+        log: LogRead::new(&settings.audit.name, settings.audit.directory.clone()),
         clock: Arc::clone(&parts.clock),
     }
 }

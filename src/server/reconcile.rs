@@ -12,7 +12,7 @@ use super::{StartError, build};
 use crate::{
     audit::{
         note::VerifierKeys,
-        query::{Filter, Look, QueryError, search},
+        query::{Bounds, Filter, Look, QueryError, search},
         reconcile::{Around, Recorded, around},
     },
     azureml::{Protocol, ResourceId},
@@ -140,7 +140,14 @@ fn recorded(asked: &Asked) -> Result<Recorded, QueryError> {
         let mut from = Some(0);
         while let Some(position) = from {
             // Whether the record is whole is another question, which `audit verify` answers.
-            let page = search(log, &VerifierKeys::default(), &filter, Look::Indexed, position, PAGE)?;
+            let page = search(
+                log,
+                &VerifierKeys::default(),
+                &filter,
+                Look::Indexed,
+                position,
+                Bounds::records(PAGE),
+            )?;
             page.found.iter().for_each(|found| recorded.add(&found.value));
             from = page.next;
         }

@@ -40,6 +40,7 @@ mod possession;
 mod pressure;
 mod providers;
 mod proxied_machines;
+mod reading;
 mod reconcile;
 mod requests;
 mod restart;

@@ -116,6 +116,16 @@ async fn a_canary_in_any_field_is_found_nowhere() {
     let token = sam.request(Method::GET, "/").body(()).unwrap().headers()[header::AUTHORIZATION].clone();
     let token = token.to_str().unwrap().trim_start_matches("Bearer ").to_owned();
 
+    // Whoever looks for a secret in the record leaves it nowhere.
+    for query in
+        ["text=tainted", "caller=tainted%3Dx", "action=tainted;", "everything=tainted", "cursor=tainted"]
+    {
+        let path = format!("/api/v1/audit?{query}");
+        let asked = crate::api::request(&world, Method::GET, &path)
+            .header(header::AUTHORIZATION, format!("Bearer {}", crate::api::token(&world, "alex")));
+        crate::api::ask(&world, asked.body(whole("")).unwrap()).await;
+    }
+
     let metrics = crate::operations::ask(&world, "/metrics").await.text();
     let log = world.stop().await;
     let mut written = Vec::new();

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{super::sign_in, Api};
@@ -38,6 +39,7 @@ pub(super) enum Said {
     NotFound,
     NotConfigured,
     Unavailable,
+    NotWhole,
 }
 
 impl Said {
@@ -49,6 +51,7 @@ impl Said {
             Self::NotFound => "NotFound",
             Self::NotConfigured => "NotConfigured",
             Self::Unavailable => "ServiceUnavailable",
+            Self::NotWhole => "RecordNotWhole",
         }
     }
 }
@@ -77,7 +80,7 @@ impl Refused {
         Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, Said::Unavailable, message) }
     }
 
-    fn nobody(why: &str) -> Self {
+    pub fn nobody(why: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, Said::Unauthenticated, why)
     }
 
@@ -139,7 +142,7 @@ impl Allowed {
     }
 
     /// The answer, recorded.
-    pub fn answer(mut self, status: StatusCode, body: &Value) -> Response {
+    pub fn answer(mut self, status: StatusCode, body: &impl Serialize) -> Response {
         self.outcome.answered(status.as_u16(), None);
         self.outcome.ended(Ending::Completed);
         let mut response = (status, axum::Json(body)).into_response();

@@ -63,6 +63,7 @@ impl From<Refused> for Flaw {
             Said::Unauthenticated => return flaw("invalid_request", "the `subject_token` is not accepted"),
             Said::Malformed | Said::NotFound | Said::NotConfigured => "invalid_request",
             Said::Unavailable => "temporarily_unavailable",
+            Said::NotWhole => "server_error",
         };
         Self { status: refused.status, error, description: refused.message }
     }

@@ -8,6 +8,7 @@
 mod call;
 mod can_i;
 mod exchange;
+mod record;
 mod revocations;
 mod whoami;
 
@@ -25,6 +26,7 @@ use axum::{
 pub use call::Peer;
 use call::{Refused, Said};
 pub use can_i::{Asking, Coming, Elsewhere, OfGroups};
+pub use record::LogRead;
 use tower_http::csrf::CsrfLayer;
 
 use super::sign_in;
@@ -59,6 +61,8 @@ pub struct Api {
     pub proofs: Replays,
     /// What is said of callers elsewhere.
     pub elsewhere: Elsewhere,
+    /// The log that the record is read from.
+    pub log: LogRead,
     /// Time.
     pub clock: SharedClock,
 }
@@ -75,6 +79,7 @@ pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
         .route("/api/v1/whoami", get(whoami::whoami))
         .route("/api/v1/can-i", post(can_i::one))
         .route("/api/v1/can-i/list", post(can_i::list))
+        .route("/api/v1/audit", get(record::read))
         .route("/api/v1/token", post(exchange::exchange))
         .route("/api/v1/revocations", get(revocations::list).post(revocations::add))
         .route("/api/v1/revocations/{id}", delete(revocations::lift))

@@ -281,7 +281,8 @@ impl Event {
                 l.text("problem", problem.as_deref());
                 l.text("sink", &**sink);
             }
-            Self::RecordRead { query, records, .. } => {
+            Self::RecordRead { decision, query, records, .. } => {
+                l.text("decision", decision.written(&mut [0; 36]));
                 plain(l, "record_read");
                 l.text("query", &**query);
                 l.number("records", *records);

@@ -191,6 +191,11 @@ impl Index {
         (cover.amlgate_index == VERSION).then_some(cover)
     }
 
+    /// What it takes to go through it.
+    pub fn bytes(&self) -> u64 {
+        (self.rows.len() as u64).saturating_mul(ROW as u64)
+    }
+
     fn load(directory: &Path, segment: &str) -> Option<Self> {
         let bytes = fs::read(directory.join(FOLDER).join(file_of(segment))).ok()?;
         let end = bytes.iter().take(HEAD).position(|b| *b == b'\n')?;

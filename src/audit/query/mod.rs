@@ -14,7 +14,7 @@ mod vouch;
 use std::{io, path::Path};
 
 pub use filter::Filter;
-pub use search::{Found, Look, Page, search};
+pub use search::{Bounds, Found, Look, Page, search};
 
 use super::{segment, storage::Directory};
 

@@ -47,7 +47,7 @@ impl Log {
     }
 
     fn ask(&self, filter: &Filter, look: Look) -> Result<Page, QueryError> {
-        search(self.dir.path(), &self.keys, filter, look, 0, usize::MAX)
+        search(self.dir.path(), &self.keys, filter, look, 0, Bounds::records(usize::MAX))
     }
 
     fn segments(&self) -> Vec<String> {
@@ -114,12 +114,46 @@ async fn pages_follow_each_other_without_gap_or_overlap() {
     let filter = Filter { action: Some("policies".into()), ..Filter::default() };
     let (mut from, mut seen) = (Some(0), Vec::new());
     while let Some(position) = from {
-        let page = search(log.dir.path(), &log.keys, &filter, Look::Indexed, position, 7).unwrap();
+        let page =
+            search(log.dir.path(), &log.keys, &filter, Look::Indexed, position, Bounds::records(7)).unwrap();
         assert!(page.found.len() <= 7);
         seen.extend(positions(&page));
         from = page.next;
     }
     assert_eq!(seen, positions(&log.ask(&filter, Look::Everywhere).unwrap()));
+}
+
+#[tokio::test]
+async fn a_page_ends_where_its_bounds_say_and_the_next_goes_on_there() {
+    for (pack, look) in [(false, Look::Indexed), (true, Look::Indexed), (false, Look::Everywhere)] {
+        let log = Log::kept(150, pack).await;
+        for filter in [Filter::default(), Filter { text: Some("sink-2".into()), ..Filter::default() }] {
+            let all = log.ask(&filter, Look::Everywhere).unwrap();
+            for bounds in [
+                Bounds { records: 9, bytes: 1, looked: u64::MAX },
+                Bounds { records: 9, bytes: 3_000, looked: 5_000 },
+                Bounds { records: 9, bytes: usize::MAX, looked: 1 },
+                Bounds { records: usize::MAX, bytes: usize::MAX, looked: 30_000 },
+            ] {
+                let (mut from, mut seen, mut pages) = (Some(0), Vec::new(), 0);
+                while let Some(position) = from {
+                    let page = search(log.dir.path(), &log.keys, &filter, look, position, bounds).unwrap();
+                    let bytes: usize = page.found.iter().map(|found| found.line.len()).sum();
+                    assert!(page.found.len() <= bounds.records);
+                    assert!(page.found.len() <= 1 || bytes <= bounds.bytes, "{bounds:?}");
+                    assert!(page.next.is_none_or(|next| next > position && next == page.until));
+                    pages += 1;
+                    seen.extend(positions(&page));
+                    (from, pages) = (page.next, pages);
+                    if from.is_none() {
+                        assert_eq!(page.until, 151, "the event of the end is the last");
+                    }
+                }
+                assert_eq!(seen, positions(&all), "{bounds:?} {look:?}");
+                assert!(pages > 1, "{bounds:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -165,7 +199,14 @@ async fn records_behind_the_newest_head_are_marked_and_those_of_others_keys_are_
     let page = log.ask(&Filter::default(), Look::Indexed).unwrap();
     let vouched = page.found.iter().filter(|found| found.vouched).count();
     assert!(vouched > 0 && vouched < page.found.len(), "{vouched}");
-    let nobody =
-        search(log.dir.path(), &VerifierKeys::default(), &Filter::default(), Look::Indexed, 0, 9).unwrap();
+    let nobody = search(
+        log.dir.path(),
+        &VerifierKeys::default(),
+        &Filter::default(),
+        Look::Indexed,
+        0,
+        Bounds::records(9),
+    )
+    .unwrap();
     assert!(nobody.found.iter().all(|found| !found.vouched));
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     audit::event::{GrantChange, Tunnel, Verdict},
     azureml::Kind,
+    policy::DecisionId,
 };
 
 fn tunnel() -> Tunnel {
@@ -117,6 +118,7 @@ fn events() -> Vec<(&'static str, Event)> {
             Event::RecordRead {
                 caller: "corp:ann".into(),
                 peer: peer(),
+                decision: DecisionId::fresh(),
                 query: "caller=corp:bob".into(),
                 records: 17,
             },

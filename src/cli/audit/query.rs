@@ -10,7 +10,7 @@ use crate::{
     audit::{
         PUBLIC_KEY,
         note::VerifierKeys,
-        query::{Filter, Look, QueryError, search},
+        query::{Bounds, Filter, Look, QueryError, search},
         read::Record,
     },
     time::Timestamp,
@@ -126,7 +126,7 @@ fn print(args: &Args, filter: &Filter, keys: &VerifierKeys) -> Result<(), QueryE
     let (mut left, mut from) = (args.limit.unwrap_or(usize::MAX), Some(args.from));
     let (mut any, mut unvouched) = (false, 0_usize);
     while let (Some(position), true) = (from, left > 0) {
-        let page = search(&args.directory, keys, filter, look, position, left.min(PAGE))?;
+        let page = search(&args.directory, keys, filter, look, position, Bounds::records(left.min(PAGE)))?;
         for found in page.found {
             any = true;
             left -= 1;

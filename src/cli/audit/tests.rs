@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    audit::{Journal, JournalSettings, event::Event},
+    audit::{Journal, JournalSettings, event::Event, query::Bounds},
     secrets::{Purpose, Seal, SecretString},
     time::{ManualClock, Timestamp},
 };
@@ -105,7 +105,8 @@ fn a_query_fits_what_is_asked_and_a_missing_log_is_unreachable() {
     let a = log(fleet.path(), "gate-a", 5);
     let keys = VerifierKeys::parse(&fs::read_to_string(a.join(PUBLIC_KEY)).unwrap()).unwrap();
     let filter = crate::audit::query::Filter { action: Some("policies".into()), ..Default::default() };
-    let page = crate::audit::query::search(&a, &keys, &filter, Default::default(), 0, 3).unwrap();
+    let page =
+        crate::audit::query::search(&a, &keys, &filter, Default::default(), 0, Bounds::records(3)).unwrap();
     let seen: Vec<_> = page
         .found
         .into_iter()
@@ -121,7 +122,10 @@ fn a_query_fits_what_is_asked_and_a_missing_log_is_unreachable() {
         seen[0]
     );
     let nowhere = fleet.path().join("nowhere");
-    assert!(crate::audit::query::search(&nowhere, &keys, &filter, Default::default(), 0, 3).is_err());
+    assert!(
+        crate::audit::query::search(&nowhere, &keys, &filter, Default::default(), 0, Bounds::records(3))
+            .is_err()
+    );
     let tail = Tail { directory: nowhere, count: 3, follow: false, output: Output::Table };
     assert_eq!(run(Args::Tail(tail)), exit::unreachable());
 }
