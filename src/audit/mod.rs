@@ -8,6 +8,7 @@
 
 mod canonical;
 pub mod event;
+pub mod evidence;
 mod inbox;
 mod journal;
 mod keeper;
@@ -15,6 +16,7 @@ pub mod merkle;
 pub mod note;
 pub mod proof;
 pub mod proved;
+pub mod prover;
 pub mod query;
 pub mod read;
 pub mod recall;

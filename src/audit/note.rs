@@ -102,6 +102,14 @@ impl Signer {
         self.note(&format!("{}{END}", body(&self.origin, size, root)))
     }
 
+    /// Signs a list of files and their digests, as it is: no note. `None` for what might be taken for a
+    /// head.
+    #[must_use]
+    pub fn sign_list(&self, list: &str) -> Option<Vec<u8>> {
+        let is_head = parse_body(list.strip_suffix(END).unwrap_or(list)).is_ok();
+        (!is_head).then(|| self.key.sign(list.as_bytes()).as_ref().to_vec())
+    }
+
     fn note(&self, text: &str) -> String {
         let mut signature = key_id(&self.origin, self.key.public_key().as_ref()).to_vec();
         signature.extend_from_slice(self.key.sign(text.as_bytes()).as_ref());
@@ -138,6 +146,22 @@ impl VerifierKey {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Whether it vouches for a list that [`Signer::sign_list`] signed.
+    #[must_use]
+    pub fn vouches(&self, list: &str, signature: &[u8]) -> bool {
+        parse_body(list.strip_suffix(END).unwrap_or(list)).is_err()
+            && UnparsedPublicKey::new(&ED25519, &self.public).verify(list.as_bytes(), signature).is_ok()
+    }
+
+    /// The key as other programs read it: `SubjectPublicKeyInfo` in PEM (RFC 8410).
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        const ALGORITHM: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        let der = [&ALGORITHM[..], &self.public].concat();
+        let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        pem::encode_config(&pem::Pem::new("PUBLIC KEY", der), config)
     }
 
     /// Reads a signed note and checks it.

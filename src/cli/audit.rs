@@ -1,5 +1,6 @@
 //! `amlgate audit`: is the record whole, and what does it say?
 
+mod evidence;
 mod line;
 mod prove;
 mod query;
@@ -36,6 +37,8 @@ pub enum Args {
     Query(query::Args),
     /// Names what was done in Azure, by its own activity log, that the record does not have.
     Reconcile(reconcile::Args),
+    /// Makes a signed pack of records, proofs and policies for an auditor, or checks one.
+    Evidence(evidence::Args),
     /// Prints the last records.
     Tail(Tail),
 }
@@ -95,6 +98,7 @@ pub fn run(args: Args) -> ExitCode {
         Args::End(args) => prove::end(&args),
         Args::Query(args) => query::run(&args),
         Args::Reconcile(args) => reconcile::run(&args),
+        Args::Evidence(args) => evidence::run(&args),
         Args::Tail(args) => tail(&args),
     }
 }

@@ -1,10 +1,12 @@
-//! The store of a configuration: opened for the gate, and for the verbs that look after it.
+//! What outlives the gate's runs, for the gate and for the verbs that look after it: the store of a
+//! configuration, and the key that signs the record.
 
 use std::sync::Arc;
 
 use super::{StartError, build, checkup::Finding, secrets::Secrets};
 use crate::{
     config::{Settings, settings},
+    secrets::SecretString,
     store::{OpenError, Store, StoreAddress},
     time::SharedClock,
 };
@@ -18,6 +20,16 @@ pub async fn store(settings: &Settings, clock: &SharedClock) -> Result<Option<St
     let connector = build::connector(settings, clock)?;
     let (_, mut secrets) = build::credentials(settings, &connector, clock).await?;
     named(settings, &mut secrets).await
+}
+
+/// The key that signs the heads of the record, for verbs that sign beside the gate.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn signing_key(settings: &Settings, clock: &SharedClock) -> Result<SecretString, StartError> {
+    let connector = build::connector(settings, clock)?;
+    let (_, mut secrets) = build::credentials(settings, &connector, clock).await?;
+    secrets.read(&settings.audit.signing_key, "audit.signing_key").await
 }
 
 async fn named(settings: &Settings, secrets: &mut Secrets) -> Result<Option<Store>, StartError> {

@@ -6,15 +6,14 @@ use std::{fs, io, path::PathBuf, process::ExitCode, sync::Arc};
 use super::{exit, report, text};
 use crate::{
     audit::{
-        COSIGNED, HEADS, Journal, JournalSettings, PUBLIC_KEY,
+        Journal, JournalSettings, PUBLIC_KEY,
         event::Event,
-        merkle::{self, Hash},
-        note::{self, Head, Signer, VerifierKeys},
-        proof,
+        note::{self, Signer, VerifierKeys},
         proved::{Consistency, Inclusion, Unproven},
+        prover::{Prover, ProverError},
         read::{Reader, Record},
         storage::Directory,
-        tiles::{CHECKPOINT, Tiled},
+        tiles::CHECKPOINT,
     },
     secrets::{Purpose, Seal, SecretString},
     time::SystemClock,
@@ -49,12 +48,10 @@ type Failure = Box<dyn std::error::Error>;
 pub(super) fn prove(args: &Prove) -> ExitCode {
     let storage = Directory::at(args.directory.clone());
     match (&args.id, &args.since) {
-        (_, Some(since)) => {
-            match text(since).map_err(Failure::from).and_then(|note| grown(args, &storage, &note)) {
-                Ok(proof) => print!("{proof}"),
-                Err(error) => return report(&*error, exit::FINDING),
-            }
-        }
+        (_, Some(since)) => match text(since).map_err(Failure::from).and_then(|note| grown(args, &note)) {
+            Ok(proof) => print!("{proof}"),
+            Err(error) => return report(&*error, exit::FINDING),
+        },
         (Some(id), None) => match found(args, &storage, id) {
             Ok(proofs) if proofs.is_empty() => {
                 eprintln!("amlgate: no record has the id `{id}`");
@@ -68,97 +65,23 @@ pub(super) fn prove(args: &Prove) -> ExitCode {
     exit::DONE
 }
 
-/// The tree of the newest head of which there are tiles, or of the newest head and the records.
-struct Tree<'a> {
-    note: String,
-    head: Head,
-    /// The newest head that witnesses signed too.
-    cosigned: Option<(String, Head)>,
-    keys: VerifierKeys,
-    storage: &'a Directory,
-    /// Of a log without tiles.
-    leaves: Option<Vec<Hash>>,
+fn grown(args: &Prove, note: &str) -> Result<Consistency, Failure> {
+    let note = format!("{}\n", note.trim_end_matches('\n'));
+    Prover::of(&args.directory).and_then(|prover| prover.consistency(&note)).map_err(told)
 }
 
-impl<'a> Tree<'a> {
-    fn of(args: &Prove, storage: &'a Directory) -> Result<Self, Failure> {
-        let tiled = args.directory.join(CHECKPOINT);
-        let keys = VerifierKeys::parse(&text(&args.directory.join(PUBLIC_KEY))?)?;
-        let (note, leaves) = if tiled.exists() {
-            (text(&tiled)?, None)
-        } else {
-            let heads = text(&args.directory.join(HEADS))?;
-            let note = note::last(&heads).ok_or("there is no signed head, so nothing can be proven")?;
-            let mut reader = Reader::new(storage.clone());
-            let mut leaves = Vec::new();
-            while let Some(record) = reader.record()? {
-                if record.position != leaves.len() as u64 {
-                    return Err("the beginning of the log and its tiles are not there".into());
-                }
-                leaves.push(merkle::leaf(&record.line));
-            }
-            (note.to_owned(), Some(leaves))
-        };
-        let (head, _) = keys.open(&note, 0)?;
-        let cosigned = fs::read_to_string(args.directory.join(COSIGNED)).ok();
-        let cosigned = cosigned.and_then(|note| Some((keys.open(&note, 0).ok()?.0, note)));
-        let cosigned = cosigned.filter(|(old, _)| old.size <= head.size).map(|(old, note)| (note, old));
-        Ok(Self { note, head, cosigned, keys, storage, leaves })
-    }
-
-    fn inclusion(&self, record: Record) -> Result<Inclusion, Failure> {
-        let index = record.position;
-        // A head that witnesses signed too convinces more people.
-        let newest = (&self.note, &self.head);
-        let cosigned = self.cosigned.as_ref().map(|(note, head)| (note, head));
-        let (note, head) = cosigned.filter(|(_, head)| index < head.size).unwrap_or(newest);
-        let size = head.size;
-        if index >= size {
-            return Err(format!(
-                "no signed head counts the record at position {index} yet: ask again in some seconds"
-            )
-            .into());
-        }
-        let path = match &self.leaves {
-            Some(leaves) => proof::inclusion(&mut &leaves[..], index, size)?,
-            None => proof::inclusion(&mut Tiled::new(self.storage, size), index, size)?,
-        };
-        let proof = Inclusion { index, leaf: record.line, path, checkpoint: note.clone() };
-        proof.verify(&self.keys).map_err(broken)?;
-        Ok(proof)
-    }
-
-    fn consistency(&self, note: &str) -> Result<Consistency, Failure> {
-        let (old, _) = self.keys.open(note, 0)?;
-        let size = self.head.size;
-        if old.size > size {
-            return Err(format!("the head counts {} records, and the log only {size}", old.size).into());
-        }
-        let path = match &self.leaves {
-            Some(leaves) => proof::consistency(&mut &leaves[..], old.size, size)?,
-            None => proof::consistency(&mut Tiled::new(self.storage, size), old.size, size)?,
-        };
-        let proof = Consistency { old: old.size, path, checkpoint: self.note.clone() };
-        proof.verify(&self.keys, &old).map_err(broken)?;
-        Ok(proof)
-    }
-}
-
-fn broken(why: Unproven) -> Failure {
-    format!("the log does not prove it: {}; `amlgate audit verify` tells more", super::with_causes(&why))
-        .into()
-}
-
-fn grown(args: &Prove, storage: &Directory, note: &str) -> Result<Consistency, Failure> {
-    Tree::of(args, storage)?.consistency(&format!("{}\n", note.trim_end_matches('\n')))
+/// With its causes, in one line.
+fn told(why: ProverError) -> Failure {
+    super::with_causes(&why).into()
 }
 
 /// The records with that id: their own, their decision's, or their position.
 fn found(args: &Prove, storage: &Directory, id: &str) -> Result<Vec<Inclusion>, Failure> {
-    let tree = Tree::of(args, storage)?;
+    let prover = Prover::of(&args.directory).map_err(told)?;
+    let proven = |record| prover.inclusion(record).map_err(told);
     if let Ok(position) = id.parse() {
         let record = Reader::from(storage.clone(), position)?.record()?.filter(|r| r.position == position);
-        return record.into_iter().map(|record| tree.inclusion(record)).collect();
+        return record.into_iter().map(proven).collect();
     }
     let finder = memchr::memmem::Finder::new(id.as_bytes());
     let is = |record: &Record| {
@@ -170,7 +93,7 @@ fn found(args: &Prove, storage: &Directory, id: &str) -> Result<Vec<Inclusion>, 
     let (mut reader, mut proofs) = (Reader::new(storage.clone()), Vec::new());
     while let Some(record) = reader.record()? {
         if finder.find(&record.line).is_some() && is(&record) {
-            proofs.push(tree.inclusion(record)?);
+            proofs.push(proven(record)?);
         }
     }
     Ok(proofs)

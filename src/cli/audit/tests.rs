@@ -170,6 +170,32 @@ fn a_log_that_was_ended_need_not_be_there_and_is_not_gone_on_with() {
 }
 
 #[test]
+fn a_pack_of_evidence_is_made_and_checked_and_one_that_was_changed_is_a_finding() {
+    let fleet = tempfile::tempdir().unwrap();
+    let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+    let a = log_under(fleet.path(), "gate-a", 3, &pem);
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let key = fleet.path().join("a.key");
+    fs::write(&key, &pem).unwrap();
+    let (pack, keys) = (fleet.path().join("pack"), path(&a.join(PUBLIC_KEY)));
+    let make = |more: &[&str]| {
+        let (log, key, out) = (path(&a), path(&key), path(&pack));
+        let line = ["evidence", "--log", &log, "--signing-key", &key, "--out", &out];
+        amlgate(&[&line[..], more].concat())
+    };
+    let period = ["--from", "2027-01-01", "--to", "2027-02-01T00:00:00Z"];
+    assert_eq!(make(&["--from", "2027-02-01", "--to", "2027-02-01"]), exit::usage());
+    assert_eq!(make(&[&period[..], &["--control", "cc6", "--control", "A.8.15"]].concat()), exit::DONE);
+    assert_ne!(make(&period), exit::DONE, "what is there is not overwritten");
+    let verify = |pack: &Path| amlgate(&["evidence", "verify", &path(pack), "--key", &keys]);
+    assert_eq!(verify(&pack), exit::DONE);
+    let manifest = pack.join("manifest.json");
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap() + " ").unwrap();
+    assert_eq!(verify(&pack), exit::FINDING);
+    assert_eq!(verify(&fleet.path().join("nowhere")), exit::unreachable());
+}
+
+#[test]
 fn what_is_proven_is_checked_without_the_log() {
     let fleet = tempfile::tempdir().unwrap();
     let a = log(fleet.path(), "gate-a", 300);

@@ -110,6 +110,37 @@ def test_a_changed_file_of_the_layout_is_refused_by_both(copy, path):
     assert amlgate("verify", copy).returncode == 1
 
 
+def test_a_pack_of_evidence_is_checked_with_standard_tools_and_by_an_independent_verifier(log, tmp_path):
+    home, pack = log.parent.parent, tmp_path / "pack"
+    period = ["--from", "2000-01-01", "--to", "2100-01-01"]
+    made = amlgate("evidence", "--config", home / "amlgate.yaml", "--control", "CC6", *period, "--out", pack)
+    assert made.returncode == 0, made.stderr
+    sums = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    key = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", "key.pem", "-rawin"]
+    signed = [*key, "-in", "SHA256SUMS", "-sigfile", "SHA256SUMS.sig"]
+    for tool in (sums, signed):
+        done = subprocess.run(tool, cwd=pack, capture_output=True)
+        assert done.returncode == 0, done.stderr
+    assert amlgate("evidence", "verify", pack, "--key", log / "audit.pub").returncode == 0
+    # Each proof stands alone, under the keys that the auditor has from elsewhere.
+    records = b"".join(path.read_bytes() for path in sorted(pack.glob("records/*"))).splitlines()
+    first = "c2sp.org/tlog-proof@v1\n"
+    proofs = "".join(path.read_text() for path in sorted(pack.glob("proofs/*"))).split(first)[1:]
+    assert len(proofs) == len(records) > REQUESTS
+    proof = tmp_path / "a.tlog-proof"
+    for number in (0, len(proofs) // 2, len(proofs) - 1):
+        proof.write_text(first + proofs[number])
+        checked = verifier("inclusion", log / "audit.pub", proof)
+        assert checked.returncode == 0 and checked.stdout.rstrip(b"\n") == records[number], checked.stderr
+    for file in [path for path in pack.rglob("*") if path.is_file()]:
+        good = file.read_bytes()
+        file.write_bytes(good + b"x")
+        assert amlgate("evidence", "verify", pack, "--key", log / "audit.pub").returncode == 1, file
+        tools = [subprocess.run(tool, cwd=pack, capture_output=True).returncode for tool in (sums, signed)]
+        assert any(tools), file
+        file.write_bytes(good)
+
+
 def test_the_key_of_another_log_opens_nothing(log, copy):
     key = copy / "audit.pub"
     name, rest = key.read_text().split("+", 1)
