@@ -148,7 +148,7 @@ async fn exchange(
         let judge = || watched(gate, &attempt);
         let watching = Watching { judge: &judge, until };
         let limits = &parts.limits.upstream;
-        match upstream::forward(gate.pools(), &attempt, sending, &upload, Some(watching), limits).await {
+        match upstream::forward(gate.pools(), &attempt, sending, &upload, Some(&watching), limits).await {
             Ok(answer) => {
                 watch.ended(Stage::Upstream);
                 if let Some(challenge) = challenge(&attempt, &answer) {

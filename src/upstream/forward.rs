@@ -148,7 +148,7 @@ pub async fn forward(
     attempt: &Attempt,
     sending: Sending,
     upload: &Upload,
-    watching: Option<Watching<'_>>,
+    watching: Option<&Watching<'_>>,
     timeouts: &UpstreamTimeouts,
 ) -> Result<Answer, Failure> {
     let to = sending.to.clone();
@@ -156,7 +156,9 @@ pub async fn forward(
     let connect = |source| Failure::Connect { to: to.to_string(), source };
     // A body that streams may be long: it has a connection of its own, and so has an upgrade.
     let protocols = if upgrade || sending.body.is_stream() { Protocols::Http1 } else { Protocols::Either };
-    let taken = if upgrade { pools.fresh(&to, protocols).await } else { pools.take(&to, protocols).await };
+    // Boxed, as whatever happens rarely: every request's future would have room for it.
+    let taken =
+        if upgrade { Box::pin(pools.fresh(&to, protocols)).await } else { pools.take(&to, protocols).await };
     let mut taken = taken.map_err(connect)?;
     let mut request = write(attempt, sending)?;
     let mut patience = Patience { upload, watching, watch: None, timeouts };
@@ -173,7 +175,7 @@ pub async fn forward(
                 return Ok(Answer { response, connection });
             }
             Ok(Err((_, Some(unsent)))) if taken.reused => {
-                taken = pools.fresh(&to, protocols).await.map_err(connect)?;
+                taken = Box::pin(pools.fresh(&to, protocols)).await.map_err(connect)?;
                 request = unsent;
             }
             Ok(Err(_)) if upload.waits() == Waits::Broke => return Err(Failure::Body),
@@ -186,7 +188,6 @@ pub async fn forward(
 }
 
 /// Who says whether a request may go on that has no answer yet.
-#[derive(Clone, Copy)]
 pub struct Watching<'a> {
     /// Makes the judge, if it comes to that.
     pub judge: &'a dyn Fn() -> Box<dyn Watch>,
@@ -212,7 +213,7 @@ pub enum Until {
 /// How long the head of an answer is waited for.
 struct Patience<'a> {
     upload: &'a Upload,
-    watching: Option<Watching<'a>>,
+    watching: Option<&'a Watching<'a>>,
     /// Made when the head is not there at once: most are.
     watch: Option<Box<dyn Watch>>,
     timeouts: &'a UpstreamTimeouts,
@@ -249,7 +250,7 @@ impl Patience<'_> {
             if self.upload.is_open() {
                 moved = now;
             }
-            if let Some(watching) = self.watching.filter(|watching| self.asks(*watching)) {
+            if let Some(watching) = self.watching.filter(|watching| self.asks(watching)) {
                 let watch = self.watch.get_or_insert_with(|| (watching.judge)());
                 watch.may_go_on().map_err(Ended::Cut)?;
             }
@@ -257,7 +258,7 @@ impl Patience<'_> {
         }
     }
 
-    fn asks(&self, watching: Watching<'_>) -> bool {
+    fn asks(&self, watching: &Watching<'_>) -> bool {
         watching.until == Until::Answered || self.upload.is_open()
     }
 

@@ -144,20 +144,20 @@ impl Pools {
         Self { connector, kept: Rc::default() }
     }
 
-    /// A connection that is there, or a fresh one. HTTP/2 is used where it may be and the upstream
-    /// speaks it.
+    /// A connection that is there, or a fresh one, in a box: that happens rarely, and every request's
+    /// future would have room for it. HTTP/2 is used where it may be and the upstream speaks it.
     pub(super) async fn take(&self, to: &Destination, protocols: Protocols) -> io::Result<Taken> {
         if protocols == Protocols::Either && to.scheme == Scheme::Https {
             if let Some(stream) = self.stream(to) {
                 return Ok(Taken { sender: Sender::Http2(stream), reused: true });
             }
             if !self.kept.borrow().without_http2.contains(to) {
-                return self.fresh(to, Protocols::Either).await;
+                return Box::pin(self.fresh(to, Protocols::Either)).await;
             }
         }
         match self.idle(to) {
             Some(sender) => Ok(Taken { sender: Sender::Http1(sender), reused: true }),
-            None => self.fresh(to, Protocols::Http1).await,
+            None => Box::pin(self.fresh(to, Protocols::Http1)).await,
         }
     }
 
@@ -184,8 +184,7 @@ impl Pools {
 
     /// A fresh connection.
     pub(super) async fn fresh(&self, to: &Destination, protocols: Protocols) -> io::Result<Taken> {
-        // Boxed, as whatever happens rarely: every request's future would have room for it.
-        let stream = Box::pin(self.connector.dial(to, protocols)).await?;
+        let stream = self.connector.dial(to, protocols).await?;
         metrics::counter!("amlgate_upstream_connections_total").increment(1);
         let sender = if stream.is_http2() {
             let handshake = http2::Builder::new(Local)
@@ -199,7 +198,7 @@ impl Pools {
                 .keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_WAIT)
                 .handshake(TokioIo::new(stream));
-            let (sender, connection) = Box::pin(handshake).await.map_err(io::Error::other)?;
+            let (sender, connection) = handshake.await.map_err(io::Error::other)?;
             let connection = Rc::new(RefCell::new(Some(connection)));
             let own = Rc::clone(&connection);
             spawn_local(async move {
