@@ -79,7 +79,8 @@ def test_a_webhook_is_verified_by_the_standards_own_library_and_its_events_are_r
 
 
 def test_opentelemetry_s_own_messages_hold_what_is_sent(gate, collector):
-    assert gate.list().status_code == 200
+    assert gate.list().status_code == 200 and gate.delete().status_code == 403
+    wait_for("a denial", lambda: any(record.get("action_id") == 2 for record in recorded(gate)))
     records = recorded(gate)
 
     def logs():
