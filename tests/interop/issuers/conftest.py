@@ -113,8 +113,10 @@ class Keycloak(Issuer):
         )
 
     def stop(self):
-        os.killpg(self.process.process.pid, signal.SIGTERM)
-        self.process.process.wait(60)
+        # Whoever did not even start has said why already.
+        if self.process.process.poll() is None:
+            os.killpg(self.process.process.pid, signal.SIGTERM)
+            self.process.process.wait(60)
         shutil.rmtree(self.home)
 
 
