@@ -16,10 +16,11 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower_http::timeout::RequestBodyDeadlineLayer;
 
 /// Connections at the same time: operators and scrapers are few.
 const MAX_CONNECTIONS: usize = 256;
-/// TLS handshake and request head.
+/// TLS handshake, request head, and body: each whole.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves until `stop`. `acceptor` gives the TLS that new connections are shown.
@@ -40,7 +41,7 @@ pub async fn serve(
             continue;
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let router = router.clone().layer(axum::Extension(super::api::Peer(peer)));
+        let router = bounded(router.clone(), PATIENCE).layer(axum::Extension(super::api::Peer(peer)));
         let (acceptor, stop) = (acceptor.clone(), stop.clone());
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             let _place = place;
@@ -56,6 +57,12 @@ pub async fn serve(
     }
 }
 
+/// Whoever sends a body bit by bit holds one of few connections, and perhaps a place in the journal's
+/// queue: not for longer than this.
+fn bounded(router: Router, patience: Duration) -> Router {
+    router.layer(RequestBodyDeadlineLayer::new(patience))
+}
+
 async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -64,5 +71,51 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S,
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use axum::{
+        body::{Body, Bytes},
+        http::{Request, StatusCode},
+        routing::post,
+    };
+    use http_body::Frame;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    /// A body whose sender keeps quiet.
+    struct Silent;
+
+    impl http_body::Body for Silent {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_not_waited_for_for_ever() {
+        let router = Router::new().route("/", post(|_: Bytes| async {}));
+        let asked = |body, patience| {
+            bounded(router.clone(), patience).oneshot(Request::post("/").body(body).unwrap())
+        };
+        let whole = asked(Body::from("whole"), PATIENCE).await.unwrap();
+        assert_eq!(whole.status(), StatusCode::OK);
+        let silent = asked(Body::new(Silent), Duration::from_millis(1)).await.unwrap();
+        assert!(silent.status().is_client_error(), "{}", silent.status());
     }
 }

@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
+
 use super::{StartError, build, secrets::Secrets};
 use crate::{
-    admin::api::{Api, Elsewhere, LogRead},
+    admin::api::{Api, Elsewhere, LISTS, LogRead},
     azureml::Protocol,
     config::Settings,
     identity::{
@@ -36,6 +38,7 @@ pub(super) fn of(shared: &SharedParts, settings: &Settings) -> Api {
         sessions: Arc::clone(&parts.sessions),
         proofs: Replays::new(PROOFS),
         elsewhere: elsewhere(shared),
+        lists: Semaphore::new(LISTS),
         log: LogRead::new(&settings.audit.name, settings.audit.directory.clone()),
         clock: Arc::clone(&parts.clock),
     }

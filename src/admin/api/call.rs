@@ -8,7 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use serde::Serialize;
+use http_body_util::{BodyExt as _, Limited};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{super::sign_in, Api};
@@ -128,6 +129,23 @@ fn named(response: &mut Response, decision: DecisionId) {
     if let Ok(value) = HeaderValue::from_str(&decision.to_string()) {
         response.headers_mut().insert(DECISION, value);
     }
+}
+
+/// Reads a body of JSON, of at most so many bytes.
+pub(super) async fn json_of<T: DeserializeOwned>(
+    head: &Parts,
+    body: Body,
+    most: usize,
+) -> Result<T, Refused> {
+    let media = head.headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
+    let is_json = |media: &str| media.split(';').next().is_some_and(|m| m.trim() == "application/json");
+    if !media.is_some_and(is_json) {
+        let why = "write `content-type: application/json`";
+        return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Said::Malformed, why));
+    }
+    let body = Limited::new(body, most).collect().await;
+    let body = body.map_err(|_| Refused::malformed("the body is too large or too slow, or broke off"))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| Refused::malformed(error.to_string()))
 }
 
 /// A call that was allowed and recorded; its outcome is recorded when it is answered, or dropped.

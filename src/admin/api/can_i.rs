@@ -5,18 +5,16 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use axum::{
     Extension,
-    body::Body,
     extract::{Request, State},
-    http::{StatusCode, header, request::Parts},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use http_body_util::BodyExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{
     Api, Peer,
-    call::{Allowed, Refused, Said},
+    call::{Allowed, Refused, json_of},
 };
 use crate::{
     azureml::{self, Kind, ResourceId},
@@ -30,6 +28,12 @@ use crate::{
 
 /// The largest question, in bytes: an action and an ARM id.
 const MAX_QUESTION: usize = 8 << 10;
+/// The most scopes at which everything is listed at once.
+const MAX_SCOPES: usize = 256;
+/// How many actions are judged before others have their turn.
+const BETWEEN: usize = 64;
+/// Lists of everything at the same time: each takes a core for as long as it lasts.
+pub const LISTS: usize = 2;
 
 /// Something that is still to come.
 pub type Coming<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -78,18 +82,13 @@ pub(super) async fn one(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let (head, body) = request.into_parts();
-    let (allowed, asker) = match entered(&api, &head, peer).await {
-        Ok(entered) => entered,
-        Err(refused) => return refused.into_response(),
-    };
-    let asked: Asked = match read(&head, body).await {
-        Ok(asked) => asked,
-        Err(refused) => return allowed.refuse(refused),
+    let (allowed, asker, asked) = match begun::<Asked>(&api, peer, request).await {
+        Ok(begun) => begun,
+        Err(refused) => return *refused,
     };
     match asker.ask(&asked.action, &asked.scope).await {
         Ok(described) => allowed.answer(StatusCode::OK, &json!(Answer::of(&asker.set, &described))),
-        Err(none) => allowed.refuse(Refused::malformed(none.to_string())),
+        Err(none) => allowed.refuse(none.into()),
     }
 }
 
@@ -98,22 +97,31 @@ pub(super) async fn list(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let (head, body) = request.into_parts();
-    let (allowed, asker) = match entered(&api, &head, peer).await {
-        Ok(entered) => entered,
-        Err(refused) => return refused.into_response(),
-    };
-    let asked: Listed = match read(&head, body).await {
-        Ok(asked) => asked,
-        Err(refused) => return allowed.refuse(refused),
+    let (allowed, asker, asked) = match begun::<Listed>(&api, peer, request).await {
+        Ok(begun) => begun,
+        Err(refused) => return *refused,
     };
     match asker.list(asked.scope).await {
         Ok(lines) => allowed.answer(StatusCode::OK, &json!({ "can": lines })),
-        Err(none) => allowed.refuse(Refused::malformed(none.to_string())),
+        Err(refused) => allowed.refuse(refused),
     }
 }
 
-/// Who asks, if they may.
+/// Who asks, if they may, and their question.
+async fn begun<Q: DeserializeOwned>(
+    api: &Arc<Api>,
+    peer: Peer,
+    request: Request,
+) -> Result<(Allowed, Asker, Q), Box<Response>> {
+    let (head, body) = request.into_parts();
+    let (allowed, asker) =
+        entered(api, &head, peer).await.map_err(|refused| Box::new(refused.into_response()))?;
+    match json_of(&head, body, MAX_QUESTION).await {
+        Ok(question) => Ok((allowed, asker, question)),
+        Err(refused) => Err(Box::new(allowed.refuse(refused))),
+    }
+}
+
 async fn entered(api: &Arc<Api>, head: &Parts, peer: Peer) -> Result<(Allowed, Asker), Refused> {
     let principal = api.caller(&head.headers, peer).await?;
     let set = api.policies.current();
@@ -126,19 +134,10 @@ async fn entered(api: &Arc<Api>, head: &Parts, peer: Peer) -> Result<(Allowed, A
     Ok((allowed, Asker { api: Arc::clone(api), set, caller, peer }))
 }
 
-async fn read<T: DeserializeOwned>(head: &Parts, body: Body) -> Result<T, Refused> {
-    let media = head.headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
-    let is_json = |media: &str| media.split(';').next().is_some_and(|m| m.trim() == "application/json");
-    if !media.is_some_and(is_json) {
-        return Err(Refused::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Said::Malformed,
-            "write `content-type: application/json`",
-        ));
+impl From<NoQuestion> for Refused {
+    fn from(none: NoQuestion) -> Self {
+        Self::malformed(none.to_string())
     }
-    let body = http_body_util::Limited::new(body, MAX_QUESTION).collect().await;
-    let body = body.map_err(|_| Refused::malformed("the body is too large, or broke off"))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|error| Refused::malformed(error.to_string()))
 }
 
 /// Somebody who asks.
@@ -171,16 +170,23 @@ impl Asker {
         }
     }
 
-    async fn list(&self, scope: Option<String>) -> Result<Vec<Line>, NoQuestion> {
+    async fn list(&self, scope: Option<String>) -> Result<Vec<Line>, Refused> {
         let scopes = scope.map_or_else(|| may::scopes(&self.set), |scope| vec![scope]);
+        if scopes.len() > MAX_SCOPES {
+            let why = format!("entries name {} scopes, more than {MAX_SCOPES}: ask by `scope`", scopes.len());
+            return Err(Refused::malformed(why));
+        }
+        let _place = self.api.lists.acquire().await.map_err(|_| Refused::unavailable("the gate stops"))?;
         let mut lines = Vec::new();
         for scope in &scopes {
-            for action in azureml::action::all() {
+            for (number, action) in azureml::action::all().into_iter().enumerate() {
+                // Others ask on this runtime, too.
+                if number % BETWEEN == 0 {
+                    tokio::task::yield_now().await;
+                }
                 let described = self.ask(action.as_str(), scope).await?;
                 lines.extend(Line::of(&self.set, &described, action.as_str(), scope));
             }
-            // Others ask on this runtime, too.
-            tokio::task::yield_now().await;
         }
         Ok(lines)
     }

@@ -25,8 +25,9 @@ use axum::{
 
 pub use call::Peer;
 use call::{Refused, Said};
-pub use can_i::{Asking, Coming, Elsewhere, OfGroups};
+pub use can_i::{Asking, Coming, Elsewhere, LISTS, OfGroups};
 pub use record::LogRead;
+use tokio::sync::Semaphore;
 use tower_http::csrf::CsrfLayer;
 
 use super::sign_in;
@@ -61,6 +62,8 @@ pub struct Api {
     pub proofs: Replays,
     /// What is said of callers elsewhere.
     pub elsewhere: Elsewhere,
+    /// Places for lists of everything that somebody may do.
+    pub lists: Semaphore,
     /// The log that the record is read from.
     pub log: LogRead,
     /// Time.

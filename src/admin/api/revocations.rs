@@ -4,18 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    body::Bytes,
     extract::{Path, Request, State},
-    http::{StatusCode, header, request::Parts},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Api, MAX_BODY, Peer,
-    call::{Allowed, Refused, Said},
+    call::{Allowed, Refused, Said, json_of},
 };
 use crate::{
     azureml::Kind,
@@ -79,11 +77,11 @@ pub(super) async fn add(
         Ok(entered) => entered,
         Err(refused) => return refused.into_response(),
     };
-    let body = match http_body_util::Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => return allowed.refuse(Refused::malformed("the body is too large, or broke off")),
+    let asked = match json_of(&head, body, MAX_BODY).await {
+        Ok(asked) => asked,
+        Err(refused) => return allowed.refuse(refused),
     };
-    let new = match read(&head, &body, &principal, api.clock.now()) {
+    let new = match wanted(&asked, &principal, api.clock.now()) {
         Ok(new) => new,
         Err(refused) => return allowed.refuse(refused),
     };
@@ -148,17 +146,7 @@ async fn entered<'a>(
     }
 }
 
-fn read(head: &Parts, body: &Bytes, by: &Principal, now: Timestamp) -> Result<Revocation, Refused> {
-    let media = head.headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok());
-    let is_json = |media: &str| media.split(';').next().is_some_and(|m| m.trim() == "application/json");
-    if !media.is_some_and(is_json) {
-        return Err(Refused::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Said::Malformed,
-            "write `content-type: application/json`",
-        ));
-    }
-    let asked: Asked = serde_json::from_slice(body).map_err(|error| Refused::malformed(error.to_string()))?;
+fn wanted(asked: &Asked, by: &Principal, now: Timestamp) -> Result<Revocation, Refused> {
     let (kind, issuer, value) = match (&asked.principal, &asked.token, &asked.session) {
         (Some(principal), None, None) => match principal.split_once(':') {
             Some((issuer, subject)) if asked.issuer.is_none() => (RevocationKind::Principal, issuer, subject),
