@@ -78,7 +78,10 @@ pub async fn ask<T: DeserializeOwned>(
     if answer.status() != StatusCode::OK {
         let said: Option<Problem> = serde_json::from_slice(answer.body()).ok();
         let said = said.and_then(|problem| problem.detail.or(problem.title));
-        let message = said.unwrap_or_else(|| "it does not say why".to_owned());
+        // Whoever answers chose these words: a terminal is not to obey them.
+        let plain = |c: char| !c.is_control() || c == '\n';
+        let message = said.map(|said| said.chars().filter(|c| plain(*c)).collect());
+        let message = message.unwrap_or_else(|| "it does not say why".to_owned());
         return Err(AskError::Refused { status: answer.status(), message });
     }
     serde_json::from_slice(answer.body()).map_err(AskError::Unreadable)

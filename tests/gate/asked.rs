@@ -2,7 +2,6 @@
 //! decision, in its own words, and the command line's.
 
 use std::{
-    io::Write as _,
     path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -19,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     api,
-    world::{Answer, Changes, VERSION, World, whole, workspace},
+    world::{Answer, Changes, VERSION, World, fed, whole, workspace},
 };
 
 const ACTIONS: &str = "Microsoft.MachineLearningServices/workspaces";
@@ -40,20 +39,15 @@ async fn can_i(world: &World, token: &str, action: &str, scope: &str) -> Value {
 /// The command, where no configuration lies, with a token on its standard input.
 fn amlgate(world: &World, arguments: &[&str], token: &str) -> Output {
     let nowhere = tempfile::tempdir().unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_amlgate"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amlgate"));
+    command
         .args(arguments)
         .arg("--ca")
         .arg(world.sandbox.ca())
         .env("AMLGATE_HOME", nowhere.path())
         .env_remove("AMLGATE_GATE")
-        .current_dir(nowhere.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+        .current_dir(nowhere.path());
+    fed(&mut command, token)
 }
 
 /// The same by the gate's own configuration.
@@ -264,6 +258,28 @@ async fn questions_that_are_none_are_refused_by_what_is_wrong_with_them() {
     // What is no action of Azure's is nobody's right, and no error.
     let said = can_i(&world, &sam, "Microsoft.Nothing/never/action", &workspace("")).await;
     assert_eq!(said["decision"], "deny", "{said}");
+}
+
+/// A list takes a core for as long as it lasts: of a set with a scope for each of many teams, a part.
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_listed_at_so_many_scopes_and_beyond_them_by_name() {
+    let scopes: String = (0..256).map(|n| format!("  w{n}: {}-{n}\n", workspace(""))).collect();
+    let entries: String = (0..256)
+        .map(|n| format!("  - {{name: team {n}, who: [sam], kinds: [read], scope: w{n}}}\n"))
+        .collect();
+    let policies = format!(
+        "version: 1\nsubjects: {{sam: [{{issuer: sandbox, subject: user-sam}}]}}\nscopes:\n  vision: {}\n{scopes}allow:\n  - {{name: asks, who: [sam], actions: [amlgate/can-i/read]}}\n  - {{name: reads, who: [sam], kinds: [read], scope: vision}}\n{entries}",
+        workspace("")
+    );
+    let world = World::changed(Changes { policies: Some(&policies), ..Changes::default() }).await;
+    let sam = api::token(&world, "sam");
+    let all = post(&world, "/api/v1/can-i/list", &sam, &json!({})).await;
+    assert_eq!(all.status, StatusCode::BAD_REQUEST, "{all:?}");
+    assert!(all.text().contains("name 257 scopes, more than 256: ask by `scope`"), "{all:?}");
+    let one = post(&world, "/api/v1/can-i/list", &sam, &json!({"scope": workspace("")})).await;
+    assert_eq!(one.status, StatusCode::OK, "{one:?}");
+    let lines = one.json()["can"].as_array().unwrap().len();
+    assert!(lines > 20, "{lines}");
 }
 
 /// Something at whose address the same is answered to everybody.

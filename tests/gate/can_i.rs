@@ -1,9 +1,6 @@
 //! `can-i --list` and `whoami --can`: what somebody may do is what the gate lets them do.
 
-use std::{
-    io::Write as _,
-    process::{Command, Output, Stdio},
-};
+use std::process::{Command, Output, Stdio};
 
 use amlgate::{
     client::{Session, Sessions, Tokens},
@@ -16,20 +13,15 @@ use amlgate::{
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{Changes, VERSION, World, workspace};
+use crate::world::{Changes, VERSION, World, fed, workspace};
 
 fn listed(world: &World, arguments: &[&str], token: &str) -> (Output, Vec<Value>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_amlgate"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amlgate"));
+    command
         .args(["can-i", "--list", "--output", "json", "--config"])
         .arg(world.sandbox.configuration())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+        .args(arguments);
+    let output = fed(&mut command, token);
     let said = serde_json::from_slice(&output.stdout).unwrap_or_default();
     (output, said)
 }

@@ -1,8 +1,7 @@
 //! `amlgate doctor` against a world in which something is wrong.
 
 use std::{
-    io::Write as _,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     sync::Arc,
     time::Duration,
 };
@@ -20,21 +19,14 @@ use serde_json::{Value, json};
 
 use crate::{
     operations::ask,
-    world::{Changes, VERSION, World, workspace},
+    world::{Changes, VERSION, World, fed, workspace},
 };
 
 /// `doctor --as -`, with a token on standard input.
 fn doctor_as(world: &World, token: &str) -> (Output, Vec<Value>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_amlgate"))
-        .args(["doctor", "--as", "-", "--output", "json", "--config"])
-        .arg(world.sandbox.configuration())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amlgate"));
+    command.args(["doctor", "--as", "-", "--output", "json", "--config"]).arg(world.sandbox.configuration());
+    let output = fed(&mut command, token);
     let found = serde_json::from_slice(&output.stdout).unwrap_or_default();
     (output, found)
 }

@@ -1,16 +1,13 @@
 //! One decision, one story: the 403, `policy why` out of the record, `policy replay` and `can-i`.
 
-use std::{
-    io::Write as _,
-    process::{Command, Output, Stdio},
-};
+use std::process::{Command, Output};
 
 use amlgate::sandbox::Person;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::world::{Changes, VERSION, World, workspace};
+use crate::world::{Changes, VERSION, World, fed, workspace};
 
 const POLICIES: &str = r#"
 version: 1
@@ -26,17 +23,9 @@ deny:
 "#;
 
 fn amlgate(world: &World, arguments: &[&str], input: &str) -> (Output, Value) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_amlgate"))
-        .args(arguments)
-        .args(["--output", "json", "--config"])
-        .arg(world.sandbox.configuration())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amlgate"));
+    command.args(arguments).args(["--output", "json", "--config"]).arg(world.sandbox.configuration());
+    let output = fed(&mut command, input);
     let said = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     (output, said)
 }

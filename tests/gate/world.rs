@@ -1,6 +1,13 @@
 //! A gate between an issuer and an Azure, with a folder of its own; and callers of it.
 
-use std::{fmt, fs, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fmt, fs,
+    io::Write as _,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
 
 use amlgate::{
     config,
@@ -330,4 +337,12 @@ pub fn job() -> Value {
         "environmentId": workspace("/environments/sklearn/versions/1"),
         "computeId": workspace("/computes/cpu-cluster"),
     }})
+}
+
+/// Runs a command to its end with something on its standard input.
+pub fn fed(command: &mut Command, input: &str) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
 }

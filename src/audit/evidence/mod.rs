@@ -73,6 +73,9 @@ pub enum EvidenceError {
     /// A key or a head.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// Where the pack is to be made is something already.
+    #[error("`{}` is there already, and nothing is overwritten: name a folder that is not there yet", .0.display())]
+    There(PathBuf),
     /// The key does not sign this log.
     #[error("the key is not the one that signs the log `{0}`")]
     Key(String),
@@ -96,7 +99,9 @@ pub enum EvidenceError {
 
 impl EvidenceError {
     fn flawed(file: &str, why: impl Into<String>) -> Self {
-        Self::Flawed { file: file.to_owned(), why: why.into() }
+        // What a pack says of itself comes from anybody, and may be meant for the terminal.
+        let plain = |text: &str| text.replace(char::is_control, "\u{fffd}");
+        Self::Flawed { file: plain(file), why: plain(&why.into()) }
     }
 
     /// Whether the disk failed, rather than the pack.

@@ -153,6 +153,13 @@ async fn a_file_that_is_changed_dropped_or_added_is_found() {
         assert!(error.contains(added) && error.contains("added"), "{error}");
         fs::remove_file(pack.join(added)).unwrap();
     }
+    // A name that would speak to the terminal is shown without what makes it do so.
+    #[cfg(unix)]
+    {
+        fs::write(pack.join("\u{1b}[2Jall is well"), "x").unwrap();
+        let error = check(&pack, Some(&scene.keys)).unwrap_err().to_string();
+        assert!(error.contains("added") && !error.contains('\u{1b}'), "{error:?}");
+    }
 }
 
 /// Somebody with the signing key itself, who signs whatever was changed: the proofs do not fit then.
@@ -218,6 +225,6 @@ async fn a_pack_is_made_by_the_key_of_the_log_alone_and_overwrites_nothing() {
     assert!(matches!(write(&asked, &other, &out), Err(EvidenceError::Key(_))) && !out.exists());
     fs::create_dir(&out).unwrap();
     fs::write(out.join("kept"), "x").unwrap();
-    assert!(write(&asked, &scene.signer, &out).is_err());
+    assert!(matches!(write(&asked, &scene.signer, &out), Err(EvidenceError::There(_))));
     assert_eq!(fs::read_to_string(out.join("kept")).unwrap(), "x");
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -81,7 +81,10 @@ pub fn write(asked: &Asked<'_>, signer: &Signer, out: &Path) -> Result<Manifest,
     if prover.keys().of(signer.origin()).newest() != Some(&signer.verifier()) {
         return Err(EvidenceError::Key(prover.head().0.origin.clone()));
     }
-    fs::create_dir(out).map_err(|source| EvidenceError::File { path: out.to_owned(), source })?;
+    fs::create_dir(out).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => EvidenceError::There(out.to_owned()),
+        _ => EvidenceError::File { path: out.to_owned(), source },
+    })?;
     let made = filled(asked, signer, &prover, out);
     if made.is_err() {
         // What is left of it is no pack, and nobody is to take it for one.

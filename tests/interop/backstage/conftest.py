@@ -1,6 +1,5 @@
 """A Backstage backend before a gate: people sign in to the portal, and the portal calls the gate."""
 
-import html.parser
 import os
 import pathlib
 import secrets
@@ -10,6 +9,7 @@ import urllib.parse
 import postgres
 import pytest
 import requests
+from pages import Form
 from running import Gate, Process, Sandbox, free_port
 
 HERE = pathlib.Path(__file__).parent
@@ -20,20 +20,6 @@ def sandbox(tmp_path_factory):
     sandbox = Sandbox(tmp_path_factory.mktemp("run") / "sandbox", "--without-gate")
     yield sandbox
     sandbox.stop()
-
-
-class Form(html.parser.HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.action, self.fields = None, {}
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag == "form":
-            self.action = attributes["action"]
-        if tag == "input" and attributes.get("name"):
-            self.fields[attributes["name"]] = attributes["value"]
 
 
 class Portal:

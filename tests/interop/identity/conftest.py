@@ -3,7 +3,6 @@
 Nothing here knows amlgate: the clients have Azure's names, the gate's base URL and a browser.
 """
 
-import html.parser
 import os
 import socket
 import threading
@@ -11,6 +10,7 @@ import webbrowser
 
 import pytest
 import requests
+from pages import Form
 from running import Sandbox
 
 real_getaddrinfo = socket.getaddrinfo
@@ -44,20 +44,6 @@ def names(sandbox):
     socket.getaddrinfo = getaddrinfo
     yield
     socket.getaddrinfo = real_getaddrinfo
-
-
-class Form(html.parser.HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.action, self.fields = None, {}
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag == "form":
-            self.action = attributes["action"]
-        if tag == "input" and attributes.get("name"):
-            self.fields[attributes["name"]] = attributes["value"]
 
 
 class Browser:

@@ -13,8 +13,8 @@ from azure.core.exceptions import HttpResponseError
 from azure.identity import InteractiveBrowserCredential
 from azure.mgmt.authorization import AuthorizationManagementClient
 from between import Between, Fault
-from conftest import Form
 from oauthlib.oauth2 import WebApplicationClient
+from pages import Form
 from running import Gate
 from simulated import SUBSCRIPTION, TENANT, WORKSPACE_ID
 
