@@ -14,7 +14,7 @@ use std::{
 };
 
 use self::line::Line;
-use super::{Output, exit, report};
+use super::{Output, exit, put, report};
 use crate::audit::{
     PUBLIC_KEY,
     note::{self, VerifierKeys},
@@ -158,36 +158,39 @@ fn verify_all(args: &Verify) -> ExitCode {
 
 fn print_verdict(verdict: &Verdict) {
     if let Some(proven) = &verdict.proven {
-        println!("{proven}");
+        put(format_args!("{proven}"));
     }
     if let (Some(end), None) = (verdict.ended, &verdict.whole) {
-        println!("{}: ended with {end} records: its log was not looked for", verdict.log);
+        put(format_args!("{}: ended with {end} records: its log was not looked for", verdict.log));
     }
     let Some(whole) = &verdict.whole else { return };
-    println!("{}: whole: {} records under {} signed heads", whole.origin, whole.vouched, whole.heads);
+    put(format_args!(
+        "{}: whole: {} records under {} signed heads",
+        whole.origin, whole.vouched, whole.heads
+    ));
     if whole.tiles > 0 {
-        println!("  {} tiles are what the records make of them", whole.tiles);
+        put(format_args!("  {} tiles are what the records make of them", whole.tiles));
     }
     if whole.retired > 0 {
-        println!("  the first {} records were removed, as the record says", whole.retired);
+        put(format_args!("  the first {} records were removed, as the record says", whole.retired));
     }
     if let Some(witnessed) = &verdict.witnessed {
-        println!("  {witnessed}");
+        put(format_args!("  {witnessed}"));
     }
     if whole.ended {
-        println!("  the log was ended there");
+        put(format_args!("  the log was ended there"));
     }
     if whole.beyond > 0 {
-        println!(
+        put(format_args!(
             "  the last {} records are newer than the newest head: nothing vouches for them yet",
             whole.beyond
-        );
+        ));
     }
     if whole.torn_bytes > 0 {
-        println!(
+        put(format_args!(
             "  {} bytes behind them are an unfinished write: nothing was acknowledged from it",
             whole.torn_bytes
-        );
+        ));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use super::{
-    Output, exit, print_data, report,
+    Output, exit, print_data, put, report,
     serve::refused,
     token::{self, Who},
 };
@@ -66,9 +66,9 @@ fn line(finding: &Finding) {
         Health::Doubtful { seen, mend } => ("look   ", seen, Some(mend)),
         Health::Broken { why, mend, .. } => ("broken ", why, Some(mend)),
     };
-    println!("{word} {}: {said}", finding.part);
+    put(format_args!("{word} {}: {said}", finding.part));
     if let Some(mend) = mend {
-        println!("        {mend}");
+        put(format_args!("        {mend}"));
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{certs, exit, report};
+use super::{certs, exit, put_whole, report};
 use crate::{azureml::ResourceId, cloud::Cloud, config::values};
 
 /// Writes `amlgate.yaml`, starter policies with tests, and certificates for one workspace.
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> ExitCode {
                 "\nNext: fill in every UNSET, then `amlgate validate`, `amlgate doctor`, `amlgate serve`."
             );
             eprintln!("The gate's identity needs these rights and no others:");
-            print!("{}", rights(&workspace));
+            put_whole(format_args!("{}", rights(&workspace)));
             exit::DONE
         }
         Err(error @ (InitError::Workspace(_) | InitError::Issuer(_))) => report(&error, exit::usage()),

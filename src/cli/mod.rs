@@ -121,11 +121,13 @@ pub fn main() -> ExitCode {
         Verb::Validate(args) => validate::run(&args),
         Verb::Store(args) => store::run(&args),
         Verb::Version => {
-            println!("amlgate {}", env!("CARGO_PKG_VERSION"));
+            put(format_args!("amlgate {}", env!("CARGO_PKG_VERSION")));
             exit::DONE
         }
         Verb::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "amlgate", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "amlgate", &mut script);
+            put_whole(format_args!("{}", String::from_utf8_lossy(&script)));
             exit::DONE
         }
     }
@@ -160,13 +162,19 @@ pub enum Output {
     Yaml,
 }
 
-/// Prints a line of data. A reader that has seen enough ends the program, without a complaint.
+/// Prints a line of data, as [`put_whole`] does.
 pub fn put(line: std::fmt::Arguments<'_>) {
+    put_whole(format_args!("{line}\n"));
+}
+
+/// Prints data as it is. A reader that has seen enough ends the program without a complaint, and with
+/// the status that the signal for it has in shells: what was found may not have been told.
+pub fn put_whole(data: std::fmt::Arguments<'_>) {
     use std::io::Write as _;
-    let written = writeln!(std::io::stdout().lock(), "{line}");
-    match written {
+    const SIGPIPE: i32 = 128 + 13;
+    match std::io::stdout().lock().write_fmt(data) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(SIGPIPE),
         Err(error) => {
             eprintln!("amlgate: cannot print: {error}");
             std::process::exit(3)

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{exit, report};
+use super::{exit, put, report};
 use crate::{
     config,
     sandbox::{
@@ -103,7 +103,7 @@ fn token(dir: &Path, wanted: &TokenArgs, clock: SharedClock) -> Result<(), Sandb
             None => mint.token(person)?,
         }
     };
-    println!("{token}");
+    put(format_args!("{token}"));
     Ok(())
 }
 
@@ -129,7 +129,7 @@ fn serve(args: &Args, clock: SharedClock) -> Result<(), SandboxError> {
             server = Some(gate);
             let program =
                 std::env::current_exe().map_or_else(|_| "amlgate".to_owned(), |p| p.display().to_string());
-            println!("{}", sandbox.commands(&program));
+            put(format_args!("{}", sandbox.commands(&program)));
         }
         eprintln!("Ctrl-C ends it.");
         super::serve::stopped().await;

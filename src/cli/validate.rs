@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
-use super::{exit, serve::refused};
+use super::{exit, put, serve::refused};
 use crate::{
     config,
     policy::{PolicySet, Surroundings},
@@ -43,11 +43,11 @@ pub fn run(args: &Args) -> ExitCode {
                     warnings.extend(found);
                     if problems.is_empty() {
                         let entries = set.entries().count();
-                        println!(
+                        put(format_args!(
                             "{}: valid; {}: {entries} entries",
                             args.config.display(),
                             settings.policies.display()
-                        );
+                        ));
                     }
                 }
             }

@@ -1,6 +1,10 @@
 //! The cases beside the shipped policies, through the code behind `amlgate policy test`.
 
-use std::{path::Path, process::Command, sync::Arc};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
 use amlgate::policy::{PolicySet, Surroundings, cases, described::Door};
 
@@ -178,4 +182,24 @@ fn all_cases_of_the_files_that_are_given_are_told_of() {
     assert_eq!(code, Some(1));
     assert!(out.contains("0 cases hold, 2 do not"), "{out}");
     assert!(err.contains("other.test.yaml:3:") && err.contains("other.test.yaml:4:"), "{err}");
+}
+
+/// What was found may not have been told: that is no success, and no crash either.
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_program_quietly() {
+    for arguments in [
+        &["version"][..],
+        &["completion", "bash"],
+        &["policy", "schema"],
+        &["policy", "test", "--policies", "policies"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_amlgate"));
+        let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && !said.contains("panicked"), "{arguments:?}: {output:?}");
+        assert_ne!(output.status.code(), Some(101), "{arguments:?}");
+    }
 }

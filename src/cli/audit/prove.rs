@@ -3,7 +3,7 @@
 
 use std::{fs, io, path::PathBuf, process::ExitCode, sync::Arc};
 
-use super::{exit, report, text};
+use super::{super::put_whole, exit, report, text};
 use crate::{
     audit::{
         Journal, JournalSettings, PUBLIC_KEY,
@@ -49,7 +49,7 @@ pub(super) fn prove(args: &Prove) -> ExitCode {
     let storage = Directory::at(args.directory.clone());
     match (&args.id, &args.since) {
         (_, Some(since)) => match text(since).map_err(Failure::from).and_then(|note| grown(args, &note)) {
-            Ok(proof) => print!("{proof}"),
+            Ok(proof) => put_whole(format_args!("{proof}")),
             Err(error) => return report(&*error, exit::FINDING),
         },
         (Some(id), None) => match found(args, &storage, id) {
@@ -57,7 +57,7 @@ pub(super) fn prove(args: &Prove) -> ExitCode {
                 eprintln!("amlgate: no record has the id `{id}`");
                 return exit::FINDING;
             }
-            Ok(proofs) => proofs.iter().for_each(|proof| print!("{proof}")),
+            Ok(proofs) => proofs.iter().for_each(|proof| put_whole(format_args!("{proof}"))),
             Err(error) => return report(&*error, exit::FINDING),
         },
         (None, None) => return exit::FINDING, // Clap demands one.
@@ -141,7 +141,7 @@ pub(super) fn check(
 pub(super) fn end(args: &End) -> ExitCode {
     match ended(args) {
         Ok(note) => {
-            print!("{note}");
+            put_whole(format_args!("{note}"));
             exit::DONE
         }
         Err(error) => report(&*error, exit::unreachable()),

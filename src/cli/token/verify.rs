@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::super::{exit, report};
+use super::super::{exit, put_whole, report};
 use crate::{
     config,
     identity::{
@@ -125,7 +125,7 @@ pub fn run(verify: &Verify) -> ExitCode {
     };
     match read_token().and_then(|token| answer(&asked, &token)) {
         Ok(answer) => {
-            print!("{}", answer.print(verify.output));
+            put_whole(format_args!("{}", answer.print(verify.output)));
             answer.code()
         }
         Err(error) => report(&error, exit::usage()),
