@@ -81,9 +81,12 @@ pub fn write(asked: &Asked<'_>, signer: &Signer, out: &Path) -> Result<Manifest,
     if prover.keys().of(signer.origin()).newest() != Some(&signer.verifier()) {
         return Err(EvidenceError::Key(prover.head().0.origin.clone()));
     }
-    fs::create_dir(out).map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => EvidenceError::There(out.to_owned()),
-        _ => EvidenceError::File { path: out.to_owned(), source },
+    fs::create_dir(out).map_err(|source| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            EvidenceError::There(out.to_owned())
+        } else {
+            EvidenceError::File { path: out.to_owned(), source }
+        }
     })?;
     let made = filled(asked, signer, &prover, out);
     if made.is_err() {
