@@ -8,6 +8,7 @@ mod api;
 pub mod asking;
 mod build;
 pub mod checkup;
+mod error;
 mod groups;
 pub mod keeping;
 mod machines;
@@ -16,11 +17,11 @@ pub mod reconcile;
 mod reload;
 mod rotation;
 mod secrets;
+mod shown;
 mod sinks;
 mod witnesses;
 
 use std::{
-    io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     rc::Rc,
@@ -29,6 +30,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+pub use error::StartError;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use reload::{Asked, Shown, Watch};
@@ -41,25 +43,19 @@ use witnesses::Witnesses;
 
 use crate::{
     admin::{self, Health},
-    audit::{Journal, OpenError, event::Event, query},
+    audit::{Journal, event::Event, query},
     config::Settings,
-    credentials::CredentialError,
     http::{Body, Connection},
-    identity::{ConnectionMemo, certificate::BadAuthority},
-    listen::{
-        self, Handler, Inside, InterceptError, Interceptor, ListenSettings, Listener, ServerTls, Sockets,
-        TlsError,
-    },
-    net::{Connector, TrustError},
+    identity::ConnectionMemo,
+    listen::{self, Handler, Inside, Interceptor, ListenSettings, Listener, ServerTls, Sockets},
+    net::Connector,
     proxy::{
         self, Core, GateParts, SharedParts,
         forward::{Forward, Strangers},
     },
-    secrets::{SealError, SecretError},
     telemetry,
     time::SharedClock,
     upstream::Pools,
-    yaml::Problem,
 };
 
 /// How often a head of the record is signed.
@@ -70,107 +66,6 @@ const INDEX_EVERY: Duration = Duration::from_secs(60);
 const EXPORTS_END: Duration = Duration::from_secs(5);
 /// How often idle things are looked through.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
-
-/// Why the gate does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The policies.
-    #[error("the policies are refused")]
-    Policies(Vec<Problem>),
-    /// A secret.
-    #[error("cannot read the secret for {what}")]
-    Secret {
-        /// What it is for.
-        what: String,
-        /// Why.
-        source: SecretError,
-    },
-    /// A secret of a vault.
-    #[error("cannot read the secret for {what} from its vault")]
-    Vault {
-        /// What it is for.
-        what: String,
-        /// Why.
-        source: CredentialError,
-    },
-    /// A file.
-    #[error("cannot read `{path}`")]
-    File {
-        /// Which.
-        path: std::path::PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The sealing keys.
-    #[error("the sealing keys cannot be used")]
-    Seal(#[from] SealError),
-    /// The server certificate.
-    #[error("the certificate of `{listener}` cannot be used")]
-    Tls {
-        /// Which listener.
-        listener: &'static str,
-        /// Why.
-        source: TlsError,
-    },
-    /// The interception authority.
-    #[error("`listen.forward.interception_ca` cannot be used")]
-    Interception(#[from] InterceptError),
-    /// Authorities or revocation lists of callers' certificates.
-    #[error("client certificates of `{name}` cannot be judged")]
-    Authority {
-        /// The issuer, or the listener.
-        name: String,
-        /// Why.
-        source: BadAuthority,
-    },
-    /// Roots.
-    #[error("the roots of `{name}` cannot be used")]
-    Trust {
-        /// Whose.
-        name: String,
-        /// Why.
-        source: TrustError,
-    },
-    /// A witness.
-    #[error("the witnesses of the record cannot be set up: {0}")]
-    Witness(String),
-    /// The record.
-    #[error("the record cannot be kept")]
-    Journal(#[from] OpenError),
-    /// The store.
-    #[error("the store cannot be used")]
-    Store(#[from] crate::store::OpenError),
-    /// A sink.
-    #[error("the sink `{name}` cannot be used: {why}")]
-    Sink {
-        /// Which.
-        name: String,
-        /// Why.
-        why: String,
-    },
-    /// A sink's cursor.
-    #[error("the cursor of the sink `{sink}` cannot be used")]
-    Cursor {
-        /// Whose.
-        sink: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The record takes no first event.
-    #[error("the record takes nothing: is there space on the disk of `audit.directory`?")]
-    Unrecorded,
-    /// An address.
-    #[error("cannot listen on `{address}`")]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// A thread or runtime.
-    #[error("cannot start a thread")]
-    Thread(#[source] io::Error),
-}
 
 /// A running gate.
 #[derive(Debug)]

@@ -4,13 +4,21 @@
 //! [`super::load()`] refuses them by name instead of ignoring them.
 
 mod audit;
+mod callers;
 mod cloud;
+mod credentials;
 mod sinks;
 
 use std::collections::BTreeMap;
 
 pub use audit::{Audit, Retain, Witness, WitnessPlace};
+pub use callers::{
+    Accept, Backstage, Certificate, Dpop, Entra, EntraGroups, Issuer, Link, Oidc, People, Spiffe,
+};
 pub use cloud::{Cloud, CloudTable};
+pub use credentials::{
+    AssertingIdentity, ClientCertificate, Credential, ManagedIdentity, OnBehalfOf, WorkloadIdentity,
+};
 
 use serde::Deserialize;
 
@@ -266,259 +274,6 @@ pub struct VaultReference {
 pub struct Trust {
     /// PEM file, besides the system's roots.
     pub ca: Text,
-}
-
-/// One of `issuers`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Issuer {
-    /// Its name in policies and records.
-    pub name: Text,
-    /// An Entra tenant.
-    pub entra: Option<Spanned<Entra>>,
-    /// Any OpenID provider.
-    pub oidc: Option<Spanned<Oidc>>,
-    /// A Backstage portal.
-    pub backstage: Option<Spanned<Backstage>>,
-    /// An authority whose certificates are identities.
-    pub certificate: Option<Spanned<Certificate>>,
-    /// Proofs of possession.
-    pub dpop: Option<Spanned<Dpop>>,
-    /// What a token must hold to be accepted at all.
-    pub accept: Option<Spanned<Accept>>,
-    /// Signature algorithms.
-    pub algorithms: Option<Vec<Text>>,
-    /// Clock leeway, at most 60s.
-    pub leeway: Option<Text>,
-    /// Connect here instead of resolving the name.
-    pub address: Option<Text>,
-    /// Extra roots.
-    pub trust: Option<Spanned<Trust>>,
-}
-
-/// `certificate`: exactly one of `spiffe` and `san`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Certificate {
-    /// The authority's certificates, PEM.
-    pub ca: Text,
-    /// The holder is its SPIFFE id.
-    pub spiffe: Option<Spanned<Spiffe>>,
-    /// The holder is its only `dns`, `uri` or `email` name.
-    pub san: Option<Text>,
-    /// Revocation lists, PEM or DER.
-    #[serde(default)]
-    pub crl: Vec<Text>,
-    /// What becomes of certificates when a list has lapsed: `refuse` or `accept`.
-    pub crl_lapsed: Option<Text>,
-}
-
-/// `spiffe`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Spiffe {
-    /// What stands between `spiffe://` and the path.
-    pub trust_domain: Text,
-}
-
-/// `dpop`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dpop {
-    /// `required` or `none`.
-    pub nonce: Option<Text>,
-}
-
-/// `entra`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entra {
-    /// The tenant's id.
-    pub tenant: Text,
-    /// The public client that people sign in with.
-    pub client_id: Option<Text>,
-    /// Exact audiences.
-    pub audiences: Vec<Text>,
-    /// Scopes to ask for at login.
-    #[serde(default)]
-    pub scopes: Vec<Text>,
-    /// How groups are found that tokens do not carry.
-    pub groups: Option<Spanned<EntraGroups>>,
-    /// The login host, where it is not the cloud's.
-    pub authority: Option<Text>,
-}
-
-/// `entra.groups`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EntraGroups {
-    /// `graph`: Microsoft Graph.
-    pub overage: Text,
-    /// The credential that asks.
-    pub credential: Text,
-    /// Connect here instead of resolving Graph's name.
-    pub address: Option<Text>,
-    /// Extra roots.
-    pub trust: Option<Spanned<Trust>>,
-}
-
-/// `oidc`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Oidc {
-    /// Exactly what `iss` says.
-    pub issuer: Text,
-    /// Exact audiences.
-    pub audiences: Vec<Text>,
-    /// The public client that people sign in with.
-    pub client_id: Option<Text>,
-    /// Scopes to ask for at login.
-    #[serde(default)]
-    pub scopes: Vec<Text>,
-    /// Where the discovery document is, if not below the issuer.
-    pub discovery_url: Option<Text>,
-    /// Where the keys are, if discovery is not to be used.
-    pub jwks_uri: Option<Text>,
-    /// The token by which both are read, where nobody may read them without one: a file.
-    pub keys_token: Option<Spanned<Reference>>,
-    /// The claim that lists groups; `groups` by default.
-    pub groups_claim: Option<Text>,
-}
-
-/// `people`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct People {
-    /// The Entra issuer whose object ids say who is who.
-    pub canonical: Text,
-    /// Where the same people come from besides.
-    pub links: Vec<Spanned<Link>>,
-}
-
-/// One of `people.links`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Link {
-    /// The other issuer.
-    pub issuer: Option<Text>,
-    /// The claim of its tokens that holds the Entra object id.
-    pub claim: Option<Text>,
-    /// An annotation in Backstage's catalogue: not in this version.
-    pub annotation: Later,
-    /// A Gerrit: not in this version.
-    pub gerrit: Later,
-    /// The scheme of Gerrit's external ids: not in this version.
-    pub external_id: Later,
-}
-
-/// `backstage`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Backstage {
-    /// The portal's `backend.baseUrl`.
-    pub url: Text,
-    /// The plugins that may call the gate as one of their own kind.
-    #[serde(default)]
-    pub plugins: Vec<Text>,
-    /// The id under which the portal knows the gate; `amlgate` by default.
-    pub audience: Option<Text>,
-}
-
-/// `accept`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Accept {
-    /// Claims that must be there, exactly.
-    pub claims: BTreeMap<String, serde_json::Value>,
-}
-
-/// One of `credentials`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Credential {
-    /// Its name in routes.
-    pub name: Text,
-    /// The tenant; not needed by a managed identity.
-    pub tenant: Option<Text>,
-    /// The application; optional for a managed identity.
-    pub client_id: Option<Text>,
-    /// A secret.
-    pub client_secret: Option<Spanned<Reference>>,
-    /// A certificate with its key.
-    pub client_certificate: Option<Spanned<ClientCertificate>>,
-    /// A federated token in a file.
-    pub workload_identity: Option<Spanned<WorkloadIdentity>>,
-    /// The machine's own identity.
-    pub managed_identity: Option<Spanned<ManagedIdentity>>,
-    /// The caller themself: the application proves itself by what stands in it.
-    pub on_behalf_of: Option<Spanned<OnBehalfOf>>,
-    /// The login host, where it is not the cloud's.
-    pub authority: Option<Text>,
-    /// Connect here instead of resolving the name.
-    pub address: Option<Text>,
-    /// Extra roots.
-    pub trust: Option<Spanned<Trust>>,
-}
-
-/// `on_behalf_of`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OnBehalfOf {
-    /// A secret.
-    pub client_secret: Option<Spanned<Reference>>,
-    /// A certificate with its key.
-    pub client_certificate: Option<Spanned<ClientCertificate>>,
-    /// A federated token in a file.
-    pub workload_identity: Option<Spanned<WorkloadIdentity>>,
-    /// The machine's own identity, as a federated credential of the application.
-    pub managed_identity: Option<Spanned<AssertingIdentity>>,
-}
-
-/// `managed_identity` in `on_behalf_of`, where `client_id` beside it is the application's.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AssertingIdentity {
-    /// A user-assigned identity by its client id.
-    pub client_id: Option<Text>,
-    /// A user-assigned identity by its object id.
-    pub object_id: Option<Text>,
-    /// A user-assigned identity by its ARM id.
-    pub resource_id: Option<Text>,
-    /// The endpoint, where the environment does not tell.
-    pub endpoint: Option<Text>,
-}
-
-/// `client_certificate`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientCertificate {
-    /// PEM file.
-    pub certificate: Text,
-    /// Its key.
-    pub private_key: Spanned<Reference>,
-    /// Whether to send the chain (subject name and issuer authentication).
-    #[serde(default)]
-    pub send_chain: bool,
-}
-
-/// `workload_identity`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WorkloadIdentity {
-    /// The token's file; `AZURE_FEDERATED_TOKEN_FILE` by default.
-    pub token_file: Option<Text>,
-}
-
-/// `managed_identity`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ManagedIdentity {
-    /// A user-assigned identity by its object id.
-    pub object_id: Option<Text>,
-    /// A user-assigned identity by its ARM id.
-    pub resource_id: Option<Text>,
-    /// The endpoint, where the environment does not tell.
-    pub endpoint: Option<Text>,
 }
 
 /// One of `routes`.

@@ -12,7 +12,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{build, machines::Machines, rotation::Rotation, secrets, secrets::Secrets};
+use super::{build, machines::Machines, rotation::Rotation, secrets, secrets::Secrets, shown};
 use crate::{
     admin::Health,
     audit::event::Event,
@@ -171,7 +171,7 @@ impl Watch {
         self.machines.forget();
         self.machines.look(&parts, &fresh).await;
         told(&parts, parts.policies.surrounded_by(build::surroundings(&fresh)).await).await;
-        self.health.follow(build::dependencies(&fresh, &parts), build::discovery(&fresh));
+        self.health.follow(shown::dependencies(&fresh, &parts), shown::discovery(&fresh));
         self.parts.store(Arc::new(reshaped));
         self.in_force = fresh;
         tracing::info!("the new configuration is in force");
@@ -248,7 +248,7 @@ impl Watch {
     /// Hands clients the authorities as their files stand now: one that is exchanged must be believed
     /// before its first leaf is shown.
     fn described(&self) {
-        let discovery = build::discovery(&self.in_force);
+        let discovery = shown::discovery(&self.in_force);
         let text = discovery.to_string();
         let parts = self.parts.load_full();
         if parts.well_known == text.as_bytes() {
