@@ -101,6 +101,14 @@ impl Storage for Counted {
         self.inner.replace(name, bytes)
     }
 
+    fn put(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.inner.put(name, bytes)
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.inner.settle()
+    }
+
     fn size(&self, name: &str) -> io::Result<u64> {
         self.inner.size(name)
     }

@@ -30,6 +30,9 @@ use super::{
 };
 use crate::time::{SharedClock, Timestamp};
 
+/// So many whole tiles at most are built before they are made durable.
+const SETTLED: usize = 1_024;
+
 /// How long records are kept; for ever, unless told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
@@ -108,14 +111,17 @@ impl<S: Storage + Clone> Keeper<S> {
             None => restored(&self.storage),
         };
         let mut reader = Reader::from(self.storage.clone(), edge.size())?;
+        let (mut ready, mut finished) = (Vec::new(), Vec::new());
         while edge.size() < head.size {
             let record = reader.record()?.filter(|record| record.position == edge.size());
             let record = record.ok_or_else(|| missing(edge.size()))?;
-            let mut ready = Vec::new();
             edge.push(&record.line, merkle::leaf(&record.line), |file| ready.push(file));
-            for file in ready {
-                self.storage.replace(&tiles::path(file.tile, file.index, file.width), &file.bytes)?;
-                self.storage.discard(&tiles::unfinished(file.tile, file.index))?;
+            for file in ready.drain(..) {
+                self.storage.put(&tiles::path(file.tile, file.index, file.width), &file.bytes)?;
+                finished.push(tiles::unfinished(file.tile, file.index));
+            }
+            if finished.len() >= SETTLED {
+                self.settle(&mut finished)?;
             }
             if let Some(before) = retired(&record.line) {
                 self.allowed = self.allowed.max(before);
@@ -127,6 +133,9 @@ impl<S: Storage + Clone> Keeper<S> {
                 "the records on the disk are not those that were signed: `amlgate audit verify` tells more",
             ));
         }
+        // What a head is published of is there, whatever happens.
+        self.settle(&mut finished)?;
+        // Unfinished tiles are never written again, so none may be left behind that is torn.
         for file in edge.partial() {
             self.storage.replace(&tiles::path(file.tile, file.index, file.width), &file.bytes)?;
         }
@@ -135,14 +144,18 @@ impl<S: Storage + Clone> Keeper<S> {
         Ok(())
     }
 
-    /// Packs the segments that another follows. At every moment one whole form is there.
+    /// Makes the tiles durable that were built, and removes the states before they were whole.
+    fn settle(&mut self, finished: &mut Vec<String>) -> io::Result<()> {
+        self.storage.settle()?;
+        finished.drain(..).try_for_each(|unfinished| self.storage.discard(&unfinished))
+    }
+
+    /// Packs the segments that another follows.
     fn pack(&mut self) -> io::Result<()> {
         let mut names = super::segment_names(&self.storage)?;
         names.pop();
         for name in names.into_iter().filter(|name| !segment::is_packed(name)) {
-            let packed = segment::pack(&self.storage.read(&name)?)?;
-            self.storage.replace(&segment::packed(&name), &packed)?;
-            self.storage.discard(&name)?;
+            segment::pack(&mut self.storage, &name)?;
         }
         Ok(())
     }

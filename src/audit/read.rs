@@ -133,9 +133,9 @@ impl<S: Storage> Reader<S> {
 /// Where the record with that number in its segment begins, by the index: nothing vouches for that,
 /// so it counts only if a line ends there.
 fn offset_of<S: Storage>(storage: &S, name: &str, number: u64) -> Option<u64> {
-    let index = storage.read_from(&segment::index_of(name), number.checked_mul(40)?).ok()?;
+    let index = storage.read_part(&segment::index_of(name), number.checked_mul(40)?, 8).ok()?;
     let offset = index.first_chunk::<8>().map(|at| u64::from_le_bytes(*at)).filter(|at| *at > 0)?;
-    let before = segment::read_from(storage, name, offset - 1).ok()?;
+    let before = segment::read_part(storage, name, offset - 1, 1).ok()?;
     before.starts_with(b"\n").then_some(offset)
 }
 

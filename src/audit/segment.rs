@@ -114,14 +114,29 @@ pub fn packed(name: &str) -> String {
     format!("{name}.gz")
 }
 
-/// A segment's bytes, packed.
+/// Packs a segment, piece by piece, and removes what was not packed. At every moment one whole form is
+/// there.
 ///
 /// # Errors
-/// None that memory does not give.
-pub fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(bytes)?;
-    encoder.finish()
+/// What the disk says.
+pub fn pack<S: Storage + Clone>(storage: &mut S, name: &str) -> io::Result<()> {
+    const PIECE: usize = 1 << 20;
+    let source = storage.clone();
+    storage.replace_by(&packed(name), &mut |file| {
+        // The fastest level: JSON lines become as small as an eighth by it, and the best one, which
+        // takes several times as long, saves a tenth more.
+        let mut encoder = GzEncoder::new(file, Compression::fast());
+        let mut offset = 0;
+        loop {
+            let piece = source.read_part(name, offset, PIECE)?;
+            if piece.is_empty() {
+                return encoder.finish().map(drop);
+            }
+            encoder.write_all(&piece)?;
+            offset = offset.saturating_add(piece.len() as u64);
+        }
+    })?;
+    storage.discard(name)
 }
 
 /// A segment's bytes, whether it is packed or not.

@@ -6,6 +6,7 @@
 pub mod faulty;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
@@ -68,6 +69,37 @@ pub trait Storage: Send + 'static {
     /// What the disk says.
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
+    /// Replaces a file whole, durably, by what `fill` writes, however much that is.
+    ///
+    /// # Errors
+    /// What the disk says, or `fill`; then the file is as it was.
+    fn replace_by(
+        &mut self,
+        name: &str,
+        fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        fill(&mut bytes)?;
+        self.replace(name, &bytes)
+    }
+
+    /// Replaces a file whole as [`replace`](Self::replace) does, but durably only once everything has
+    /// been [settled](Self::settle): many files cost little more than one.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn put(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace(name, bytes)
+    }
+
+    /// Makes durable what was put since the last time.
+    ///
+    /// # Errors
+    /// What the disk says; then nothing is known of what was put since.
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// How many bytes a file has.
     ///
     /// # Errors
@@ -100,13 +132,15 @@ pub trait LogFile: Send {
 #[derive(Debug, Clone)]
 pub struct Directory {
     path: PathBuf,
+    /// What was put and is not settled.
+    unsettled: Vec<PathBuf>,
 }
 
 impl Directory {
     /// The directory at `path`, which exists.
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, unsettled: Vec::new() }
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -127,6 +161,19 @@ impl Directory {
             }
         }
         Ok(())
+    }
+
+    /// A new file that will take the place of `name`: it, its path, and the path to rename it to.
+    fn beside(&self, name: &str) -> io::Result<(fs::File, PathBuf, PathBuf)> {
+        let (beside, path) = (self.path.join(format!("{name}.new")), self.path.join(name));
+        self.folder(path.parent().unwrap_or(&self.path))?;
+        let mut options = fs::OpenOptions::new();
+        options.create(true).truncate(true).write(true);
+        // What vouches for the log is for everybody; what it holds is not.
+        if !PUBLIC.contains(&name) {
+            private(&mut options);
+        }
+        Ok((options.open(&beside)?, beside, path))
     }
 
     fn options() -> fs::OpenOptions {
@@ -192,20 +239,36 @@ impl Storage for Directory {
     }
 
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let (beside, path) = (self.path.join(format!("{name}.new")), self.path.join(name));
-        let folder = path.parent().unwrap_or(&self.path);
-        self.folder(folder)?;
-        let mut options = fs::OpenOptions::new();
-        options.create(true).truncate(true).write(true);
-        // What vouches for the log is for everybody; what it holds is not.
-        if !PUBLIC.contains(&name) {
-            private(&mut options);
-        }
-        let mut file = options.open(&beside)?;
-        file.write_all(bytes)?;
+        self.replace_by(name, &mut |file| file.write_all(bytes))
+    }
+
+    fn replace_by(
+        &mut self,
+        name: &str,
+        fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (mut file, beside, path) = self.beside(name)?;
+        fill(&mut file)?;
         file.sync_all()?;
         fs::rename(&beside, &path)?;
-        fs::File::open(folder)?.sync_all()
+        fs::File::open(path.parent().unwrap_or(&self.path))?.sync_all()
+    }
+
+    fn put(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let (mut file, beside, path) = self.beside(name)?;
+        file.write_all(bytes)?;
+        fs::rename(&beside, &path)?;
+        self.unsettled.push(path);
+        Ok(())
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        let mut folders = BTreeSet::new();
+        for path in std::mem::take(&mut self.unsettled) {
+            fs::File::open(&path)?.sync_all()?;
+            folders.extend(path.parent().map(Path::to_owned));
+        }
+        folders.iter().try_for_each(|folder| fs::File::open(folder)?.sync_all())
     }
 
     fn size(&self, name: &str) -> io::Result<u64> {

@@ -58,6 +58,8 @@ struct State {
     files: BTreeMap<String, Content>,
     trouble: Option<Trouble>,
     syncs: u64,
+    /// What was put and is not settled.
+    unsettled: Vec<String>,
     /// Operations until the power fails, and what becomes of the last.
     fuse: Option<(u64, Half)>,
     off: bool,
@@ -244,6 +246,32 @@ impl Storage for FaultyDisk {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             s.files.insert(name.to_owned(), content);
+            Ok(())
+        })
+    }
+
+    fn put(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let content = Content { written: bytes.to_vec(), durable: 0 };
+        self.operation(|s| {
+            if matches!(s.trouble, Some(Trouble::Dead | Trouble::Space(0))) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            s.files.insert(name.to_owned(), content);
+            s.unsettled.push(name.to_owned());
+            Ok(())
+        })
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.operation(|s| {
+            if s.trouble == Some(Trouble::Dead) {
+                return Err(io::Error::other("dead"));
+            }
+            for name in std::mem::take(&mut s.unsettled) {
+                if let Some(content) = s.files.get_mut(&name) {
+                    content.durable = content.written.len();
+                }
+            }
             Ok(())
         })
     }

@@ -1,7 +1,10 @@
 //! The power fails during each operation, and the log goes on.
 
 use super::*;
-use crate::audit::storage::faulty::Half;
+use crate::audit::{
+    storage::{Storage as _, faulty::Half},
+    tiles::CHECKPOINT,
+};
 
 const TEARS: &[Tear] = &[
     Tear::Cut(0),
@@ -101,6 +104,32 @@ async fn what_a_killed_process_wrote_and_a_later_head_counts_survives_a_power_lo
         let found = killed.after_power_loss(Tear::Cut(0));
         goes_on(&found, &acknowledged, &format!("operation {operation}")).await;
     }
+}
+
+#[tokio::test]
+async fn tiles_that_were_being_built_when_the_power_failed_are_built_again() {
+    let mut torn = 0;
+    for operation in (500..).step_by(3) {
+        let disk = FaultyDisk::default();
+        disk.loses_power_after(operation, Half::Nothing);
+        let Some((journal, _)) = try_open(&disk, &settings()).ok() else { continue };
+        let mut acknowledged = Vec::new();
+        for number in 0..300 {
+            if journal.happened(&event(number)).await.is_ok() {
+                acknowledged.push(number);
+            }
+        }
+        journal.close().await;
+        if !disk.is_off() {
+            break;
+        }
+        for tear in [Tear::Cut(0), Tear::Cut(300), Tear::Zeroes(40, usize::MAX)] {
+            let found = disk.after_power_loss(tear);
+            torn += u64::from(found.size("tile/0/000").is_ok() && found.size(CHECKPOINT).is_err());
+            goes_on(&found, &acknowledged, &format!("operation {operation}, {tear:?}")).await;
+        }
+    }
+    assert!(torn > 3, "{torn}");
 }
 
 #[tokio::test]
