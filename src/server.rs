@@ -33,7 +33,7 @@ use arc_swap::ArcSwap;
 pub use error::StartError;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use reload::{Asked, Shown, Watch};
+use reload::{Asked, Running, Shown, Watch};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinSet, spawn_local},
@@ -173,8 +173,8 @@ impl Server {
             [("reverse", built.reverse_tls), ("forward", built.forward_tls), ("admin", built.admin_tls)];
         let shown =
             shown.into_iter().filter_map(|(name, tls)| tls.map(|tls| Shown::new(name, tls))).collect();
-        let watch =
-            Watch::new(shared, built.health, settings, built.secrets, shown, built.interceptor, clock);
+        let running = Running { listeners: shown, interceptor: built.interceptor, sinks: built.renewal };
+        let watch = Watch::new(shared, built.health, settings, built.secrets, running, clock);
         server.background(watch, asked, built.witnesses);
         Ok(server)
     }

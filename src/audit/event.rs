@@ -59,6 +59,13 @@ pub enum Event {
         /// Where its secret lies, with the version if the place has versions; nothing of it.
         place: String,
     },
+    /// A sink is reached with other secrets or another trust from here on.
+    ExporterChanged {
+        /// Its name.
+        sink: String,
+        /// Where they lie, with the version if a place has versions; nothing of them.
+        places: Vec<String>,
+    },
     /// Heads are signed with another key from here on; both as verifier keys.
     SigningKeyChanged {
         /// The key that signed before.

@@ -55,6 +55,7 @@ pub(super) struct Built {
     pub witnesses: Option<Witnesses>,
     pub witness: Option<Arc<Witness>>,
     pub exporters: Vec<Exporter>,
+    pub renewal: sinks::Renewal,
 }
 
 /// Builds every part. Policies are judged before a secret is read, and all before the journal is opened.
@@ -101,7 +102,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         secrets: &mut secrets,
         clock: &clock,
     };
-    let exporters = sinks::exporters(settings, &mut workshop, &journal).await?;
+    let (exporters, renewal) = sinks::exporters(settings, &mut workshop, &journal).await?;
     let parts = Arc::new(GateParts {
         sinks: exporters.iter().map(Exporter::status).collect(),
         public_url: public_url(settings),
@@ -153,6 +154,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         witnesses,
         witness,
         exporters,
+        renewal,
     })
 }
 

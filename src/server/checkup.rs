@@ -332,7 +332,11 @@ fn issuers(verifier: &Verifier) -> Vec<Finding> {
 /// Whether a sink can be had, without exporting anything to it.
 async fn exported(found: &settings::Sink, workshop: &mut sinks::Workshop<'_>) -> Finding {
     let part = format!("sink {}", found.name);
-    let mut sink = match workshop.sink(found).await {
+    let made = match workshop.material(found).await {
+        Ok(material) => workshop.sink(found, &material),
+        Err(error) => Err(error),
+    };
+    let mut sink = match made {
         Ok(sink) => sink,
         Err(error) => {
             return Finding::broken(part, causes(&error), "mend what `audit.sinks` says of it");

@@ -12,7 +12,9 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{build, machines::Machines, rotation::Rotation, secrets, secrets::Secrets, shown};
+use super::{
+    build, machines::Machines, rotation::Rotation, secrets, secrets::Secrets, shown, sinks::Renewal,
+};
 use crate::{
     admin::Health,
     audit::event::Event,
@@ -36,10 +38,18 @@ pub(super) struct Watch {
     in_force: Settings,
     secrets: Secrets,
     rotation: Rotation,
+    sinks: Renewal,
     machines: Machines,
     listeners: Vec<Shown>,
     authority: Option<Minting>,
     clock: SharedClock,
+}
+
+/// What runs with certificates and secrets that may be exchanged.
+pub(super) struct Running {
+    pub listeners: Vec<Shown>,
+    pub interceptor: Option<Arc<Interceptor>>,
+    pub sinks: Renewal,
 }
 
 /// The interception authority in use.
@@ -79,14 +89,25 @@ impl Watch {
         health: Arc<Health>,
         settings: Settings,
         secrets: Secrets,
-        listeners: Vec<Shown>,
-        interceptor: Option<Arc<Interceptor>>,
+        running: Running,
         clock: SharedClock,
     ) -> Self {
         let rotation = Rotation::default();
+        let Running { listeners, interceptor, sinks } = running;
         let authority = interceptor.map(|interceptor| Minting { interceptor, digest: None, refused: None });
         let machines = Machines::default();
-        Self { authority, parts, health, in_force: settings, secrets, rotation, machines, listeners, clock }
+        Self {
+            authority,
+            parts,
+            health,
+            in_force: settings,
+            secrets,
+            rotation,
+            sinks,
+            machines,
+            listeners,
+            clock,
+        }
     }
 
     pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Asked>) {
@@ -132,6 +153,7 @@ impl Watch {
         self.machines().await;
         let parts = self.parts.load_full();
         self.rotation.look(&parts, &self.in_force, &mut self.secrets, self.clock.now(), asked).await;
+        self.sinks.look(&parts, &mut self.secrets, asked).await;
         parts.gates.tidy();
     }
 

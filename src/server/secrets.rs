@@ -242,6 +242,6 @@ impl Material {
     }
 }
 
-fn file(path: &Path) -> Result<Vec<u8>, StartError> {
+pub(super) fn file(path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|source| StartError::File { path: path.to_owned(), source })
 }

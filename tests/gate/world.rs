@@ -4,7 +4,7 @@ use std::{
     fmt, fs,
     io::Write as _,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::Arc,
 };
@@ -60,18 +60,28 @@ impl World {
     }
 
     pub async fn at(changes: Changes<'_>, clock: SharedClock) -> Self {
-        Self::begin(&changes, None, clock).await
+        Self::begin(&changes, None, &[], clock).await
     }
 
     /// One whose gate believes another authority too, given as PEM.
     pub async fn trusting(authority: &str, changes: Changes<'_>) -> Self {
-        Self::begin(&changes, Some(authority), Arc::new(SystemClock)).await
+        Self::begin(&changes, Some(authority), &[], Arc::new(SystemClock)).await
     }
 
-    async fn begin(changes: &Changes<'_>, also_trusted: Option<&str>, clock: SharedClock) -> Self {
+    /// One in whose folder further files lie, which are for the gate's user alone.
+    pub async fn having(files: &[(&str, &str)], changes: Changes<'_>) -> Self {
+        Self::begin(&changes, None, files, Arc::new(SystemClock)).await
+    }
+
+    async fn begin(
+        changes: &Changes<'_>,
+        also_trusted: Option<&str>,
+        files: &[(&str, &str)],
+        clock: SharedClock,
+    ) -> Self {
         let mut others = 0;
         loop {
-            match Self::attempt(changes, also_trusted, Arc::clone(&clock)).await {
+            match Self::attempt(changes, also_trusted, files, Arc::clone(&clock)).await {
                 Ok(world) => return world,
                 // Ports are found free and taken a little later: another test may come between.
                 Err(error) if error.contains("AddrInUse") && others < 5 => others += 1,
@@ -83,6 +93,7 @@ impl World {
     async fn attempt(
         changes: &Changes<'_>,
         also_trusted: Option<&str>,
+        files: &[(&str, &str)],
         clock: SharedClock,
     ) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -101,6 +112,9 @@ impl World {
         if let Some(authority) = also_trusted {
             let all = fs::read_to_string(sandbox.ca()).unwrap() + authority;
             fs::write(sandbox.ca(), all).unwrap();
+        }
+        for (name, content) in files {
+            keep(&dir.path().join(name), content);
         }
         if let Some(policies) = changes.policies {
             fs::write(dir.path().join("policies/sandbox.yaml"), policies).unwrap();
@@ -184,6 +198,14 @@ impl World {
     pub fn directory(&self) -> PathBuf {
         self.dir.path().to_owned()
     }
+}
+
+/// Writes a secret as the gate demands that secrets are kept.
+pub fn keep(path: &Path, content: &str) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(path).unwrap();
+    file.write_all(content.as_bytes()).unwrap();
 }
 
 fn trusting(ca: &[u8], protocols: &[&[u8]]) -> Arc<ClientConfig> {

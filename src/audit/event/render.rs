@@ -57,6 +57,7 @@ impl Event {
             Self::Reloaded { what, .. } => form(ENTITY, 3, what),
             Self::ReloadRefused { what, .. } => failed(form(ENTITY, 99, what)),
             Self::CredentialChanged { .. } => form(ENTITY, 3, "credentials"),
+            Self::ExporterChanged { .. } => form(ENTITY, 3, "sinks"),
             Self::SigningKeyChanged { .. } => form(ENTITY, 3, "audit signing key"),
             Self::RecordsRetired { .. } => form(ENTITY, 4, "audit log"),
             Self::TunnelOpened(tunnel) | Self::TunnelEnded { tunnel, .. } => {
@@ -207,6 +208,11 @@ impl Event {
                 l.text("credential", &**name);
                 plain(l, "credential_changed");
                 l.text("place", &**place);
+            }
+            Self::ExporterChanged { sink, places } => {
+                plain(l, "exporter_changed");
+                l.texts("places", places.iter().map(String::as_str));
+                l.text("sink", &**sink);
             }
             Self::SigningKeyChanged { before, after } => {
                 l.text("after", &**after);

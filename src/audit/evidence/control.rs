@@ -56,7 +56,7 @@ impl Class {
             Some("started" | "policies_changed") => Self::Policies,
             Some("reload_refused") if own("what") == Some("policies") => Self::Policies,
             Some("reload_refused" | "reloaded") => Self::Configuration,
-            Some("credential_changed" | "signing_key_changed") => Self::Keys,
+            Some("credential_changed" | "exporter_changed" | "signing_key_changed") => Self::Keys,
             Some("tunnel_opened" | "tunnel_ended") => Self::Tunnel,
             Some("signed_in" | "sign_in_refused" | "signed_out") => Self::SignIn,
             Some("approval_asked" | "approved" | "approval_denied" | "approval_expired") => Self::Approval,

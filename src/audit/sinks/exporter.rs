@@ -16,7 +16,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use metrics::{counter, gauge};
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{BatchLimits, Delivered, Exported, Sink, Undelivered, cursor::Cursor, dead_letter::DeadLetters};
@@ -79,10 +82,27 @@ impl SinkStatus {
     }
 }
 
+/// Puts another sink in the place of an exporter's: the same receiver, reached in another way.
+#[derive(Clone)]
+pub struct Exchange(mpsc::Sender<Box<dyn Sink>>);
+
+impl Exchange {
+    /// Whether the exporter will take it, before the next batch and without waiting out a pause. It
+    /// does not while earlier ones wait behind a batch that is under way, and not when it has ended.
+    pub fn offer(&self, sink: Box<dyn Sink>) -> bool {
+        self.0.try_send(sink).is_ok()
+    }
+}
+
+/// So many sinks may wait for an exporter whose batch is under way.
+const EXCHANGES: usize = 4;
+
 /// One exporter.
 pub struct Exporter {
     settings: ExporterSettings,
     sink: Box<dyn Sink>,
+    exchange: Exchange,
+    offered: mpsc::Receiver<Box<dyn Sink>>,
     journal: Journal,
     durable: watch::Receiver<u64>,
     clock: SharedClock,
@@ -150,9 +170,12 @@ impl Exporter {
             failing: ArcSwapOption::empty(),
         });
         let dead = DeadLetters::at(&directory, &settings.name);
+        let (exchange, offered) = mpsc::channel(EXCHANGES);
         Ok(Self {
             settings,
             sink,
+            exchange: Exchange(exchange),
+            offered,
             journal,
             durable,
             clock,
@@ -171,6 +194,12 @@ impl Exporter {
     #[must_use]
     pub fn status(&self) -> Arc<SinkStatus> {
         Arc::clone(&self.status)
+    }
+
+    /// To have it use another sink from now on.
+    #[must_use]
+    pub fn exchange(&self) -> Exchange {
+        self.exchange.clone()
     }
 
     /// Exports until told to stop; then what is durable by then, unless the sink fails.
@@ -241,6 +270,9 @@ impl Exporter {
         let mut size = rest.len();
         while let Some(first) = rest.first() {
             self.measure(Some(first));
+            while let Ok(sink) = self.offered.try_recv() {
+                self.sink = sink;
+            }
             let part = rest.get(..size.min(rest.len())).unwrap_or(rest);
             match self.sink.deliver(part).await {
                 Ok(delivered) => {
@@ -348,6 +380,12 @@ impl Exporter {
         let pause = pauses.next().unwrap_or(PAUSES.1).min(PAUSES.1).max(after.unwrap_or_default());
         tokio::select! {
             () = self.clock.sleep(pause) => true,
+            // What failed may not be what it fails by now.
+            Some(sink) = self.offered.recv() => {
+                self.sink = sink;
+                self.pauses = None;
+                true
+            }
             () = stop.cancelled() => false,
         }
     }

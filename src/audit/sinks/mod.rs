@@ -23,7 +23,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use azure_monitor::{AzureMonitor, Ingest, Ingestion};
 pub use connection::Receiver;
-pub use exporter::{Exporter, ExporterSettings, SinkStatus, Start};
+pub use exporter::{Exchange, Exporter, ExporterSettings, SinkStatus, Start};
 pub use file::FileSink;
 pub use insights::{ApplicationInsights, Connection};
 pub use mapping::Format;

@@ -72,6 +72,10 @@ fn events() -> Vec<(&'static str, Event)> {
             "credential_changed",
             Event::CredentialChanged { name: "gate".into(), place: "`s` in `v`, version 1".into() },
         ),
+        (
+            "exporter_changed",
+            Event::ExporterChanged { sink: "siem".into(), places: vec!["`certs/siem.token`".into()] },
+        ),
         ("signing_key_changed", Event::SigningKeyChanged { before: "a+1+x".into(), after: "a+2+y".into() }),
         ("records_retired", Event::RecordsRetired { before: 9_000 }),
         ("recovered", Event::Recovered { torn_bytes: 9, unresolved: vec!["d".into()] }),
@@ -137,6 +141,7 @@ fn is_listed(event: &Event) -> bool {
         | Event::ReloadRefused { .. }
         | Event::Reloaded { .. }
         | Event::CredentialChanged { .. }
+        | Event::ExporterChanged { .. }
         | Event::SigningKeyChanged { .. }
         | Event::RecordsRetired { .. }
         | Event::Recovered { .. }

@@ -47,7 +47,10 @@ impl Reader<'_> {
                 name: name.into(),
                 start: raw.start.as_ref().and_then(|s| problems.read(s, start)).unwrap_or_default(),
                 address: raw.address.as_ref().and_then(|a| problems.read(a, values::address)),
-                trust: raw.trust.as_ref().and_then(|t| issuers::pem(&t.value.ca, self.base, problems)),
+                trust: raw.trust.as_ref().and_then(|t| {
+                    // What is in it is read when it is used, and again when it was exchanged.
+                    issuers::pem(&t.value.ca, self.base, problems).map(|_| self.file(&t.value.ca.value))
+                }),
                 kind,
             });
         }

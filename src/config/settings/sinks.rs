@@ -14,8 +14,8 @@ pub struct Sink {
     pub start: Start,
     /// Connect here instead of resolving the name.
     pub address: Option<SocketAddr>,
-    /// Roots besides the system's, PEM.
-    pub trust: Option<Arc<[u8]>>,
+    /// A file with roots besides the system's, PEM.
+    pub trust: Option<PathBuf>,
     /// What takes the records.
     pub kind: SinkKind,
 }
