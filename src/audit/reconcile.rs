@@ -5,6 +5,8 @@
 //! record keeps. Whoever calls Azure directly may choose that id, so a record stands for no more than
 //! it says: the same action on the same resource, as often as it was recorded.
 
+pub mod events;
+
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;

@@ -13,7 +13,10 @@ use crate::{
     audit::{
         note::VerifierKeys,
         query::{Bounds, Filter, Look, QueryError, search},
-        reconcile::{Around, Recorded, around},
+        reconcile::{
+            Around, Recorded, around,
+            events::{Announced, Known, Unrecorded, unrecorded},
+        },
     },
     azureml::{Protocol, ResourceId},
     config::Settings,
@@ -28,6 +31,8 @@ const PROVIDER: &str = "Microsoft.MachineLearningServices";
 /// Records from so long before and after the time in question are looked at too: Azure's clock and
 /// the end of an operation are others than the gate's.
 const AROUND: std::time::Duration = std::time::Duration::from_secs(3_600);
+/// A run takes at most so long.
+const RUNS: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
 /// At most so many pages of Azure's log are read.
 const MOST_PAGES: usize = 1_000;
 /// So many records are read at a time.
@@ -55,6 +60,41 @@ pub struct Reconciled {
     pub operations: usize,
     /// Those that the record does not have.
     pub around: Vec<Around>,
+}
+
+/// What came of announcements.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Heard {
+    /// The scopes that were compared.
+    pub scopes: Vec<String>,
+    /// What was announced of them.
+    pub announced: usize,
+    /// What of that the record does not have.
+    pub unrecorded: Vec<Unrecorded>,
+}
+
+/// Compares what Event Grid announced with the record; Azure is not asked.
+///
+/// # Errors
+/// [`ReconcileError`].
+pub fn heard(settings: &Settings, asked: &Asked, events: Vec<Announced>) -> Result<Heard, ReconcileError> {
+    let scopes = scopes(settings, asked)?;
+    let guarded = |event: &Announced| {
+        let workspace = ResourceId::parse(event.workspace());
+        workspace.is_some_and(|id| scopes.iter().any(|scope| id.is_within(scope)))
+    };
+    let events: Vec<Announced> = events.into_iter().filter(guarded).collect();
+    let mut known = Known::default();
+    let times = || events.iter().map(Announced::at);
+    if let (Some(first), Some(last)) = (times().min(), times().max()) {
+        // A run is announced when it is over, whenever it began.
+        each_outcome(&asked.logs, first.minus(RUNS), last.plus(AROUND), |record| known.add(record))?;
+    }
+    Ok(Heard {
+        scopes: scopes.iter().map(|s| s.as_str().to_owned()).collect(),
+        announced: events.len(),
+        unrecorded: unrecorded(events, known),
+    })
 }
 
 /// Why nothing can be said.
@@ -129,14 +169,26 @@ fn scopes(settings: &Settings, asked: &Asked) -> Result<Vec<ResourceId>, Reconci
 
 /// What the logs say was done.
 fn recorded(asked: &Asked) -> Result<Recorded, QueryError> {
+    let mut recorded = Recorded::default();
+    let (since, until) = (asked.since.minus(AROUND), asked.until.plus(AROUND));
+    each_outcome(&asked.logs, since, until, |record| recorded.add(record))?;
+    Ok(recorded)
+}
+
+/// Goes through the outcomes of requests that the logs have of a time.
+fn each_outcome(
+    logs: &[PathBuf],
+    since: Timestamp,
+    until: Timestamp,
+    mut take: impl FnMut(&Value),
+) -> Result<(), QueryError> {
     let filter = Filter {
         phase: Some("outcome".to_owned()),
-        since: Some(asked.since.minus(AROUND)),
-        until: Some(asked.until.plus(AROUND)),
+        since: Some(since),
+        until: Some(until),
         ..Filter::default()
     };
-    let mut recorded = Recorded::default();
-    for log in &asked.logs {
+    for log in logs {
         let mut from = Some(0);
         while let Some(position) = from {
             // Whether the record is whole is another question, which `audit verify` answers.
@@ -148,11 +200,11 @@ fn recorded(asked: &Asked) -> Result<Recorded, QueryError> {
                 position,
                 Bounds::records(PAGE),
             )?;
-            page.found.iter().for_each(|found| recorded.add(&found.value));
+            page.found.iter().for_each(|found| take(&found.value));
             from = page.next;
         }
     }
-    Ok(recorded)
+    Ok(())
 }
 
 /// Azure's activity log.

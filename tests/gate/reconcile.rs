@@ -93,3 +93,41 @@ async fn a_borrowed_correlation_id_hides_nothing() {
     let (output, _) = reconciled(&world, &["--scope", &elsewhere]);
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_event_grid_announces_and_the_record_does_not_have_is_named() {
+    let world = World::new().await;
+    let sam = world.caller("sam");
+    let model = serde_json::json!({"properties": {
+        "modelUri": "azureml://datastores/workspaceblobstore/paths/model", "modelType": "custom_model",
+    }});
+    let registered = sam.put(&workspace(&format!("/models/churn/versions/9?{VERSION}")), &model).await;
+    assert!(registered.status.is_success(), "{registered:?}");
+    world.server.journal().durable().wait_for(|durable| *durable >= 3).await.unwrap();
+    let event = |id: &str, version: &str, workspace: String| {
+        serde_json::json!({
+            "topic": workspace, "subject": format!("models/churn:{version}"), "id": id,
+            "eventType": "Microsoft.MachineLearningServices.ModelRegistered",
+            "eventTime": amlgate::time::Clock::now(&amlgate::time::SystemClock).to_rfc3339(),
+            "data": {"ModelName": "churn", "ModelVersion": version, "ModelTags": {}, "ModelProperties": {}},
+            "dataVersion": "", "metadataVersion": "1",
+        })
+    };
+    let elsewhere = format!(
+        "/subscriptions/{}/resourceGroups/other/providers/Microsoft.MachineLearningServices/workspaces/w",
+        names::SUBSCRIPTION
+    );
+    let through = event("1", "9", workspace(""));
+    let around = event("2", "10", workspace(""));
+    let file = world.directory().join("events.json");
+    let events = ["--events", file.to_str().unwrap()];
+    std::fs::write(&file, serde_json::json!([through, event("3", "10", elsewhere)]).to_string()).unwrap();
+    let (output, found) = reconciled(&world, &events);
+    assert_eq!(output.status.code(), Some(0), "{found:#} {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(found["announced"], 1, "what is not guarded is not compared");
+    std::fs::write(&file, format!("{through}\n{around}\n")).unwrap();
+    let (output, found) = reconciled(&world, &events);
+    assert_eq!(output.status.code(), Some(1));
+    let [one] = &found["unrecorded"].as_array().unwrap()[..] else { panic!("{found:#}") };
+    assert_eq!((&one["name"], &one["why"]), (&"churn:10".into(), &"no_record".into()));
+}
