@@ -5,7 +5,9 @@
 //! [`Server::start`]. They share snapshots and the journal's queue, nothing else.
 
 mod api;
+mod archive;
 pub mod asking;
+mod blobs;
 mod build;
 pub mod checkup;
 mod error;
@@ -39,7 +41,6 @@ use tokio::{
     task::{JoinSet, spawn_local},
 };
 use tokio_util::sync::CancellationToken;
-use witnesses::Witnesses;
 
 use crate::{
     admin::{self, Health},
@@ -62,7 +63,7 @@ use crate::{
 const HEAD_EVERY: Duration = Duration::from_secs(10);
 /// How often the index of the record is brought up to date.
 const INDEX_EVERY: Duration = Duration::from_secs(60);
-/// How long sinks are given for the last records.
+/// How long sinks and witnesses are given for the last records and their head.
 const EXPORTS_END: Duration = Duration::from_secs(5);
 /// How often idle things are looked through.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
@@ -82,6 +83,7 @@ pub struct Server {
     reload: mpsc::Sender<Asked>,
     drain: Duration,
     log: PathBuf,
+    /// Sinks and witnesses.
     exporters: JoinSet<()>,
     /// Told when nothing more is recorded.
     recorded: CancellationToken,
@@ -137,6 +139,9 @@ impl Server {
         for exporter in built.exporters {
             server.exporters.spawn(exporter.run(server.recorded.clone()));
         }
+        if let Some(witnesses) = built.witnesses {
+            server.exporters.spawn(witnesses.run(HEAD_EVERY, server.recorded.clone()));
+        }
         if let Some(reverse) = &settings.reverse {
             let listen = ListenSettings {
                 tls: built.reverse_tls.clone(),
@@ -175,7 +180,10 @@ impl Server {
             shown.into_iter().filter_map(|(name, tls)| tls.map(|tls| Shown::new(name, tls))).collect();
         let running = Running { listeners: shown, interceptor: built.interceptor, sinks: built.renewal };
         let watch = Watch::new(shared, built.health, settings, built.secrets, running, clock);
-        server.background(watch, asked, built.witnesses);
+        if let Some(archive) = built.archive {
+            tokio::spawn(server.stop.clone().run_until_cancelled_owned(archive.run()));
+        }
+        server.background(watch, asked);
         Ok(server)
     }
 
@@ -333,7 +341,7 @@ impl Server {
     }
 
     /// What goes on beside requests, on the control runtime.
-    fn background(&self, watch: Watch, asked: mpsc::Receiver<Asked>, witnesses: Option<Witnesses>) {
+    fn background(&self, watch: Watch, asked: mpsc::Receiver<Asked>) {
         let parts = self.parts.load_full();
         let until = self.stop.clone();
         let verifier = Arc::clone(&parts.verifier);
@@ -374,9 +382,6 @@ impl Server {
         tokio::spawn(
             until.clone().run_until_cancelled_owned(async move { journal.sign_heads(HEAD_EVERY).await }),
         );
-        if let Some(witnesses) = witnesses {
-            tokio::spawn(until.clone().run_until_cancelled_owned(witnesses.run(HEAD_EVERY)));
-        }
         tokio::spawn(until.run_until_cancelled_owned(watch.run(asked)));
     }
 }

@@ -10,6 +10,8 @@ use crate::policy::DecisionId;
 
 /// What every record of [`Event::RecordsRetired`] has, and no other.
 pub(super) const RETIRED: &[u8] = br#""event":"records_retired""#;
+/// What every record of [`Event::RecordsArchived`] has, and no other.
+pub(super) const ARCHIVED: &[u8] = br#""event":"records_archived""#;
 /// What every record of [`Event::SigningKeyChanged`] has, and no other.
 pub(super) const ROTATED: &[u8] = br#""event":"signing_key_changed""#;
 
@@ -77,6 +79,18 @@ pub enum Event {
     RecordsRetired {
         /// The position of the first record that stays.
         before: u64,
+    },
+    /// A segment lies in object storage, was read back from there, and is removed here: everything
+    /// before a position is.
+    RecordsArchived {
+        /// The position of the first record that stays.
+        before: u64,
+        /// The position of the segment's first record.
+        first: u64,
+        /// Where it is.
+        url: String,
+        /// SHA-256 of the packed segment.
+        digest: [u8; 32],
     },
     /// The log ends here: whoever lists it need not look for more.
     LogEnded,

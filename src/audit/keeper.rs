@@ -2,7 +2,7 @@
 //! that are full are packed, and what need not be kept any longer is removed.
 //!
 //! Nothing waits for it and no request fails with it; what it could not do it does with the next
-//! head. It removes nothing of which no vouched record says so: a log that is shorter than its own
+//! head. It removes nothing of which no vouched record says that it may: a log that is shorter than its own
 //! records say was cut by somebody else.
 
 use std::{
@@ -17,7 +17,6 @@ use std::{
 };
 
 use metrics::{counter, gauge};
-use serde::Deserialize;
 
 use super::{
     event,
@@ -123,7 +122,7 @@ impl<S: Storage + Clone> Keeper<S> {
             if finished.len() >= SETTLED {
                 self.settle(&mut finished)?;
             }
-            if let Some(before) = retired(&record.line) {
+            if let Some(Gone::Retired(before) | Gone::Archived(before)) = gone(&record.line) {
                 self.allowed = self.allowed.max(before);
             }
         }
@@ -218,20 +217,12 @@ impl<S: Storage + Clone> Keeper<S> {
         if let Some(known) = self.ages.get(&first) {
             return Ok(Some(*known));
         }
-        let bytes = segment::read(&self.storage, name)?;
-        let last = segment::split(&bytes).ok().and_then(|(_, leaves, _)| leaves.last().copied());
-        let time = last.and_then(|leaf| serde_json::from_slice::<Timed>(leaf).ok());
-        let time = time.map(|timed| Timestamp::from_millis(timed.time));
+        let time = segment::newest_of(&self.storage, name)?;
         if let Some(time) = time {
             self.ages.insert(first, time);
         }
         Ok(time)
     }
-}
-
-#[derive(Deserialize)]
-struct Timed {
-    time: u64,
 }
 
 fn missing(position: u64) -> io::Error {
@@ -248,11 +239,28 @@ fn restored<S: Storage>(storage: &S) -> Edge {
     published().unwrap_or_default()
 }
 
-/// What a record says was removed, if it is one that says so: everything before this position.
-pub(super) fn retired(leaf: &[u8]) -> Option<u64> {
-    // The marker cannot stand inside a string: a quote in one is escaped.
-    memchr::memmem::find(leaf, event::RETIRED)?;
+/// What a record says is no longer on the disk: everything before a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// It is nowhere.
+    Retired(u64),
+    /// It lies in object storage.
+    Archived(u64),
+}
+
+/// What a record says was removed, if it is one that says so.
+pub(super) fn gone(leaf: &[u8]) -> Option<Gone> {
+    // No marker can stand inside a string: a quote in one is escaped.
+    let has = |marker| memchr::memmem::find(leaf, marker).is_some();
+    if !has(event::RETIRED) && !has(event::ARCHIVED) {
+        return None;
+    }
     let value: serde_json::Value = serde_json::from_slice(leaf).ok()?;
     let own = value.pointer("/unmapped/amlgate")?;
-    (own.get("event")?.as_str()? == "records_retired").then(|| own.get("before")?.as_u64())?
+    let before = own.get("before")?.as_u64()?;
+    match own.get("event")?.as_str()? {
+        "records_retired" => Some(Gone::Retired(before)),
+        "records_archived" => Some(Gone::Archived(before)),
+        _ => None,
+    }
 }

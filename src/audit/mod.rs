@@ -6,6 +6,7 @@
 //! how a request is forwarded; rooms give back events as values, and only the proxy, the admin
 //! listener, the server and the command line append them.
 
+pub mod archive;
 mod canonical;
 pub mod event;
 pub mod evidence;
@@ -46,6 +47,13 @@ pub use writer::Condition;
 
 /// The file with the newest head for which witnesses vouch, and what they signed.
 pub const COSIGNED: &str = "cosigned";
+
+/// The folder of a log, wherever something of it is kept beside others.
+#[must_use]
+pub fn folder_of(origin: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    origin.chars().map(plain).collect::<String>().trim_start_matches('.').to_owned()
+}
 
 /// The segments of a log, in their order, each once: while one is packed both forms are there.
 ///

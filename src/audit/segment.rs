@@ -20,6 +20,7 @@ use super::{
     merkle::{Hash, Range},
     storage::Storage,
 };
+use crate::time::Timestamp;
 
 /// The file of signed heads, in their order, each followed by an empty line.
 pub const HEADS: &str = "heads";
@@ -185,6 +186,21 @@ fn unpacked(bytes: &[u8], offset: u64) -> io::Result<Vec<u8>> {
     Ok(whole)
 }
 
+/// When the last record of a segment was written; `None` if it says nothing of that.
+///
+/// # Errors
+/// As [`read`].
+pub fn newest_of<S: Storage>(storage: &S, name: &str) -> io::Result<Option<Timestamp>> {
+    #[derive(Deserialize)]
+    struct Timed {
+        time: u64,
+    }
+    let bytes = read(storage, name)?;
+    let last = split(&bytes).ok().and_then(|(_, leaves, _)| leaves.last().copied());
+    let timed = last.and_then(|leaf| serde_json::from_slice::<Timed>(leaf).ok());
+    Ok(timed.map(|timed| Timestamp::from_millis(timed.time)))
+}
+
 /// One leaf in an index.
 #[must_use]
 pub fn index_entry(offset: u64, leaf: &Hash) -> [u8; 40] {
@@ -207,15 +223,24 @@ pub fn first_of(name: &str) -> Option<u64> {
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
+/// The header of a segment that begins with these bytes.
+#[must_use]
+pub fn header(bytes: &[u8]) -> Option<Header> {
+    serde_json::from_slice(bytes.get(..header_length(bytes))?).ok()
+}
+
 /// The header and the whole lines behind it; then how many bytes are left over, because the last
 /// line has no end or a line is not a leaf.
 ///
 /// # Errors
 /// If there is no readable header.
 pub fn split(bytes: &[u8]) -> Result<(Header, Vec<&[u8]>, usize), &'static str> {
-    let end = memchr::memchr(b'\n', bytes).ok_or("its header is cut")?;
-    let (header, mut rest) = bytes.split_at_checked(end + 1).ok_or("its header is cut")?;
-    let header: Header = serde_json::from_slice(header).map_err(|_| "its header is not one")?;
+    let length = header_length(bytes);
+    let mut rest = bytes.get(length..).unwrap_or_default();
+    if !bytes.get(..length).is_some_and(|line| line.ends_with(b"\n")) {
+        return Err("its header is cut");
+    }
+    let header = header(bytes).ok_or("its header is not one")?;
     if header.amlgate_segment != VERSION {
         return Err("its form is of another version");
     }

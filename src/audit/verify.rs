@@ -12,7 +12,7 @@ use super::{
     recovery::split_heads,
     segment::{self, END, HEADS},
     storage::Storage,
-    tiles::CHECKPOINT,
+    tiles::{self, CHECKPOINT, Tile},
 };
 
 /// What was found whole.
@@ -30,6 +30,9 @@ pub struct Whole {
     pub tiles: u64,
     /// Records before this position were removed, and a vouched record says so.
     pub retired: u64,
+    /// Those from there up to this position lie in object storage, as a vouched record says, and were
+    /// not looked at.
+    pub archived: u64,
     /// Whether the log says that it ended.
     pub ended: bool,
     /// Bytes behind the last whole record: a write that a crash cut off. Nothing was acknowledged
@@ -210,24 +213,33 @@ pub(super) fn verify_opening<S: Storage>(
     let checked = heads.len() as u64 - u64::from(published.is_some());
     let walk = Walk::through(storage, origin, &heads, published.map(|head| head.size))?;
     let found = walk.size();
-    match (heads.last(), end) {
-        (None, _) => Err(Broken::NoHead { found }),
-        (Some(newest), _) if newest.size > found => Err(Broken::Missing { size: newest.size, found }),
-        (_, Some(end)) if end < found => Err(Broken::BeyondEnd { end, found }),
-        (Some(newest), _) if walk.allowed(newest.size) < walk.first => {
-            Err(Broken::Beheaded { first: walk.first, allowed: walk.allowed(newest.size) })
+    let newest = match (heads.last(), end) {
+        (None, _) => return Err(Broken::NoHead { found }),
+        (Some(newest), _) if newest.size > found => {
+            return Err(Broken::Missing { size: newest.size, found });
         }
-        (Some(newest), end) => Ok(Whole {
-            origin: origin.to_owned(),
-            vouched: newest.size,
-            beyond: found - newest.size,
-            heads: checked,
-            tiles: walk.tiles,
-            retired: walk.first,
-            ended: end.is_some(),
-            torn_bytes: walk.torn,
-        }),
+        (_, Some(end)) if end < found => return Err(Broken::BeyondEnd { end, found }),
+        (Some(newest), _) => newest,
+    };
+    let (allowed, retired) = walk.allowed(newest.size);
+    if allowed < walk.first {
+        return Err(Broken::Beheaded { first: walk.first, allowed });
     }
+    if let Some(end) = walk.bundles_missing.iter().find(|end| **end > allowed) {
+        let path = tiles::path(Tile::Entries, end / tiles::WIDTH - 1, tiles::WIDTH);
+        return Err(Broken::Tile { path, why: "is missing" });
+    }
+    Ok(Whole {
+        origin: origin.to_owned(),
+        vouched: newest.size,
+        beyond: found - newest.size,
+        heads: checked,
+        tiles: walk.tiles,
+        retired: retired.min(walk.first),
+        archived: if retired < walk.first { walk.first } else { 0 },
+        ended: end.is_some(),
+        torn_bytes: walk.torn,
+    })
 }
 
 /// The head that is published beside the tiles.

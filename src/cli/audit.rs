@@ -1,6 +1,7 @@
 //! `amlgate audit`: is the record whole, and what does it say?
 
 mod evidence;
+mod kept;
 mod line;
 mod prove;
 mod query;
@@ -13,10 +14,11 @@ use std::{
     process::ExitCode,
 };
 
-use self::line::Line;
+use self::{kept::Kept, line::Line};
 use super::{Output, exit, put, report};
 use crate::audit::{
     PUBLIC_KEY,
+    archive::{ARCHIVED, WithArchive},
     note::{self, VerifierKeys},
     read::Reader,
     storage::Directory,
@@ -62,6 +64,15 @@ pub struct Verify {
     /// How many of the witnesses must vouch for a head that the log reaches and fits.
     #[arg(long = "require", value_name = "N", requires = "witnesses")]
     required: Option<usize>,
+    /// Where heads are kept: a witness's folder, what was fetched from a container, or a clone of a git
+    /// repository, whose whole history counts. Each log must have heads there, and fit them all;
+    /// repeatable.
+    #[arg(long, value_name = "DIR")]
+    kept: Vec<PathBuf>,
+    /// A folder with segments that were fetched from an archive: they are verified with the log;
+    /// repeatable.
+    #[arg(long, value_name = "DIR", requires = "directories")]
+    archive: Vec<PathBuf>,
     /// What `audit end` printed for a log: it need not be among the directories any longer; repeatable.
     #[arg(long = "end", value_name = "FILE")]
     ends: Vec<PathBuf>,
@@ -118,6 +129,9 @@ struct Verdict {
     /// What witnesses vouch for.
     #[serde(skip_serializing_if = "Option::is_none")]
     witnessed: Option<String>,
+    /// What is kept elsewhere and fits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<String>,
     /// What a proof proves.
     #[serde(skip_serializing_if = "Option::is_none")]
     proven: Option<String>,
@@ -125,7 +139,7 @@ struct Verdict {
 
 impl Verdict {
     fn of(log: String) -> Self {
-        Self { log, whole: None, problem: None, ended: None, witnessed: None, proven: None }
+        Self { log, whole: None, problem: None, ended: None, witnessed: None, kept: Vec::new(), proven: None }
     }
 
     fn is_good(&self) -> bool {
@@ -174,8 +188,19 @@ fn print_verdict(verdict: &Verdict) {
     if whole.retired > 0 {
         put(format_args!("  the first {} records were removed, as the record says", whole.retired));
     }
+    if whole.archived > whole.retired {
+        put(format_args!(
+            "  {} records from position {} on are archived, as the record says, and were not looked at: \
+             `{ARCHIVED}` in its directory says where, `--archive` takes what was fetched",
+            whole.archived - whole.retired,
+            whole.retired
+        ));
+    }
     if let Some(witnessed) = &verdict.witnessed {
         put(format_args!("  {witnessed}"));
+    }
+    for kept in &verdict.kept {
+        put(format_args!("  {kept}"));
     }
     if whole.ended {
         put(format_args!("  the log was ended there"));
@@ -222,6 +247,7 @@ fn verdicts(args: &Verify) -> Result<(Vec<Verdict>, ExitCode), Failure> {
             witnesses.push(WitnessKey::parse(line)?);
         }
     }
+    let kept = args.kept.iter().map(|path| Kept::at(path)).collect::<Result<Vec<_>, _>>()?;
     let mut verdicts = Vec::new();
     match prove::check(&args.proofs, &given, &heads) {
         Ok(said) => verdicts.extend(
@@ -239,7 +265,8 @@ fn verdicts(args: &Verify) -> Result<(Vec<Verdict>, ExitCode), Failure> {
     }
     let mut seen: Vec<String> = Vec::new();
     for directory in &args.directories {
-        let storage = Directory::at(directory.clone());
+        let storage = WithArchive::new(directory.clone(), &args.archive)
+            .map_err(|error| format!("cannot read the log in `{}`: {error}", directory.display()))?;
         let log = directory.display().to_string();
         let mut verdict = Verdict::of(log);
         match verify::claimed_origin(&storage).map_err(unreadable(directory))? {
@@ -265,6 +292,15 @@ fn verdicts(args: &Verify) -> Result<(Vec<Verdict>, ExitCode), Failure> {
                         Ok(vouched) => {
                             heads.push(vouched.note);
                             verdict.witnessed = Some(vouched.said);
+                        }
+                        Err(problem) => verdict.problem = Some(problem),
+                    }
+                }
+                for kept in &kept {
+                    match kept.of(&origin) {
+                        Ok((there, said)) => {
+                            heads.extend(there);
+                            verdict.kept.push(said);
                         }
                         Err(problem) => verdict.problem = Some(problem),
                     }

@@ -385,7 +385,8 @@ impl Reader<'_> {
         let retain = raw.retain.as_ref();
         let age = retain.and_then(|r| r.age.as_ref()).and_then(|a| problems.read(a, values::duration));
         let most = retain.and_then(|r| r.size.as_ref()).and_then(|s| problems.read(s, size));
-        let witnesses = self.witnesses(&raw.witnesses, problems);
+        let witnesses = self.witnesses(&raw.witnesses, credentials, problems);
+        let archive = raw.archive.as_ref().and_then(|a| self.archive(a, credentials, problems));
         let witness = raw.witness.as_ref().and_then(|w| self.witness(w, problems));
         Some(Audit {
             name: name?,
@@ -396,6 +397,7 @@ impl Reader<'_> {
             segment,
             retain_for: age,
             retain_size: most,
+            archive,
             witnesses,
             witness,
             sinks: self.sinks(&raw.sinks, credentials, problems),

@@ -11,7 +11,7 @@ mod sinks;
 
 use std::collections::BTreeMap;
 
-pub use audit::{Audit, Retain, Witness, WitnessPlace};
+pub use audit::{Archive, Audit, Git, Retain, Witness, WitnessPlace};
 pub use callers::{
     Accept, Backstage, Certificate, Dpop, Entra, EntraGroups, Issuer, Link, Oidc, People, Spiffe,
 };

@@ -391,6 +391,74 @@ fn each_fault_of_a_sink_is_said_at_its_place() {
 }
 
 #[test]
+fn each_fault_of_a_place_where_the_record_is_kept_is_said_at_its_place() {
+    let folder = folder();
+    fs::write(folder.path().join("token"), "t").unwrap();
+    let with = |audit: &str| {
+        let signing = "signing_key: {file: audit.key}";
+        GOOD.replace(signing, &format!("{signing},\n  {audit}"))
+    };
+    const BLOBS: &str = "https://kept.blob.core.windows.net/record";
+    let kept = |place: &str| format!("witnesses: [{{name: kept, {place}}}]");
+    for good in [
+        kept("folder: /mnt/heads"),
+        kept("git: {remote: \"ssh://git@git.corp/heads.git\", branch: record/heads}, every: 1h"),
+        kept("git: {remote: \"git@git.corp:heads.git\"}"),
+        kept("git: {remote: /mnt/heads.git}"),
+        kept("git: {remote: \"https://git.corp/heads.git\", token: {file: token}}"),
+        kept(&format!("container: \"{BLOBS}/heads\", credential: gate, address: \"10.0.0.1:443\"")),
+        format!("archive: {{container: \"{BLOBS}\", credential: gate, after: 720h}}"),
+    ] {
+        assert_eq!(said(folder.path(), &with(&good)), [""; 0], "{good}");
+    }
+    let named = "https://ann:secret@git.corp/a";
+    for (audit, at, expected) in [
+        (kept("every: 1h"), "{name", "a witness is `{name, url, key}`"),
+        (kept("folder: a, credential: gate"), "{name", "a witness is `{name, url, key}`"),
+        (kept("folder: a, every: 1h"), "1h", "`every` is for `git` and `container`"),
+        (kept("git: {remote: /a}, every: 5s"), "5s", "`5s` is too often"),
+        (
+            kept(&format!("git: {{remote: \"{named}\"}}")),
+            "\"https",
+            "`https://ann:secret@git.corp/a` names a user",
+        ),
+        (kept("git: {remote: \"ext::sh -c id\"}"), "\"ext", "`ext::sh -c id` is no remote"),
+        (kept("git: {remote: --upload-pack=id}"), "--up", "`--upload-pack=id` is no remote"),
+        (kept("git: {remote: \"http://git.corp/a\"}"), "\"http", "`http://git.corp/a` is reached in no way"),
+        (kept("git: {remote: /a, branch: a..b}"), "a..b", "`a..b` is not the name of a branch"),
+        (
+            kept("container: \"https://kept.blob.core.windows.net\", credential: gate"),
+            "\"https",
+            "`https://kept.blob.core.windows.net` is not a container",
+        ),
+        (
+            kept(&format!("container: \"{}\", credential: gate", BLOBS.replace("https", "http"))),
+            "\"http",
+            "`http://kept",
+        ),
+        (
+            kept(&format!("container: \"{BLOBS}\", credential: gaet")),
+            "gaet",
+            "there is no credential called `gaet`",
+        ),
+        (
+            kept("folder: a}, {name: twice, folder: b}, {name: twice, folder: c"),
+            "twice, folder: c",
+            "the witness `twice` is there twice",
+        ),
+        (
+            format!("archive: {{container: \"{BLOBS}\", credential: gate, after: soon}}"),
+            "soon",
+            "`soon` is not a duration",
+        ),
+    ] {
+        let said = said(folder.path(), &with(&audit));
+        let expected = format!("17:{} {expected}", audit.find(at).unwrap() + 3);
+        assert!(said.iter().any(|s| s.starts_with(&expected)), "{audit}: {said:?} has no `{expected}`");
+    }
+}
+
+#[test]
 fn the_token_that_keys_are_read_by_lies_in_a_file_that_is_there() {
     let folder = folder();
     fs::write(folder.path().join("token"), "sesame").unwrap();

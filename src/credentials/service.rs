@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, Response, header};
 use super::{CredentialError, Credentials};
 use crate::{
     azureml::Audience,
-    cloud::Cloud,
+    cloud::{Cloud, Service},
     net::{Destination, FetchLimits},
 };
 
@@ -29,6 +29,8 @@ pub enum ServicePurpose {
     LogsIngestion,
     /// Azure's activity log, for `audit reconcile`.
     ActivityLog,
+    /// Heads and old segments of the record, to a container of blobs.
+    RecordStorage,
     /// `doctor` looks whether the credential may do anything at all.
     Probe,
 }
@@ -42,6 +44,7 @@ impl ServicePurpose {
             Self::Groups => "groups",
             Self::LogsIngestion => "logs_ingestion",
             Self::ActivityLog => "activity_log",
+            Self::RecordStorage => "record_storage",
             Self::Probe => "probe",
         }
     }
@@ -51,6 +54,7 @@ impl ServicePurpose {
             Self::Groups => Audience::Graph,
             Self::EndpointKeys | Self::Rights | Self::ActivityLog | Self::Probe => Audience::Arm,
             Self::LogsIngestion => Audience::Monitor,
+            Self::RecordStorage => Audience::Storage,
             Self::VaultSecrets => Audience::KeyVault,
         }
     }
@@ -66,6 +70,7 @@ impl ServicePurpose {
             }
             Self::VaultSecrets => cloud.is_vault(host),
             Self::LogsIngestion => cloud.is_ingestion(host),
+            Self::RecordStorage => cloud.service(host) == Some(Service::Storage),
         }
     }
 }
@@ -107,7 +112,21 @@ impl Credentials {
         &self,
         token: &ServiceToken,
         to: &Destination,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, CredentialError> {
+        self.call_within(token, to, request, FetchLimits::default()).await
+    }
+
+    /// As [`Self::call`], for answers that are larger or take longer than others.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_within(
+        &self,
+        token: &ServiceToken,
+        to: &Destination,
         mut request: Request<Bytes>,
+        limits: FetchLimits,
     ) -> Result<Response<Bytes>, CredentialError> {
         if to.scheme != crate::net::Scheme::Https || !token.purpose.reaches(self.cloud(), &to.host) {
             return Err(CredentialError::local(
@@ -116,10 +135,7 @@ impl Credentials {
             ));
         }
         request.headers_mut().insert(header::AUTHORIZATION, token.header.clone());
-        self.connector()
-            .send(to, request, FetchLimits::default())
-            .await
-            .map_err(|e| CredentialError::passing(e.to_string()))
+        self.connector().send(to, request, limits).await.map_err(|e| CredentialError::passing(e.to_string()))
     }
 }
 
@@ -129,7 +145,9 @@ mod tests {
 
     #[test]
     fn a_service_token_reaches_the_hosts_of_its_purpose_only() {
-        use ServicePurpose::{ActivityLog, EndpointKeys, Groups, LogsIngestion, Probe, Rights, VaultSecrets};
+        use ServicePurpose::{
+            ActivityLog, EndpointKeys, Groups, LogsIngestion, Probe, RecordStorage, Rights, VaultSecrets,
+        };
         for (purpose, host, reached) in [
             (EndpointKeys, "management.azure.com", true),
             (Probe, "management.azure.com", true),
@@ -154,6 +172,11 @@ mod tests {
             (LogsIngestion, "evilingest.monitor.azure.com", false),
             (LogsIngestion, "x.ingest.monitor.azure.com.evil.com", false),
             (LogsIngestion, "management.azure.com", false),
+            (RecordStorage, "kept.blob.core.windows.net", true),
+            (RecordStorage, "kept.file.core.windows.net", false),
+            (RecordStorage, "blob.core.windows.net", false),
+            (RecordStorage, "kept.blob.core.windows.net.evil.com", false),
+            (RecordStorage, "management.azure.com", false),
         ] {
             assert_eq!(purpose.reaches(&Cloud::public(), host), reached, "{purpose:?} {host}");
         }

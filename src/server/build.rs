@@ -8,7 +8,9 @@ use std::{
 use secrecy::ExposeSecret as _;
 
 use super::{
-    StartError, api, groups, keeping, machines, metadata, secrets,
+    StartError, api,
+    archive::{self, Archive},
+    groups, keeping, machines, metadata, secrets,
     secrets::Secrets,
     shown, sinks,
     witnesses::{self, Witnesses},
@@ -55,6 +57,7 @@ pub(super) struct Built {
     pub witnesses: Option<Witnesses>,
     pub witness: Option<Arc<Witness>>,
     pub exporters: Vec<Exporter>,
+    pub archive: Option<Archive>,
     pub renewal: sinks::Renewal,
 }
 
@@ -92,7 +95,13 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         let (certificate, key) = secrets.authority(forward).await?;
         interceptor = Some(Arc::new(Interceptor::new(&certificate, key.expose_secret())?));
     }
-    let (witnesses, witness) = witnesses::built(settings, &mut secrets, &connector, &clock).await?;
+    let mut making = witnesses::Making {
+        connector: &connector,
+        credentials: &credentials,
+        secrets: &mut secrets,
+        clock: &clock,
+    };
+    let (witnesses, witness) = witnesses::built(settings, &mut making).await?;
     let store = keeping::opened(settings, &mut secrets).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock).await?;
@@ -103,8 +112,10 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         clock: &clock,
     };
     let (exporters, renewal) = sinks::exporters(settings, &mut workshop, &journal).await?;
+    let statuses: Vec<_> = exporters.iter().map(Exporter::status).collect();
+    let archive = archive::built(settings, &credentials, &journal, &statuses, &clock)?;
     let parts = Arc::new(GateParts {
-        sinks: exporters.iter().map(Exporter::status).collect(),
+        sinks: statuses.into(),
         public_url: public_url(settings),
         routes: Arc::new(Routes::new(routes)),
         handles: Arc::new(Handles::new(&seal, Arc::clone(&verifier))),
@@ -154,6 +165,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
         witnesses,
         witness,
         exporters,
+        archive,
         renewal,
     })
 }

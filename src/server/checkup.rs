@@ -64,7 +64,11 @@ impl Finding {
         Self { part: part.into(), state: Health::Fine { seen: seen.into() } }
     }
 
-    fn doubtful(part: impl Into<String>, seen: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(super) fn doubtful(
+        part: impl Into<String>,
+        seen: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         Self { part: part.into(), state: Health::Doubtful { seen: seen.into(), mend: mend.into() } }
     }
 
@@ -118,6 +122,14 @@ pub async fn check_up(
     for sink in &settings.audit.sinks {
         found.push(exported(sink, &mut workshop).await);
     }
+    let mut making = super::witnesses::Making {
+        connector: &connector,
+        credentials: &opened,
+        secrets: &mut secrets,
+        clock,
+    };
+    found.extend(super::witnesses::findings(settings, &mut making).await);
+    found.extend(super::archive::finding(settings, &opened, clock).await);
     found.extend(credentials::rights(settings, &opened, &objects).await);
     if let Some(token) = me {
         found.extend(me::all(token, settings, &verifier, &opened).await);

@@ -10,6 +10,7 @@
 
 mod agents;
 mod api;
+mod archive;
 mod asked;
 mod authorities;
 mod backstage;
@@ -54,5 +55,6 @@ mod taint;
 mod tenants;
 mod terminators;
 mod upstreams;
+mod witnesses;
 mod workloads;
 mod world;

@@ -60,6 +60,7 @@ impl Event {
             Self::ExporterChanged { .. } => form(ENTITY, 3, "sinks"),
             Self::SigningKeyChanged { .. } => form(ENTITY, 3, "audit signing key"),
             Self::RecordsRetired { .. } => form(ENTITY, 4, "audit log"),
+            Self::RecordsArchived { .. } => form(ENTITY, 3, "audit log"),
             Self::TunnelOpened(tunnel) | Self::TunnelEnded { tunnel, .. } => {
                 Form { actor: Some(&tunnel.caller), peer: Some(tunnel.peer), ..form(API, 99, "CONNECT") }
             }
@@ -222,6 +223,14 @@ impl Event {
             Self::RecordsRetired { before } => {
                 l.number("before", *before);
                 plain(l, "records_retired");
+            }
+            Self::RecordsArchived { before, first, url, digest } => {
+                l.number("before", *before);
+                named(l, "records_archived");
+                l.number("first", *first);
+                l.text("form", record::FORM);
+                l.hex("sha256", digest);
+                l.text("url", &**url);
             }
             Self::Recovered { torn_bytes, unresolved } => {
                 plain(l, "recovered");

@@ -76,6 +76,16 @@ pub enum EvidenceError {
     /// Where the pack is to be made is something already.
     #[error("`{}` is there already, and nothing is overwritten: name a folder that is not there yet", .0.display())]
     There(PathBuf),
+    /// Records of the period are not on the disk.
+    #[error(
+        "records of the period, up to position {until}, are archived at `{url}`: fetch them into a copy of the log's directory first"
+    )]
+    Archived {
+        /// The position behind the last of them.
+        until: u64,
+        /// Where it is.
+        url: String,
+    },
     /// The key does not sign this log.
     #[error("the key is not the one that signs the log `{0}`")]
     Key(String),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     audit::{
-        HEADS,
+        HEADS, archive,
         note::{self, Signer},
         prover::Prover,
         read::{Reader, Record},
@@ -80,6 +80,10 @@ pub fn write(asked: &Asked<'_>, signer: &Signer, out: &Path) -> Result<Manifest,
     let prover = Prover::of(asked.directory)?;
     if prover.keys().of(signer.origin()).newest() != Some(&signer.verifier()) {
         return Err(EvidenceError::Key(prover.head().0.origin.clone()));
+    }
+    let archived = archive::missing(&Directory::at(asked.directory.to_owned()), Some(asked.from));
+    if let Some(newest) = archived.map_err(EvidenceError::Log)?.pop() {
+        return Err(EvidenceError::Archived { until: newest.until, url: newest.url });
     }
     fs::create_dir(out).map_err(|source| {
         if source.kind() == io::ErrorKind::AlreadyExists {

@@ -89,6 +89,7 @@ pub struct Exchange(mpsc::Sender<Box<dyn Sink>>);
 impl Exchange {
     /// Whether the exporter will take it, before the next batch and without waiting out a pause. It
     /// does not while earlier ones wait behind a batch that is under way, and not when it has ended.
+    #[must_use]
     pub fn offer(&self, sink: Box<dyn Sink>) -> bool {
         self.0.try_send(sink).is_ok()
     }

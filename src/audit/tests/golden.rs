@@ -78,6 +78,15 @@ fn events() -> Vec<(&'static str, Event)> {
         ),
         ("signing_key_changed", Event::SigningKeyChanged { before: "a+1+x".into(), after: "a+2+y".into() }),
         ("records_retired", Event::RecordsRetired { before: 9_000 }),
+        (
+            "records_archived",
+            Event::RecordsArchived {
+                before: 9_000,
+                first: 4_000,
+                url: "https://kept.blob.core.windows.net/record/amlgate-0/00000000000000004000.log.gz".into(),
+                digest: [4; 32],
+            },
+        ),
         ("recovered", Event::Recovered { torn_bytes: 9, unresolved: vec!["d".into()] }),
         ("tunnel_opened", Event::TunnelOpened(tunnel())),
         (
@@ -144,6 +153,7 @@ fn is_listed(event: &Event) -> bool {
         | Event::ExporterChanged { .. }
         | Event::SigningKeyChanged { .. }
         | Event::RecordsRetired { .. }
+        | Event::RecordsArchived { .. }
         | Event::Recovered { .. }
         | Event::TunnelOpened(_)
         | Event::TunnelEnded { .. }

@@ -3,12 +3,13 @@
 
 use super::{Broken, named};
 use crate::audit::{
-    event, keeper,
+    event,
+    keeper::{self, Gone},
     merkle::{self, Range},
     note::Head,
     segment::{self, Header},
     storage::Storage,
-    tiles::{self, Edge, File},
+    tiles::{self, Edge, File, Tile},
 };
 
 /// A record that says that another key signs from here on.
@@ -38,7 +39,10 @@ pub(super) struct Walk<'a, S> {
     pub tiles: u64,
     pub rotations: Vec<Rotation>,
     /// The positions of records that say what was removed, and what they say.
-    retired: Vec<(u64, u64)>,
+    gone: Vec<(u64, Gone)>,
+    /// Bundles of entries that are not there, each by the position behind it: those of records that
+    /// were removed go with them.
+    pub bundles_missing: Vec<u64>,
 }
 
 impl<'a, S: Storage> Walk<'a, S> {
@@ -61,7 +65,8 @@ impl<'a, S: Storage> Walk<'a, S> {
             torn: 0,
             tiles: 0,
             rotations: Vec::new(),
-            retired: Vec::new(),
+            gone: Vec::new(),
+            bundles_missing: Vec::new(),
         };
         let names = crate::audit::segment_names(storage)?;
         if let Some(name) = names.first() {
@@ -82,10 +87,18 @@ impl<'a, S: Storage> Walk<'a, S> {
         self.range.size()
     }
 
-    /// Where the log may begin, by the records that so many vouch for.
-    pub fn allowed(&self, vouched: u64) -> u64 {
-        let vouched = self.retired.iter().filter(|(position, _)| *position < vouched);
-        vouched.map(|(_, before)| *before).max().unwrap_or_default()
+    /// Where the log may begin, by the records that so many vouch for; and before which position
+    /// nothing is anywhere.
+    pub fn allowed(&self, vouched: u64) -> (u64, u64) {
+        let (mut allowed, mut retired) = (0, 0);
+        for (_, gone) in self.gone.iter().filter(|(position, _)| *position < vouched) {
+            let (Gone::Retired(before) | Gone::Archived(before)) = *gone;
+            allowed = before.max(allowed);
+            if matches!(gone, Gone::Retired(_)) {
+                retired = before.max(retired);
+            }
+        }
+        (allowed, retired)
     }
 
     /// A log whose beginning was removed starts from the tree that its first segment names: every
@@ -207,6 +220,10 @@ impl<'a, S: Storage> Walk<'a, S> {
             }
             Ok(_) => Err(Broken::Tile { path, why: "is not what the records make of it" }),
             read if missing(&read) && !demanded => Ok(()),
+            read if missing(&read) && file.tile == Tile::Entries && file.width == tiles::WIDTH => {
+                self.bundles_missing.push((file.index + 1) * tiles::WIDTH);
+                Ok(())
+            }
             read if missing(&read) => Err(Broken::Tile { path, why: "is missing" }),
             Err(error) => Err(error.into()),
         }
@@ -214,12 +231,10 @@ impl<'a, S: Storage> Walk<'a, S> {
 
     /// Keeps what a record says of the log itself.
     fn note(&mut self, leaf: &[u8]) {
-        // Neither marker can stand inside a string: a quote in one is escaped.
+        // The marker cannot stand inside a string: a quote in one is escaped.
         let own = |marker| memchr::memmem::find(leaf, marker).is_some();
-        if own(event::RETIRED)
-            && let Some(before) = keeper::retired(leaf)
-        {
-            self.retired.push((self.range.size(), before));
+        if let Some(gone) = keeper::gone(leaf) {
+            self.gone.push((self.range.size(), gone));
         }
         if own(event::ROTATED)
             && let Ok(value) = serde_json::from_slice::<serde_json::Value>(leaf)

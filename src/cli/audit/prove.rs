@@ -7,6 +7,7 @@ use super::{super::put_whole, exit, report, text};
 use crate::{
     audit::{
         Journal, JournalSettings, PUBLIC_KEY,
+        archive::{self, WithArchive},
         event::Event,
         note::{self, Signer, VerifierKeys},
         proved::{Consistency, Inclusion, Unproven},
@@ -30,6 +31,9 @@ pub struct Prove {
     /// A signed head that was kept: proves that the log begins with what it vouches for.
     #[arg(long, value_name = "FILE", conflicts_with = "id")]
     since: Option<PathBuf>,
+    /// A folder with segments that were fetched from an archive; repeatable.
+    #[arg(long, value_name = "DIR")]
+    archive: Vec<PathBuf>,
 }
 
 /// `audit end`: signs that a log ends, when its gate is given up.
@@ -46,7 +50,10 @@ type Failure = Box<dyn std::error::Error>;
 
 /// Runs `audit prove`.
 pub(super) fn prove(args: &Prove) -> ExitCode {
-    let storage = Directory::at(args.directory.clone());
+    let storage = match WithArchive::new(args.directory.clone(), &args.archive) {
+        Ok(storage) => storage,
+        Err(error) => return report(&error, exit::unreachable()),
+    };
     match (&args.id, &args.since) {
         (_, Some(since)) => match text(since).map_err(Failure::from).and_then(|note| grown(args, &note)) {
             Ok(proof) => put_whole(format_args!("{proof}")),
@@ -54,7 +61,7 @@ pub(super) fn prove(args: &Prove) -> ExitCode {
         },
         (Some(id), None) => match found(args, &storage, id) {
             Ok(proofs) if proofs.is_empty() => {
-                eprintln!("amlgate: no record has the id `{id}`");
+                eprintln!("amlgate: no record has the id `{id}`{}", elsewhere(&storage, args));
                 return exit::FINDING;
             }
             Ok(proofs) => proofs.iter().for_each(|proof| put_whole(format_args!("{proof}"))),
@@ -75,8 +82,21 @@ fn told(why: ProverError) -> Failure {
     super::with_causes(&why).into()
 }
 
+/// Where a record may be that is not there: what of the log is archived and was not given.
+fn elsewhere(storage: &WithArchive, args: &Prove) -> String {
+    let missing = archive::missing(storage, None).unwrap_or_default();
+    let missing: Vec<_> = missing.into_iter().map(|archived| archived.url).collect();
+    let (Some(oldest), Some(newest)) = (missing.first(), missing.last()) else { return String::new() };
+    let which = if oldest == newest { format!("`{oldest}`") } else { format!("`{oldest}` to `{newest}`") };
+    format!(
+        " among those on the disk; {} segments of `{}` are archived: fetch {which} and name their folder with `--archive`",
+        missing.len(),
+        args.directory.display()
+    )
+}
+
 /// The records with that id: their own, their decision's, or their position.
-fn found(args: &Prove, storage: &Directory, id: &str) -> Result<Vec<Inclusion>, Failure> {
+fn found(args: &Prove, storage: &WithArchive, id: &str) -> Result<Vec<Inclusion>, Failure> {
     let prover = Prover::of(&args.directory).map_err(told)?;
     let proven = |record| prover.inclusion(record).map_err(told);
     if let Ok(position) = id.parse() {
@@ -183,8 +203,10 @@ pub(super) mod tests {
 
     /// What `audit prove DIRECTORY ID` prints.
     pub fn proven(directory: &std::path::Path, id: &str) -> String {
-        let args = Prove { directory: directory.to_owned(), id: Some(id.to_owned()), since: None };
-        let proofs = found(&args, &Directory::at(directory.to_owned()), id).unwrap();
+        let (id, archive) = (Some(id.to_owned()), Vec::new());
+        let args = Prove { directory: directory.to_owned(), id, since: None, archive };
+        let storage = WithArchive::new(args.directory.clone(), &[]).unwrap();
+        let proofs = found(&args, &storage, args.id.as_deref().unwrap()).unwrap();
         proofs.iter().map(ToString::to_string).collect()
     }
 }

@@ -8,10 +8,11 @@ use super::{
 };
 use crate::{
     audit::{
-        PUBLIC_KEY,
+        PUBLIC_KEY, archive,
         note::VerifierKeys,
         query::{Bounds, Filter, Look, QueryError, search},
         read::Record,
+        storage::Directory,
     },
     time::Timestamp,
 };
@@ -135,6 +136,14 @@ fn print(args: &Args, filter: &Filter, keys: &VerifierKeys) -> Result<(), QueryE
             Line { record, value: found.value }.print(args.output)?;
         }
         from = page.next;
+    }
+    let storage = Directory::at(args.directory.clone());
+    if let Some(archived) = archive::missing(&storage, filter.since)?.last() {
+        eprintln!(
+            "amlgate: records before position {} are archived and were not searched: `{}` beside the log says where they are",
+            archived.until,
+            archive::ARCHIVED
+        );
     }
     match (any, unvouched) {
         (false, _) => eprintln!("amlgate: no record fits"),

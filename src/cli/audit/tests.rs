@@ -43,6 +43,8 @@ fn asked(directories: &[&PathBuf], keys: &[&PathBuf], heads: &[&PathBuf]) -> Ver
         ends: Vec::new(),
         witnesses: Vec::new(),
         required: None,
+        kept: Vec::new(),
+        archive: Vec::new(),
         proofs: Vec::new(),
         output: Output::Json,
     }
@@ -245,4 +247,60 @@ fn a_log_is_whole_only_with_as_many_witnesses_as_are_required() {
     log(fleet.path(), "gate-a", 2);
     fs::write(a.join(COSIGNED), kept).unwrap();
     assert_eq!(asked(1).len(), 1);
+}
+
+/// Commits what is in a folder.
+fn commit(folder: &Path) {
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        let who = ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"];
+        command.args(arguments).current_dir(folder).env_remove("GIT_DIR");
+        let done = command.envs(who.map(|name| (name, "somebody"))).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    git(&["init", "--quiet", "."]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "heads"]);
+}
+
+#[test]
+fn a_log_fits_every_head_that_is_kept_elsewhere_and_has_some_there() {
+    let fleet = tempfile::tempdir().unwrap();
+    let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+    let a = log_under(fleet.path(), "gate-a", 3, &pem);
+    let (folder, clone) = (fleet.path().join("kept"), fleet.path().join("clone"));
+    for place in [&folder, &clone] {
+        fs::create_dir_all(place.join("gate-a")).unwrap();
+    }
+    let head = || fs::read_to_string(a.join("checkpoint")).unwrap();
+    fs::write(folder.join("gate-a/00000000000000000004.checkpoint"), head()).unwrap();
+    fs::write(clone.join("gate-a/checkpoint"), head()).unwrap();
+    commit(&clone);
+    log_under(fleet.path(), "gate-a", 3, &pem);
+    fs::write(clone.join("gate-a/checkpoint"), head()).unwrap();
+    commit(&clone);
+    let kept = |places: &[&PathBuf], log: &PathBuf| Verify {
+        kept: places.iter().map(|place| (*place).clone()).collect(),
+        ..asked(&[log], &[], &[])
+    };
+    let (found, _) = verdicts(&kept(&[&folder, &clone], &a)).unwrap();
+    assert!(found[0].is_good(), "{:?}", found[0].problem);
+    assert!(
+        found[0].kept[0].contains("the 1 heads") && found[0].kept[1].contains("the 2 heads"),
+        "{found:?}"
+    );
+    assert!(found[0].kept[1].contains("counts 8 records"));
+
+    // The same gate with another past, of which the newest head of the repository knows nothing.
+    fs::remove_dir_all(&a).unwrap();
+    log_under(fleet.path(), "gate-a", 20, &pem);
+    fs::write(clone.join("gate-a/checkpoint"), head()).unwrap();
+    commit(&clone);
+    for place in [&folder, &clone] {
+        assert_eq!(problems(&kept(&[place], &a)).len(), 1, "{}", place.display());
+    }
+    // A log that is shown nowhere is no log that fits.
+    let b = log(fleet.path(), "gate-b", 3);
+    assert!(problems(&kept(&[&folder], &b))[0].contains("no head of it is kept"));
+    assert!(verdicts(&kept(&[&fleet.path().join("nowhere")], &a)).is_err());
 }

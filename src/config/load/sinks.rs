@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     audit::sinks::{Format, Start},
-    credentials::ActsFor,
     yaml::{Place, Spanned},
 };
 
@@ -170,16 +169,7 @@ fn azure_monitor(
     problems: &mut Problems,
 ) -> Option<SinkKind> {
     let name = &raw.credential;
-    match credentials.iter().find(|c| *c.name == *name.value) {
-        Some(found) if found.acts_for == ActsFor::Itself => {}
-        Some(_) => problems.error(
-            Place::of(name),
-            format!("the credential `{}` acts for callers, and nobody calls for this", name.value),
-        ),
-        None => {
-            problems.error(Place::of(name), format!("there is no credential called `{}`", name.value));
-        }
-    }
+    super::audit::own(name, credentials, problems);
     let segment = |text: &str| {
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if text.is_empty() || text.len() > 128 || !text.bytes().all(fits) {

@@ -23,6 +23,8 @@ pub struct Audit {
     pub segment: Option<Text>,
     /// How long records are kept; for ever if it says nothing.
     pub retain: Option<Retain>,
+    /// Where old segments go.
+    pub archive: Option<Archive>,
     /// Where each new head is shown.
     #[serde(default)]
     pub witnesses: Vec<Spanned<WitnessPlace>>,
@@ -44,7 +46,23 @@ pub struct Retain {
     pub size: Option<Text>,
 }
 
-/// One of `audit.witnesses`: `url` and `key`, or `folder`.
+/// `audit.archive`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// The URL of a container of blobs.
+    pub container: Text,
+    /// Who adds to it.
+    pub credential: Text,
+    /// Segments whose records are all older go there.
+    pub after: Text,
+    /// Where to connect instead of resolving the name.
+    pub address: Option<Text>,
+    /// Roots besides the system's.
+    pub trust: Option<Trust>,
+}
+
+/// One of `audit.witnesses`: `url` and `key`, `folder`, `git`, or `container` and `credential`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WitnessPlace {
@@ -60,6 +78,26 @@ pub struct WitnessPlace {
     pub trust: Option<Trust>,
     /// A folder where heads are added.
     pub folder: Option<Text>,
+    /// A repository where heads are committed.
+    pub git: Option<Spanned<Git>>,
+    /// The URL of a container where heads are added.
+    pub container: Option<Text>,
+    /// Who adds them.
+    pub credential: Option<Text>,
+    /// At most so often, in a repository and a container.
+    pub every: Option<Text>,
+}
+
+/// `git`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Git {
+    /// Where it is: `https://`, `ssh://`, `git@host:path` or a folder of this machine.
+    pub remote: Text,
+    /// The branch; `heads` by default.
+    pub branch: Option<Text>,
+    /// What is shown to a remote over HTTPS.
+    pub token: Option<Spanned<Reference>>,
 }
 
 /// `audit.witness`.

@@ -446,6 +446,15 @@ impl SimulatedAzure {
         self.shared.with(|world| world.set_secret(name, value, now));
     }
 
+    /// The blobs whose `container/path` begins so, in their order.
+    #[must_use]
+    pub fn blobs(&self, beginning: &str) -> Vec<(String, bytes::Bytes)> {
+        self.shared.with(|world| {
+            let found = world.blobs.iter().filter(|(path, _)| path.starts_with(beginning));
+            found.map(|(path, blob)| (path.clone(), blob.bytes.clone())).collect()
+        })
+    }
+
     /// A blob's bytes, by `container/path`.
     #[must_use]
     pub fn blob(&self, path: &str) -> Option<bytes::Bytes> {

@@ -28,6 +28,8 @@ pub const ACCOUNT: &str = "visionstore";
 pub const VAULT: &str = "vision-kv";
 /// The default container.
 pub const CONTAINER: &str = "azureml";
+/// A container with an immutability policy: what is in it is neither changed nor removed.
+pub const IMMUTABLE_CONTAINER: &str = "amlgate-record";
 
 /// Client id of the application that is the gate towards Azure.
 pub const GATE_CLIENT: &str = "9a7e0000-0000-4000-8000-00000000a001";

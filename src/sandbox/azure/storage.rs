@@ -101,15 +101,30 @@ pub fn serve(shared: &Shared, call: &Call, skip: usize) -> Response {
             refuse(StatusCode::UNAUTHORIZED, "NoAuthenticationInformation")
         };
     }
-    if container != names::CONTAINER {
+    if ![names::CONTAINER, names::IMMUTABLE_CONTAINER].contains(&&*container) {
         return refuse(StatusCode::NOT_FOUND, "ContainerNotFound");
     }
     let key = format!("{container}/{path}");
+    let changes =
+        *method == Method::DELETE || (*method == Method::PUT && call.query("comp") != Some("block"));
+    if changes
+        && container == names::IMMUTABLE_CONTAINER
+        && shared.with(|world| world.blobs.contains_key(&key))
+    {
+        // A condition that does not hold is found first.
+        let code = match call.header("if-none-match") {
+            Some("*") => "BlobAlreadyExists",
+            _ => "BlobImmutableDueToPolicy",
+        };
+        return refuse(StatusCode::CONFLICT, code);
+    }
     if path.is_empty() {
-        return if *method == Method::GET {
-            list(shared, call, &container)
-        } else {
-            container_properties(method)
+        return match *method {
+            Method::GET if call.query("comp") == Some("list") => list(shared, call, &container),
+            Method::GET if call.query("restype") != Some("container") => {
+                refuse(StatusCode::BAD_REQUEST, "InvalidQueryParameterValue")
+            }
+            _ => container_properties(method, &container),
         };
     }
     match *method {
@@ -143,11 +158,14 @@ fn may(shared: &Shared, call: &Call, container: &str, permission: char) -> bool 
         .is_ok()
 }
 
-fn container_properties(method: &Method) -> Response {
-    if *method == Method::HEAD {
-        StatusCode::OK.into_response()
-    } else {
-        refuse(StatusCode::CONFLICT, "ContainerAlreadyExists")
+fn container_properties(method: &Method, container: &str) -> Response {
+    let immutable = if container == names::IMMUTABLE_CONTAINER { "true" } else { "false" };
+    match *method {
+        Method::GET | Method::HEAD => {
+            ([("x-ms-has-immutability-policy", immutable), ("x-ms-has-legal-hold", "false")], ())
+                .into_response()
+        }
+        _ => refuse(StatusCode::CONFLICT, "ContainerAlreadyExists"),
     }
 }
 
@@ -171,6 +189,9 @@ fn with_headers(mut response: Response, blob: &Blob) -> Response {
 }
 
 fn read(shared: &Shared, call: &Call, key: &str) -> Response {
+    if call.query("comp") == Some("blocklist") {
+        return blocks(shared, call, key);
+    }
     let Some(blob) = shared.with(|world| world.blobs.get(key).cloned()) else {
         return refuse(StatusCode::NOT_FOUND, "BlobNotFound");
     };
@@ -225,6 +246,10 @@ fn write(shared: &Shared, call: &Call, key: &str) -> Response {
             StatusCode::CREATED.into_response()
         }
         Some("blocklist") => {
+            if call.header("if-none-match") == Some("*") && shared.with(|world| world.blobs.contains_key(key))
+            {
+                return refuse(StatusCode::CONFLICT, "BlobAlreadyExists");
+            }
             let listed = block_ids(&String::from_utf8_lossy(&call.body));
             let whole: Option<Vec<Bytes>> = shared.with(|world| {
                 listed.iter().map(|id| world.blocks.remove(&(key.to_owned(), id.clone()))).collect()
@@ -267,12 +292,34 @@ fn store(shared: &Shared, key: &str, blob: Blob) -> Response {
     response
 }
 
+/// The blocks of a blob that were not committed.
+fn blocks(shared: &Shared, call: &Call, key: &str) -> Response {
+    let blocks: Vec<(String, usize)> = shared.with(|world| {
+        let of_blob = world.blocks.iter().filter(|((blob, _), _)| blob == key);
+        of_blob.map(|((_, id), bytes)| (id.clone(), bytes.len())).collect()
+    });
+    if !matches!(call.query("blocklisttype"), Some("uncommitted")) {
+        return refuse(StatusCode::BAD_REQUEST, "InvalidQueryParameterValue");
+    }
+    if blocks.is_empty() && !shared.with(|world| world.blobs.contains_key(key)) {
+        return refuse(StatusCode::NOT_FOUND, "BlobNotFound");
+    }
+    let blocks: String = blocks
+        .iter()
+        .map(|(id, size)| format!("<Block><Name>{id}</Name><Size>{size}</Size></Block>"))
+        .collect();
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList><UncommittedBlocks>{blocks}</UncommittedBlocks></BlockList>"
+    );
+    ([("content-type", "application/xml")], body).into_response()
+}
+
 /// The ids in a block list: a flat XML of `Latest`, `Uncommitted` and `Committed` elements.
 fn block_ids(xml: &str) -> Vec<String> {
     xml.split("</")
         .filter_map(|part| {
             let (element, id) = part.rsplit_once('>')?;
-            let name = element.rsplit('<').next()?;
+            let (_, name) = element.rsplit_once('<')?;
             matches!(name, "Latest" | "Uncommitted" | "Committed").then(|| id.to_owned())
         })
         .collect()
