@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import requests
+import yaml
 from running import Gate, Sandbox, free_port, listens, wait_for
 from simulated import WORKSPACE_ID
 
@@ -49,6 +50,52 @@ class Rsyslog:
 
     def messages(self):
         return [json.loads(line) for line in self.out.read_text().splitlines()] if self.out.exists() else []
+
+
+class Collector:
+    """An OpenTelemetry Collector, which takes OTLP over TLS and hands it on as Protocol Buffers.
+
+    It queues nothing: what it says it took, the next one has taken.
+    """
+
+    def __init__(self, folder, certs, receiver):
+        self.port, self.process, self.log = free_port(), None, folder / "collector.log"
+        self.configuration = folder / "collector.yaml"
+        settings = {
+            "receivers": {
+                "otlp": {
+                    "protocols": {
+                        "http": {
+                            "endpoint": f"127.0.0.1:{self.port}",
+                            "tls": {"cert_file": f"{certs}/server.pem", "key_file": f"{certs}/server.key"},
+                        }
+                    }
+                }
+            },
+            "exporters": {
+                "otlp_http": {
+                    "endpoint": receiver.url,
+                    "compression": "none",
+                    "sending_queue": {"enabled": False},
+                    "retry_on_failure": {"enabled": False},
+                }
+            },
+            "service": {
+                "pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["otlp_http"]}},
+                "telemetry": {"metrics": {"level": "none"}},
+            },
+        }
+        self.configuration.write_text(yaml.safe_dump(settings))
+
+    def start(self):
+        log = open(self.log, "ab")
+        command = [os.environ["AMLGATE_COLLECTOR"], f"--config=file:{self.configuration}"]
+        self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_for("the collector", lambda: listens(f"127.0.0.1:{self.port}"), self.process, self.log)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(20)
 
 
 class Receiver:
@@ -107,7 +154,21 @@ def collector():
 
 
 @pytest.fixture(scope="session")
-def gate(sandbox, rsyslog, hook, collector):
+def behind():
+    """What the OpenTelemetry Collector hands records on to."""
+    return Receiver()
+
+
+@pytest.fixture(scope="session")
+def opentelemetry(sandbox, behind, tmp_path_factory):
+    collector = Collector(tmp_path_factory.mktemp("collector"), sandbox.home / "certs", behind)
+    collector.start()
+    yield collector
+    collector.stop()
+
+
+@pytest.fixture(scope="session")
+def gate(sandbox, rsyslog, hook, collector, opentelemetry):
     secret = sandbox.home / "webhook.secret"
     secret.write_text(WEBHOOK_SECRET)
     secret.chmod(0o600)
@@ -117,6 +178,11 @@ def gate(sandbox, rsyslog, hook, collector):
             {"name": "rsyslog", "syslog": {"server": f"localhost:{rsyslog.port}"}, "trust": {"ca": "certs/ca.pem"}},
             {"name": "hook", "webhook": {"url": f"{hook.url}/in", "secret": {"file": "webhook.secret"}}},
             {"name": "collector", "otlp": {"url": collector.url}},
+            {
+                "name": "opentelemetry",
+                "otlp": {"url": f"https://localhost:{opentelemetry.port}"},
+                "trust": {"ca": "certs/ca.pem"},
+            },
             {"name": "file", "file": {"path": "var/export.ndjson", "format": "cloudevents"}},
         ]
 

@@ -103,6 +103,38 @@ def test_opentelemetry_s_own_messages_hold_what_is_sent(gate, collector):
     assert {path for path, _, _ in collector.taken()} == {"/v1/logs"}
 
 
+def test_an_opentelemetry_collector_hands_on_every_record_over_its_own_restart(gate, opentelemetry, behind):
+    def handed_on():
+        found = []
+        for path, headers, body in behind.taken():
+            assert path == "/v1/logs" and headers["Content-Type"] == "application/x-protobuf"
+            for resource in ExportLogsServiceRequest.FromString(body).resource_logs:
+                found += [record for scope in resource.scope_logs for record in scope.log_records]
+        return found
+
+    def positions():
+        attributes = ({a.key: a.value for a in record.attributes} for record in handed_on())
+        return [named["amlgate.position"].int_value for named in attributes]
+
+    assert gate.list().status_code == 200 and gate.delete().status_code == 403
+    wait_for("records", lambda: len(handed_on()) >= len(recorded(gate)), seconds=60)
+    # What the next one does not take, the collector has not taken, and is sent again.
+    behind.answers += [503]
+    assert gate.list().status_code == 200
+    wait_for("the refusal", lambda: not behind.answers, seconds=60)
+    opentelemetry.stop()
+    for _ in range(5):
+        assert gate.list().status_code == 200
+    opentelemetry.start()
+    # The pauses grow to some seconds meanwhile.
+    wait_for("the rest", lambda: len(set(positions())) >= len(recorded(gate)), seconds=90)
+    records = recorded(gate)
+    found = positions()
+    assert in_order(found) == list(range(len(in_order(found)))) and len(in_order(found)) >= len(records)
+    bodies = {position: json.loads(record.body.string_value) for position, record in zip(found, handed_on())}
+    assert [bodies[position] for position in range(len(records))] == records
+
+
 def test_a_file_of_cloudevents_is_read_line_by_line(gate, sandbox):
     assert gate.list().status_code == 200
     file = sandbox.home / "var/export.ndjson"
