@@ -356,3 +356,32 @@ def test_a_websocket_echoes(ml):
         assert socket.recv() == "hello"
         socket.send(b"x" * 100_000)
         assert socket.recv() == b"x" * 100_000
+
+
+def test_blobs_are_uploaded_in_blocks_and_a_container_keeps_what_it_was_given(credential):
+    from azure.core.exceptions import HttpResponseError, ResourceExistsError
+    from azure.storage.blob import BlobServiceClient
+
+    blocks = {"max_single_put_size": 4, "max_block_size": 4}
+    service = BlobServiceClient("https://visionstore.blob.core.windows.net", credential, **blocks)
+    name = f"{uuid.uuid4()}/segment.log.gz"
+    blob = service.get_blob_client("azureml", name)
+    blob.stage_block("0001", b"left")
+    _, left = blob.get_block_list("uncommitted")
+    assert [(block["id"], block["size"]) for block in left] == [("0001", 4)]
+    blob.upload_blob(b"0123456789")
+    assert blob.download_blob().readall() == b"0123456789"
+    with pytest.raises(ResourceExistsError):
+        blob.upload_blob(b"9876543210")
+
+    kept = service.get_container_client("amlgate-record")
+    assert kept.get_container_properties().has_immutability_policy
+    assert not service.get_container_client("azureml").get_container_properties().has_immutability_policy
+    for data in (b"abc", b"0123456789"):
+        blob = kept.get_blob_client(f"{name}-{len(data)}")
+        blob.upload_blob(data)
+        for change in (lambda: blob.upload_blob(b"another", overwrite=True), blob.delete_blob):
+            with pytest.raises(HttpResponseError) as refused:
+                change()
+            assert refused.value.error_code == "BlobImmutableDueToPolicy"
+        assert blob.download_blob().readall() == data
