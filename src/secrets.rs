@@ -33,6 +33,8 @@ pub enum Purpose {
     SignIn,
     /// The tokens of a browser's session.
     Session,
+    /// What a person's own programs keep, sealed with a key of the person's own.
+    Kept,
 }
 
 impl Purpose {
@@ -45,6 +47,7 @@ impl Purpose {
             Self::OwnTokens => b"amlgate own tokens v1",
             Self::SignIn => b"amlgate sign-in v1",
             Self::Session => b"amlgate session v1",
+            Self::Kept => b"amlgate kept v1",
         }
     }
 }

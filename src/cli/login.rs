@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     client::{
-        ALGORITHM, At, Files, GateDescription, GateError, Issuer, Session, SessionError, Sessions, SignIn,
-        SignInError, Tokens, describe,
+        ALGORITHM, At, Files, GateDescription, GateError, Issuer, Kept, Session, SessionError, Sessions,
+        SignIn, SignInError, Tokens, describe,
     },
     net::{Connector, ConnectorSettings, Trust, TrustError},
     policy::may::Line,
@@ -39,6 +39,9 @@ pub struct Login {
     /// copied token is worth nothing; tools that send a bearer themselves cannot use it.
     #[arg(long)]
     bound: bool,
+    /// Keep the tokens in a file that only you can read, and do not seal it with a key in the keyring.
+    #[arg(long)]
+    no_keyring: bool,
     /// An authority to believe besides the system's, PEM: the gate's own, or the company's.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -151,16 +154,22 @@ pub(super) fn authorities(path: Option<&PathBuf>) -> Result<Option<String>, Clie
 #[must_use]
 pub fn login(args: &Login) -> ExitCode {
     let outcome = runtime().and_then(|runtime| runtime.block_on(signed_in(args)));
-    ended(outcome, |(session, tokens)| {
+    ended(outcome, |(session, tokens, kept)| {
         let who = named(&tokens);
+        if let Kept::Plain(Some(why)) = kept {
+            eprintln!("amlgate: {why}: the tokens lie in a file that only you can read");
+        }
         eprintln!("Signed in to {} as {who} ({}).", args.gate, session.issuer_name);
         let bearer = if tokens.bound { "" } else { ", or amlgate token for tools that take a bearer" };
         eprintln!("Next: amlgate run -- COMMAND{bearer}.");
     })
 }
 
-async fn signed_in(args: &Login) -> Result<(Session, Tokens), ClientError> {
-    let sessions = Sessions::of_user()?;
+async fn signed_in(args: &Login) -> Result<(Session, Tokens, Kept), ClientError> {
+    let mut sessions = Sessions::of_user()?;
+    if args.no_keyring {
+        sessions = sessions.without_keyring();
+    }
     let connector = connector()?;
     let ca = authorities(args.ca.as_ref())?;
     let trust = ca.as_deref().map(|pem| Trust::new(Some(pem.as_bytes()))).transpose()?;
@@ -199,13 +208,13 @@ async fn signed_in(args: &Login) -> Result<(Session, Tokens), ClientError> {
         trust: ca,
         tokens: tokens.clone(),
     };
-    sessions.keep(&args.gate, session.clone())?;
+    let kept = sessions.keep(&args.gate, session.clone())?;
     if let Some(door) = &gate.forward {
         // What other shells' programs believe follows the gate's authorities.
         let files = Files::below(sessions.folder());
         files.keep(&door.ca).map_err(|source| ClientError::Bundle { path: files.bundle.clone(), source })?;
     }
-    Ok((session, tokens))
+    Ok((session, tokens, kept))
 }
 
 fn chosen<'g>(gate: &'g GateDescription, args: &Login) -> Result<&'g Issuer, ClientError> {

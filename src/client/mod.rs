@@ -7,6 +7,7 @@
 mod api;
 mod environment;
 mod gate;
+mod keyring;
 mod possession;
 mod relay;
 mod sessions;
@@ -16,8 +17,9 @@ mod tools;
 pub use api::{AskError, ask};
 pub use environment::{Environment, Files, Shell};
 pub use gate::{ForwardDoor, GateDescription, GateError, Issuer, describe};
+pub use keyring::{Keyring, KeyringError};
 pub use possession::{ALGORITHM, Key, KeyError, Shown};
 pub use relay::{Relay, RelayError, Source};
-pub use sessions::{Session, SessionError, Sessions, Tokens, write_private};
+pub use sessions::{Kept, Session, SessionError, Sessions, Tokens, Unopened, write_private};
 pub use sign_in::{At, SignIn, SignInError};
 pub use tools::Tool;

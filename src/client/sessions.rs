@@ -1,7 +1,13 @@
-//! Who is signed in on this machine: one file that only its owner can read.
+//! Who is signed in on this machine: one file that only its owner can read, sealed with a key that the
+//! keyring holds, where there is one.
 //!
 //! It is written beside and renamed, so that it is whole at any time, and changed under an exclusive
 //! lock: of twenty processes that find the token old, one asks the issuer, the others find its answer.
+//! It is as it was made, sealed or not, until somebody signs in again.
+
+mod sealed;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -18,12 +24,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Key, KeyError, SignIn, SignInError, possession::FILE};
+use self::sealed::{Form, Seals};
+pub use self::sealed::{Kept, Unopened};
+use super::{Key, KeyError, Keyring, KeyringError, SignIn, SignInError, possession::FILE};
 use crate::time::Timestamp;
 
 /// A token that ends within this is fetched anew: it must outlive the request that it is for.
 const MARGIN: Duration = Duration::from_secs(90);
-/// The version of the file.
+/// The version of what is in the file.
 const VERSION: u32 = 1;
 
 /// The tokens of a person at one gate.
@@ -131,6 +139,26 @@ pub enum SessionError {
         /// Why.
         why: String,
     },
+    /// It is sealed.
+    #[error(
+        "the tokens in `{path}` are sealed and cannot be opened: run `amlgate login --gate URL`, or unlock the keyring"
+    )]
+    Sealed {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: Unopened,
+    },
+    /// The entry in the keyring stays.
+    #[error(
+        "nobody is signed in any more, but the keyring still holds the key (`amlgate`, `{name}`), which opens nothing now"
+    )]
+    Left {
+        /// Its name there.
+        name: String,
+        /// Why.
+        source: KeyringError,
+    },
     /// This machine's key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -160,17 +188,25 @@ pub enum SessionError {
 #[derive(Debug, Clone)]
 pub struct Sessions {
     folder: PathBuf,
+    seals: Seals,
 }
 
 impl Sessions {
-    /// In `folder`, which is made when something is kept.
+    /// In `folder`, which is made when something is kept; with no keyring.
     #[must_use]
-    pub const fn at(folder: PathBuf) -> Self {
-        Self { folder }
+    pub fn at(folder: PathBuf) -> Self {
+        Self { folder, seals: Seals::default() }
+    }
+
+    /// The same, sealed with a key that `keyring` holds from the next sign-in on.
+    #[must_use]
+    pub fn sealed_by(mut self, keyring: Keyring) -> Self {
+        self.seals = Seals::by(keyring);
+        self
     }
 
     /// Where the user's own are: `AMLGATE_HOME`, else `amlgate` below `XDG_CONFIG_HOME`, else below
-    /// `.config` of the home directory (`APPDATA` on Windows).
+    /// `.config` of the home directory (`APPDATA` on Windows). They are sealed by the system's keyring.
     ///
     /// # Errors
     /// [`SessionError::NoHome`].
@@ -180,8 +216,14 @@ impl Sessions {
             .or_else(|| named("XDG_CONFIG_HOME").map(|p| p.join("amlgate")))
             .or_else(|| named("APPDATA").map(|p| p.join("amlgate")))
             .or_else(|| named("HOME").map(|p| p.join(".config").join("amlgate")))
-            .map(Self::at)
+            .map(|folder| Self::at(folder).sealed_by(Keyring::of_system()))
             .ok_or(SessionError::NoHome)
+    }
+
+    /// The same without the keyring: the next sign-in is kept in the file as it is.
+    #[must_use]
+    pub fn without_keyring(self) -> Self {
+        Self::at(self.folder)
     }
 
     /// The folder.
@@ -209,7 +251,7 @@ impl Sessions {
     /// # Errors
     /// [`SessionError`].
     pub fn find(&self, gate: Option<&str>) -> Result<(String, Session), SessionError> {
-        let mut contents = self.read()?;
+        let (mut contents, _) = self.read()?;
         let wanted = gate.map(named).or(contents.current);
         let nobody = || SessionError::Nobody(gate.map(named));
         let gate = wanted.ok_or_else(nobody)?;
@@ -217,32 +259,47 @@ impl Sessions {
         Ok((gate, session))
     }
 
-    /// Keeps a session, and makes its gate the current one.
+    /// Keeps a session, and makes its gate the current one. Says how all of them are kept now.
     ///
     /// # Errors
     /// [`SessionError`]; then the file is as it was.
-    pub fn keep(&self, gate: &str, session: Session) -> Result<(), SessionError> {
+    pub fn keep(&self, gate: &str, session: Session) -> Result<Kept, SessionError> {
         let _lock = self.lock()?;
-        let mut contents = self.read()?;
+        let (mut contents, silent) = match self.read() {
+            Ok((contents, _)) => (contents, None),
+            // Whoever signs in anew is not held up by what nobody can open.
+            Err(SessionError::Sealed { source, .. }) => (Contents::default(), source.silent()),
+            Err(error) => return Err(error),
+        };
         contents.current = Some(named(gate));
         contents.sessions.insert(named(gate), session);
-        self.write(&contents)
+        let kept = silent.map_or_else(|| self.seals.made(&self.entry()), Kept::Plain);
+        let form = if kept == Kept::Sealed { Form::Sealed } else { Form::Plain };
+        self.write(&contents, form)?;
+        Ok(kept)
     }
 
-    /// Forgets a session: the one at `gate`, or the current one. Says which it was.
+    /// Forgets a session: the one at `gate`, or the current one. Says which it was. With the last one
+    /// goes the key in the keyring.
     ///
     /// # Errors
     /// [`SessionError`].
     pub fn forget(&self, gate: Option<&str>) -> Result<String, SessionError> {
         let _lock = self.lock()?;
-        let mut contents = self.read()?;
+        let (mut contents, form) = self.read()?;
         let nobody = || SessionError::Nobody(gate.map(named));
         let wanted = gate.map(named).or_else(|| contents.current.clone()).ok_or_else(nobody)?;
         contents.sessions.remove(&wanted).ok_or_else(nobody)?;
         if contents.current.as_ref() == Some(&wanted) {
             contents.current = contents.sessions.keys().next().cloned();
         }
-        self.write(&contents)?;
+        if form == Form::Plain || !contents.sessions.is_empty() {
+            self.write(&contents, form)?;
+            return Ok(wanted);
+        }
+        self.write(&contents, Form::Plain)?;
+        let name = self.entry();
+        self.seals.gone(&name).map_err(|source| SessionError::Left { name, source })?;
         Ok(wanted)
     }
 
@@ -257,15 +314,14 @@ impl Sessions {
         sign_in: &SignIn,
         now: Timestamp,
     ) -> Result<(String, Session), SessionError> {
-        let (gate, session) = self.find(gate)?;
+        let wanted = gate.map(str::to_owned);
+        // A keyring may have to be unlocked.
+        let (gate, session) = self.beside(move |own| own.find(wanted.as_deref())).await?;
         if session.tokens.is_fresh(now) {
             return Ok((gate, session));
         }
-        let waiting = self.clone();
         // Another process may hold the lock for as long as its issuer takes to answer.
-        let _lock = tokio::task::spawn_blocking(move || waiting.lock())
-            .await
-            .map_err(|error| self.broken(io::Error::other(error)))??;
+        let _lock = self.beside(Self::lock).await?;
         let (_, mut session) = self.find(Some(&gate))?;
         if session.tokens.is_fresh(now) {
             return Ok((gate, session));
@@ -284,10 +340,20 @@ impl Sessions {
             Err(source) => return Err(SessionError::NotRenewed { gate, source }),
         };
         session.tokens = tokens;
-        let mut contents = self.read()?;
+        let (mut contents, form) = self.read()?;
         contents.sessions.insert(gate.clone(), session.clone());
-        self.write(&contents)?;
+        self.write(&contents, form)?;
         Ok((gate, session))
+    }
+
+    /// Does what may take a while where it holds up nothing else.
+    async fn beside<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Self) -> Result<T, SessionError> + Send + 'static,
+    ) -> Result<T, SessionError> {
+        let own = self.clone();
+        let acting = tokio::task::spawn_blocking(move || act(&own));
+        acting.await.map_err(|error| self.broken(io::Error::other(error)))?
     }
 
     /// Removes the files if nobody is signed in, and the folder if it is empty then; whether all of it
@@ -301,8 +367,12 @@ impl Sessions {
         }
         {
             let _lock = self.lock()?;
-            if !self.read()?.sessions.is_empty() {
-                return Ok(false);
+            match self.read() {
+                Ok((contents, _)) if contents.sessions.is_empty() => {}
+                Ok(_) => return Ok(false),
+                // Nobody can be signed in by what nothing opens.
+                Err(SessionError::Sealed { source: Unopened::Lost, .. }) => {}
+                Err(error) => return Err(error),
             }
             for name in ["sessions.json", "sessions.lock", FILE] {
                 match fs::remove_file(self.folder.join(name)) {
@@ -329,33 +399,52 @@ impl Sessions {
         Ok(lock)
     }
 
-    fn read(&self) -> Result<Contents, SessionError> {
+    /// What is in the file, and in which form.
+    fn read(&self) -> Result<(Contents, Form), SessionError> {
         let path = self.file();
         let text = match fs::read(&path) {
             Ok(text) => zeroize::Zeroizing::new(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contents::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok((Contents::default(), Form::Plain));
+            }
             Err(source) => return Err(SessionError::File { path, source }),
         };
         if !matches!(crate::secrets::exposure(&path), Ok(None)) {
             return Err(SessionError::Exposed(path));
         }
-        let contents: Contents = serde_json::from_slice(&text)
+        let opened = self.seals.opened(&self.entry(), &text);
+        let opened = opened.map_err(|source| SessionError::Sealed { path: path.clone(), source })?;
+        let form = if opened.is_some() { Form::Sealed } else { Form::Plain };
+        let contents: Contents = serde_json::from_slice(opened.as_ref().unwrap_or(&text))
             .map_err(|why| SessionError::Contents { path: path.clone(), why: why.to_string() })?;
         if contents.version != VERSION {
             let why = format!("its version is {}, this program writes {VERSION}", contents.version);
             return Err(SessionError::Contents { path, why });
         }
-        Ok(contents)
+        Ok((contents, form))
     }
 
-    fn write(&self, contents: &Contents) -> Result<(), SessionError> {
+    fn write(&self, contents: &Contents, form: Form) -> Result<(), SessionError> {
         let contents = Contents {
             version: VERSION,
             current: contents.current.clone(),
             sessions: contents.sessions.clone(),
         };
         let text = zeroize::Zeroizing::new(serde_json::to_vec_pretty(&contents).unwrap_or_default());
+        let text = match form {
+            Form::Plain => text,
+            Form::Sealed => {
+                let sealed = self.seals.sealed(&text);
+                sealed.map_err(|source| SessionError::Sealed { path: self.file(), source })?
+            }
+        };
         write_private(&self.file(), &text).map_err(|e| self.broken(e))
+    }
+
+    /// The name of its key in the keyring: the folder, which a person knows again there.
+    fn entry(&self) -> String {
+        let folder = fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        folder.display().to_string()
     }
 }
 

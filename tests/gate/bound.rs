@@ -153,8 +153,18 @@ async fn login(world: &World, home: &Path) -> String {
     let gate = format!("https://{}", world.host());
     let ca = world.directory().join("certs/ca.pem");
     let ca_path = ca.to_str().unwrap();
-    let arguments =
-        ["login", "--gate", &gate, "--issuer", "sandbox", "--bound", "--device-code", "--ca", ca_path];
+    let arguments = [
+        "login",
+        "--gate",
+        &gate,
+        "--issuer",
+        "sandbox",
+        "--bound",
+        "--device-code",
+        "--ca",
+        ca_path,
+        "--no-keyring",
+    ];
     let mut asking = program(home, &arguments);
     // Held open: it has more to say.
     let mut messages = BufReader::new(asking.stderr.take().unwrap());

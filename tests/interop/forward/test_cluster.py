@@ -79,7 +79,7 @@ def gate(sandbox):
 
 def sign_in(gate, sandbox, person, home):
     """`amlgate login --device-code`, and the person's hand at the issuer's page."""
-    command = [AMLGATE, "login", "--gate", gate.url, "--ca", sandbox.ca, "--issuer", "sandbox", "--device-code"]
+    command = [AMLGATE, "login", "--gate", gate.url, "--ca", sandbox.ca, "--issuer", "sandbox", "--device-code", "--no-keyring"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     with open(home / "login.log", "wb") as log:
         login = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
