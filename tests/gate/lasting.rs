@@ -36,9 +36,9 @@ subjects:
   others: [{issuer: entra, claims: {tid: TENANT}}]
   platform: [{issuer: sandbox, group: platform}]
 allow:
-  - {name: ones, who: [ones], actions: [kubernetes/core/pods/exec/create, Microsoft.MachineLearningServices/*]}
+  - {name: ones, who: [ones], actions: [kubernetes/core/pods/*, Microsoft.MachineLearningServices/*]}
   - {name: ones too, who: [ones], routes: [depot], methods: [GET, POST, PUT], path: '/**'}
-  - {name: others, who: [others], actions: [kubernetes/core/pods/exec/create, Microsoft.MachineLearningServices/*]}
+  - {name: others, who: [others], actions: [kubernetes/core/pods/*, Microsoft.MachineLearningServices/*]}
   - {name: others too, who: [others], routes: [depot], methods: [GET, POST, PUT], path: '/**'}
   - {name: operators revoke, who: [platform], actions: [amlgate/revocations/*]}
 ";

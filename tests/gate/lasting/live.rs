@@ -11,11 +11,12 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::watch,
     task::JoinHandle,
     time::timeout,
 };
 
-use super::upstream::{PIECE, Upstream, piece};
+use super::upstream::{Line, PIECE, Upstream, event, logged, piece};
 use crate::{
     forward::{Tunnel, ask, basic, inside_with, jobs},
     world::{Answer, Sent, World, whole},
@@ -27,10 +28,14 @@ pub const UNTOUCHED: &str = "untouched.example";
 const ARM: &str = "management.azure.com";
 
 /// Everything that lasts.
-pub const KINDS: [&str; 13] = [
+pub const KINDS: [&str; 17] = [
     // First: the connection waits for its first request only so long.
     "events of one of two streams on an HTTP/2 connection",
     "a shell in a pod",
+    "a forwarded port over SPDY",
+    "a forwarded port over WebSocket",
+    "a watch, silent between events",
+    "a pod's log, followed",
     "a websocket",
     "a websocket in a tunnel",
     "a tunnel that passes untouched",
@@ -51,8 +56,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 pub enum Live {
     /// It says back what it hears.
     Echo { stream: Box<dyn Duplex>, says: &'static [u8], hears: &'static [u8] },
-    /// An answer without an end.
-    Endless { body: Incoming, content: Content },
+    /// An answer without an end; some come on only when something happens.
+    Endless { body: Incoming, content: Content, happens: Option<watch::Sender<usize>> },
     /// A body without an end, and what comes of it.
     Upload { body: Sender<Bytes, io::Error>, sent: usize, path: String, upstream: Upstream, answer: Awaited },
     /// A call that has no answer yet.
@@ -69,6 +74,8 @@ pub enum Content {
     Pieces(usize),
     /// Events of a chat, each a word of three, and what came of the next one.
     Words(usize, String),
+    /// Lines, each with its number: the last one's, what came of the next one, and how they are written.
+    Lines(usize, String, Line),
 }
 
 impl Content {
@@ -96,6 +103,15 @@ impl Content {
                 }
                 *rest = next.to_owned();
             }
+            Self::Lines(last, rest, line) => {
+                rest.push_str(std::str::from_utf8(bytes).unwrap());
+                let (lines, next) = rest.rsplit_once('\n').unwrap_or(("", rest));
+                for found in lines.lines() {
+                    *last += 1;
+                    assert_eq!(found, line(*last).trim_end());
+                }
+                *rest = next.to_owned();
+            }
         }
     }
 }
@@ -113,7 +129,14 @@ impl Live {
 
     fn endless(response: Response<Incoming>, content: Content) -> Self {
         assert_eq!(response.status(), StatusCode::OK, "{response:?}");
-        Self::Endless { body: response.into_body(), content }
+        Self::Endless { body: response.into_body(), content, happens: None }
+    }
+
+    /// What comes a line at a time, as something happens upstream.
+    fn lines(response: Response<Incoming>, line: Line, upstream: &Upstream) -> Self {
+        assert_eq!(response.status(), StatusCode::OK, "{response:?}");
+        let content = Content::Lines(0, String::new(), line);
+        Self::Endless { body: response.into_body(), content, happens: Some(upstream.happens.clone()) }
     }
 
     /// It is under way.
@@ -126,7 +149,10 @@ impl Live {
                 read.unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert_eq!(heard, *hears, "{what}");
             }
-            Self::Endless { body, content } => {
+            Self::Endless { body, content, happens } => {
+                if let Some(happens) = happens {
+                    happens.send_modify(|count| *count += 1);
+                }
                 let frame = timeout(SOON, body.frame()).await.unwrap();
                 let frame = frame.unwrap_or_else(|| panic!("{what} is at its end"));
                 let frame = frame.unwrap_or_else(|error| panic!("{what}: {error:?}"));
@@ -158,7 +184,7 @@ impl Live {
                     drop(stream.read_to_end(&mut rest).await);
                     assert!(rest.is_empty(), "{what}: {rest:?}");
                 }
-                Self::Endless { body, content } => loop {
+                Self::Endless { body, content, .. } => loop {
                     match body.frame().await {
                         Some(Ok(frame)) => content.continues(&frame.into_data().unwrap()),
                         Some(Err(_)) => break,
@@ -223,6 +249,28 @@ impl Opener<'_> {
                 let path = "/clusters/prod/api/v1/namespaces/ml/pods/p/exec?command=sh&stdin=true";
                 let request = upgrade(caller.request(Method::POST, path), "SPDY/3.1");
                 Live::raw(switched(caller.open(request).await).await)
+            }
+            "a forwarded port over SPDY" => {
+                let path = "/clusters/prod/api/v1/namespaces/ml/pods/p/portforward";
+                let request = upgrade(caller.request(Method::POST, path), "SPDY/3.1");
+                Live::raw(switched(caller.open(request).await).await)
+            }
+            "a forwarded port over WebSocket" => {
+                let path = "/clusters/prod/api/v1/namespaces/ml/pods/p/portforward?ports=8080";
+                let request = caller.request(Method::GET, path);
+                let streams = "SPDY/3.1+portforward.k8s.io";
+                let request = upgrade(request.header("sec-websocket-protocol", streams), "websocket");
+                Live::raw(switched(caller.open(request).await).await)
+            }
+            "a watch, silent between events" => {
+                let path = "/clusters/prod/api/v1/namespaces/ml/pods?watch=true&allowWatchBookmarks=true";
+                let request = caller.request(Method::GET, path).body(whole("")).unwrap();
+                Live::lines(caller.open(request).await, event, upstream)
+            }
+            "a pod's log, followed" => {
+                let path = "/clusters/prod/api/v1/namespaces/ml/pods/p/log?follow=true";
+                let request = caller.request(Method::GET, path).body(whole("")).unwrap();
+                Live::lines(caller.open(request).await, logged, upstream)
             }
             "a websocket" => {
                 let request = upgrade(caller.request(Method::GET, "/endpoints/churn/ws"), "websocket");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Laz
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Channel, Full, combinators::BoxBody};
+use http_body_util::{BodyExt as _, Channel, Full, channel::Sender, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -22,6 +22,20 @@ pub fn piece() -> Bytes {
     MADE.clone()
 }
 
+/// How a line of a body without an end is written, by its number.
+pub type Line = fn(usize) -> String;
+
+/// An event of a watch.
+pub fn event(number: usize) -> String {
+    let object = format!(r#"{{"kind":"Pod","metadata":{{"name":"p","resourceVersion":"{number}"}}}}"#);
+    format!("{{\"type\":\"MODIFIED\",\"object\":{object}}}\n")
+}
+
+/// A line of a pod's log.
+pub fn logged(number: usize) -> String {
+    format!("step {number}\n")
+}
+
 type Body = BoxBody<Bytes, Infallible>;
 
 /// An upstream, and what it has heard of.
@@ -32,13 +46,16 @@ pub struct Upstream {
     pub heard: watch::Sender<BTreeMap<String, usize>>,
     /// Whether calls are answered.
     pub answers: watch::Sender<bool>,
+    /// How much has happened in the cluster: each is a line of every watch and log, old ones first.
+    pub happens: watch::Sender<usize>,
 }
 
 impl Upstream {
     pub async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let upstream = Self { address, heard: watch::Sender::default(), answers: watch::Sender::default() };
+        let (heard, answers, happens) = Default::default();
+        let upstream = Self { address, heard, answers, happens };
         let served = upstream.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -78,6 +95,17 @@ impl Upstream {
             tokio::spawn(async move { while sender.send_data(piece()).await.is_ok() {} });
             return Response::new(body.boxed());
         }
+        let query = request.uri().query().unwrap_or_default();
+        let lines = match query.split('&').next() {
+            Some("watch=true") => Some((event as Line, "application/json")),
+            Some("follow=true") => Some((logged as Line, "text/plain")),
+            _ => None,
+        };
+        if let Some((line, media)) = lines {
+            let (sender, body) = Channel::new(1);
+            tokio::spawn(tell(sender, line, self.happens.subscribe()));
+            return Response::builder().header(header::CONTENT_TYPE, media).body(body.boxed()).unwrap();
+        }
         self.heard.send_modify(|heard| *heard.entry(path.clone()).or_default() = 0);
         let (mut body, mut bytes) = (request.into_body(), 0);
         while let Some(Ok(frame)) = body.frame().await {
@@ -86,6 +114,17 @@ impl Upstream {
         }
         self.answers.subscribe().wait_for(|answers| *answers).await.unwrap();
         Response::new(Full::from(bytes.to_string()).boxed())
+    }
+}
+
+/// Tells line by line what happens, until nobody listens.
+async fn tell(mut sender: Sender<Bytes, Infallible>, line: Line, mut happens: watch::Receiver<usize>) {
+    let mut told = 0;
+    while happens.wait_for(|count| *count > told).await.is_ok() {
+        told += 1;
+        if sender.send_data(line(told).into()).await.is_err() {
+            return;
+        }
     }
 }
 
