@@ -120,7 +120,7 @@ impl Server {
         parts.verifier.refresh_once().await;
         let (reload, asked) = mpsc::channel(1);
         let shared = Arc::new(ArcSwap::new(parts));
-        let api = Arc::new(api::of(&shared, &settings));
+        let api = Arc::new(api::of(&shared, &settings, &built.health));
         let mut server = Self {
             reverse: None,
             forward: None,

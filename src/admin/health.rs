@@ -14,6 +14,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::api::Line;
+
 /// How a dependency does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
@@ -65,6 +67,12 @@ pub struct Health {
 }
 
 impl Health {
+    /// What the gate needs, and how that does now.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let dependencies = self.dependencies.load();
+        dependencies.iter().map(|d| Line { name: d.name.clone(), state: (d.state)() }).collect()
+    }
+
     /// The gate needs and says other things from here on.
     pub fn follow(&self, dependencies: Vec<Dependency>, discovery: serde_json::Value) {
         self.dependencies.store(Arc::new(dependencies));
@@ -84,13 +92,6 @@ struct Readiness {
     dependencies: Vec<Line>,
 }
 
-#[derive(Serialize)]
-struct Line {
-    name: String,
-    #[serde(flatten)]
-    state: State,
-}
-
 /// The four endpoints; anything else is 404.
 pub fn router(health: Arc<Health>) -> Router {
     Router::new()
@@ -107,12 +108,7 @@ pub fn router(health: Arc<Health>) -> Router {
 }
 
 async fn readyz(Shared(health): Shared<Arc<Health>>) -> Response {
-    let dependencies: Vec<Line> = health
-        .dependencies
-        .load()
-        .iter()
-        .map(|d| Line { name: d.name.clone(), state: (d.state)() })
-        .collect();
+    let dependencies = health.lines();
     let draining = health.draining.is_cancelled();
     let ready = !draining && !dependencies.iter().any(|d| matches!(d.state, State::Unready { .. }));
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -2,9 +2,10 @@
 //!
 //! Health and discovery are not behind authentication because they tell nothing about callers or Azure:
 //! readiness names dependencies, not secrets, and belongs on loopback or a private network. The API
-//! ([`api`]) is, all of it.
+//! ([`api`]) is, all of it, and so are the pages of the console.
 
 pub mod api;
+mod console;
 mod health;
 mod serve;
 mod sign_in;

@@ -212,7 +212,7 @@ async fn told(api: &Api, sessions: &Sessions, caller: String) {
 
 /// A path of this listener that a browser reads as one, however it spells: no authority (`//`, `/\`),
 /// no scheme, nothing encoded.
-fn is_own_path(path: &str) -> bool {
+pub(super) fn is_own_path(path: &str) -> bool {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let plain = |extra: &'static str| {
         move |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c) || extra.contains(c)

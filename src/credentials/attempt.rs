@@ -55,6 +55,16 @@ impl CredentialChoice {
         self.acts_for_callers
     }
 
+    /// The names of all credentials in it, each once, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let all = std::iter::once(&self.by_kind).chain(self.by_subscription.values());
+        let mut names: Vec<_> = all.flat_map(BTreeMap::values).map(|one| Arc::clone(&one.name)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// The credential for an operation: by its subscription if that has a choice of its own, there
     /// by its gravest effect, else its kind, else the default.
     #[must_use]

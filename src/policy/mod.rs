@@ -11,6 +11,7 @@ pub mod condition;
 pub mod described;
 mod document;
 mod entry;
+pub mod explained;
 mod files;
 pub mod flip;
 mod hypothesis;

@@ -206,6 +206,17 @@ impl Routes {
         self.routes.iter()
     }
 
+    /// The route that leads to an upstream's host, by name or among its many.
+    #[must_use]
+    pub fn to_host(&self, host: &str) -> Option<&Arc<Route>> {
+        let named = self.routes.iter().find(|route| route.settings.upstream.host.eq_ignore_ascii_case(host));
+        named.or_else(|| {
+            self.routes.iter().find(|route| {
+                route.settings.upstream.host.strip_prefix("*.").is_some_and(|domain| is_below(host, domain))
+            })
+        })
+    }
+
     /// Whether some route has this host name.
     #[must_use]
     pub fn has_host(&self, host: &str) -> bool {

@@ -169,6 +169,9 @@ allow:
   - name: the platform team and auditors read the record
     who: [platform, auditors]
     actions: [amlgate/audit/*]
+  - name: the platform team and auditors read routes and policies
+    who: [platform, auditors]
+    actions: [amlgate/routes/read, amlgate/policies/read]
 
 deny:
   - name: nothing is opened to public networks

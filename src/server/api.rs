@@ -6,7 +6,10 @@ use tokio::sync::Semaphore;
 
 use super::{StartError, build, secrets::Secrets};
 use crate::{
-    admin::api::{Api, Elsewhere, LISTS, LogRead},
+    admin::{
+        Health,
+        api::{Api, Doors, Elsewhere, LISTS, LogRead, RouteView},
+    },
     azureml::Protocol,
     config::Settings,
     identity::{
@@ -14,7 +17,9 @@ use crate::{
         dpop::Replays,
         sessions::{Sessions, SignInSettings},
     },
-    proxy::{GateParts, SharedParts},
+    net::Scheme,
+    policy::described::Door,
+    proxy::{GateParts, RouteSettings, SharedParts},
     secrets::Seal,
     store::Store,
     time::SharedClock,
@@ -27,7 +32,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// Proofs of possession that are remembered: a caller needs one for each token.
 const PROOFS: usize = 50_000;
 
-pub(super) fn of(shared: &SharedParts, settings: &Settings) -> Api {
+pub(super) fn of(shared: &SharedParts, settings: &Settings, health: &Arc<Health>) -> Api {
     let parts = shared.load();
     Api {
         verifier: Arc::clone(&parts.verifier),
@@ -38,6 +43,8 @@ pub(super) fn of(shared: &SharedParts, settings: &Settings) -> Api {
         sessions: Arc::clone(&parts.sessions),
         proofs: Replays::new(PROOFS),
         elsewhere: elsewhere(shared),
+        doors: doors(shared),
+        health: Arc::clone(health),
         lists: Semaphore::new(LISTS),
         log: LogRead::new(&settings.audit.name, settings.audit.directory.clone()),
         clock: Arc::clone(&parts.clock),
@@ -61,6 +68,40 @@ fn elsewhere(shared: &SharedParts) -> Elsewhere {
             let arm = parts.routes.iter().find(|route| route.settings.protocol == Protocol::Arm);
             arm.map_or_else(|| "arm".into(), |route| Arc::clone(&route.settings.name))
         }),
+    }
+}
+
+/// The routes of the parts that are in force when they are asked for.
+fn doors(shared: &SharedParts) -> Doors {
+    let (routes, door) = (Arc::clone(shared), Arc::clone(shared));
+    Doors {
+        routes: Box::new(move || routes.load().routes.iter().map(|route| view(&route.settings)).collect()),
+        door: Box::new(move |host| {
+            let host = host.to_ascii_lowercase();
+            let parts = door.load();
+            let route = parts.routes.to_host(&host)?;
+            let mut naming = route.naming.clone();
+            naming.upstream_host = host.as_str().into();
+            Some(Door { route: Arc::clone(&route.settings.name), naming })
+        }),
+    }
+}
+
+fn view(route: &RouteSettings) -> RouteView {
+    let upstream = &route.upstream;
+    let (scheme, usual) = match upstream.scheme {
+        Scheme::Http => ("http", 80),
+        Scheme::Https => ("https", 443),
+    };
+    let port = if upstream.port == usual { String::new() } else { format!(":{}", upstream.port) };
+    RouteView {
+        name: Arc::clone(&route.name),
+        protocol: route.protocol,
+        upstream: format!("{scheme}://{}{port}", upstream.host),
+        paths: route.paths.clone(),
+        hosts: route.hosts.clone(),
+        credentials: route.credential.as_ref().map(|choice| choice.names()).unwrap_or_default(),
+        resource: route.resource.as_ref().map(ToString::to_string),
     }
 }
 

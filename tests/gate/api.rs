@@ -30,7 +30,7 @@ pub fn token(world: &World, name: &str) -> String {
     world.sandbox.issuer.token(name).unwrap()
 }
 
-async fn call(world: &World, method: Method, path: &str, token: &str, body: Option<Value>) -> Answer {
+pub async fn call(world: &World, method: Method, path: &str, token: &str, body: Option<Value>) -> Answer {
     let mut builder = request(world, method, path).header(header::AUTHORIZATION, format!("Bearer {token}"));
     if body.is_some() {
         builder = builder.header(header::CONTENT_TYPE, "application/json");

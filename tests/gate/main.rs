@@ -20,6 +20,7 @@ mod can_i;
 mod client;
 mod clouds;
 mod clusters;
+mod console;
 mod doctor;
 mod early;
 mod endpoints;

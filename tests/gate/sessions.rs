@@ -20,18 +20,29 @@ const SESSION: &str = "__Host-amlgate";
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
 /// A browser with a jar of cookies, which shows pages of the admin listener and of the issuer.
-struct Browser<'w> {
+pub struct Browser<'w> {
     world: &'w World,
-    jar: BTreeMap<String, String>,
+    pub jar: BTreeMap<String, String>,
 }
 
 impl<'w> Browser<'w> {
-    fn new(world: &'w World) -> Self {
+    pub fn new(world: &'w World) -> Self {
         Self { world, jar: BTreeMap::new() }
     }
 
     /// A request to the gate with the jar's cookies; what the answer sets is kept.
     async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.submit(method, path, headers, "").await
+    }
+
+    /// The same with a body.
+    pub async fn submit(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let mut builder = request(self.world, method, path);
         if !self.jar.is_empty() {
             let pairs: Vec<_> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -40,7 +51,7 @@ impl<'w> Browser<'w> {
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
-        let answer = ask(self.world, builder.body(whole("")).unwrap()).await;
+        let answer = ask(self.world, builder.body(whole(body.to_owned())).unwrap()).await;
         for cookie in answer.headers.get_all(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
             for demanded in ["; Path=/", "; Secure", "; HttpOnly", "; SameSite=Lax"] {
@@ -57,7 +68,7 @@ impl<'w> Browser<'w> {
         answer
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub async fn get(&mut self, path: &str) -> Answer {
         self.send(Method::GET, path, &[]).await
     }
 
@@ -69,7 +80,7 @@ impl<'w> Browser<'w> {
     }
 
     /// Picks a name at the issuer's page; where the issuer sends the browser.
-    async fn pick(&self, page: &str, name: &str) -> String {
+    pub async fn pick(&self, page: &str, name: &str) -> String {
         let ca = std::fs::read(self.world.directory().join("certs/ca.pem")).unwrap();
         let (at, query) = page.split_once('?').unwrap();
         let request = Request::post(at).body(Bytes::from(format!("{query}&person={name}"))).unwrap();
@@ -81,7 +92,7 @@ impl<'w> Browser<'w> {
         back.strip_prefix(&admin).unwrap_or_else(|| panic!("{back} is not at {admin}")).to_owned()
     }
 
-    async fn sign_in(&mut self, name: &str) -> Answer {
+    pub async fn sign_in(&mut self, name: &str) -> Answer {
         let page = self.begin("/api/v1/whoami").await;
         let back = self.pick(&page, name).await;
         self.get(&back).await

@@ -33,7 +33,7 @@ const DECISION: &str = "x-amlgate-decision";
 
 /// What kind of refusal it is, in one word for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
+pub(in crate::admin) enum Said {
     Unauthenticated,
     Denied(DenialCode),
     Malformed,
@@ -59,7 +59,7 @@ impl Said {
 
 /// A call that is refused.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(in crate::admin) struct Refused {
     pub status: StatusCode,
     pub said: Said,
     pub message: String,
@@ -132,7 +132,7 @@ fn named(response: &mut Response, decision: DecisionId) {
 }
 
 /// Reads a body of JSON, of at most so many bytes.
-pub(super) async fn json_of<T: DeserializeOwned>(
+pub(in crate::admin) async fn json_of<T: DeserializeOwned>(
     head: &Parts,
     body: Body,
     most: usize,
@@ -149,12 +149,21 @@ pub(super) async fn json_of<T: DeserializeOwned>(
 }
 
 /// A call that was allowed and recorded; its outcome is recorded when it is answered, or dropped.
-pub(super) struct Allowed {
+pub(in crate::admin) struct Allowed {
     outcome: OutcomeGuard,
     decision: DecisionId,
 }
 
 impl Allowed {
+    /// A page, or another answer that is no JSON, recorded.
+    pub fn shown(mut self, response: Response) -> Response {
+        self.outcome.answered(response.status().as_u16(), None);
+        self.outcome.ended(Ending::Completed);
+        let mut response = response;
+        named(&mut response, self.decision);
+        response
+    }
+
     pub const fn decision(&self) -> DecisionId {
         self.decision
     }
@@ -179,13 +188,17 @@ impl Allowed {
 
 impl Api {
     /// Who calls.
-    pub(super) async fn caller(&self, headers: &HeaderMap, peer: Peer) -> Result<Principal, Refused> {
+    pub(in crate::admin) async fn caller(
+        &self,
+        headers: &HeaderMap,
+        peer: Peer,
+    ) -> Result<Principal, Refused> {
         self.visitor(headers, peer).await.map(|(principal, _)| principal)
     }
 
     /// Who calls, by the one bearer token of the request, else by the session of a browser; then the
     /// session's digest, too.
-    pub(super) async fn visitor(
+    pub(in crate::admin) async fn visitor(
         &self,
         headers: &HeaderMap,
         peer: Peer,
@@ -245,7 +258,7 @@ impl Api {
     }
 
     /// Whether the caller may do `action`, and its record.
-    pub(super) async fn allowed(
+    pub(in crate::admin) async fn allowed(
         &self,
         head: &Parts,
         peer: Peer,

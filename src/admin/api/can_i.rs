@@ -86,8 +86,8 @@ pub(super) async fn one(
         Ok(begun) => begun,
         Err(refused) => return *refused,
     };
-    match asker.ask(&asked.action, &asked.scope).await {
-        Ok(described) => allowed.answer(StatusCode::OK, &json!(Answer::of(&asker.set, &described))),
+    match asker.answer(&asked.action, &asked.scope).await {
+        Ok(answer) => allowed.answer(StatusCode::OK, &answer),
         Err(none) => allowed.refuse(none.into()),
     }
 }
@@ -124,14 +124,7 @@ async fn begun<Q: DeserializeOwned>(
 
 async fn entered(api: &Arc<Api>, head: &Parts, peer: Peer) -> Result<(Allowed, Asker), Refused> {
     let principal = api.caller(&head.headers, peer).await?;
-    let set = api.policies.current();
-    let principal = match set.groups_to_ask(&principal) {
-        None => principal,
-        Some(about) => (api.elsewhere.groups)((principal, about)).await,
-    };
-    let caller = Caller::clone(&principal);
-    let allowed = api.allowed(head, peer, principal, "amlgate/can-i/read", Kind::Read).await?;
-    Ok((allowed, Asker { api: Arc::clone(api), set, caller, peer }))
+    Asker::of(api, head, peer, principal).await
 }
 
 impl From<NoQuestion> for Refused {
@@ -141,14 +134,36 @@ impl From<NoQuestion> for Refused {
 }
 
 /// Somebody who asks.
-struct Asker {
+pub(in crate::admin) struct Asker {
     api: Arc<Api>,
-    set: Arc<PolicySet>,
+    pub set: Arc<PolicySet>,
     caller: Caller,
     peer: Peer,
 }
 
 impl Asker {
+    /// Lets somebody ask what they may do, if they may ask that.
+    pub async fn of(
+        api: &Arc<Api>,
+        head: &Parts,
+        peer: Peer,
+        principal: Principal,
+    ) -> Result<(Allowed, Self), Refused> {
+        let set = api.policies.current();
+        let principal = match set.groups_to_ask(&principal) {
+            None => principal,
+            Some(about) => (api.elsewhere.groups)((principal, about)).await,
+        };
+        let caller = Caller::clone(&principal);
+        let allowed = api.allowed(head, peer, principal, "amlgate/can-i/read", Kind::Read).await?;
+        Ok((allowed, Self { api: Arc::clone(api), set, caller, peer }))
+    }
+
+    /// Whether they may do `action` at `scope`, in the words of a refusal.
+    pub async fn answer(&self, action: &str, scope: &str) -> Result<Answer, NoQuestion> {
+        Ok(Answer::of(&self.set, &self.ask(action, scope).await?))
+    }
+
     /// The question whether they may do `action` at `scope`, with what Azure says of them.
     async fn ask(&self, action: &str, scope: &str) -> Result<Described, NoQuestion> {
         let elsewhere = &self.api.elsewhere;
@@ -170,7 +185,8 @@ impl Asker {
         }
     }
 
-    async fn list(&self, scope: Option<String>) -> Result<Vec<Line>, Refused> {
+    /// Everything that they may do at a scope, or at those that entries name.
+    pub async fn list(&self, scope: Option<String>) -> Result<Vec<Line>, Refused> {
         let scopes = scope.map_or_else(|| may::scopes(&self.set), |scope| vec![scope]);
         if scopes.len() > MAX_SCOPES {
             let why = format!("entries name {} scopes, more than {MAX_SCOPES}: ask by `scope`", scopes.len());

@@ -8,8 +8,10 @@
 mod call;
 mod can_i;
 mod exchange;
+mod policies;
 mod record;
 mod revocations;
+mod routes;
 mod whoami;
 
 use std::sync::Arc;
@@ -24,13 +26,18 @@ use axum::{
 };
 
 pub use call::Peer;
-use call::{Refused, Said};
+pub(super) use call::{Allowed, Refused, Said};
+pub(super) use can_i::Asker;
 pub use can_i::{Asking, Coming, Elsewhere, LISTS, OfGroups};
+pub(super) use policies::{ACTION as READ_POLICIES, Words};
 pub use record::LogRead;
+pub(super) use record::{ACTION as READ_RECORD, Asked, is_news};
+pub(super) use routes::{ACTION as READ_ROUTES, Line};
+pub use routes::{Doors, RouteView};
 use tokio::sync::Semaphore;
 use tower_http::csrf::CsrfLayer;
 
-use super::sign_in;
+use super::{Health, console, sign_in};
 use crate::{
     audit::Journal,
     gates::Gates,
@@ -62,6 +69,10 @@ pub struct Api {
     pub proofs: Replays,
     /// What is said of callers elsewhere.
     pub elsewhere: Elsewhere,
+    /// What is forwarded where.
+    pub doors: Doors,
+    /// What the gate needs, and how that does.
+    pub health: Arc<Health>,
     /// Places for lists of everything that somebody may do.
     pub lists: Semaphore,
     /// The log that the record is read from.
@@ -83,6 +94,10 @@ pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
         .route("/api/v1/can-i", post(can_i::one))
         .route("/api/v1/can-i/list", post(can_i::list))
         .route("/api/v1/audit", get(record::read))
+        .route("/api/v1/audit/{decision}/proof", get(record::proof))
+        .route("/api/v1/policies", get(policies::list))
+        .route("/api/v1/policies/why", post(policies::why))
+        .route("/api/v1/routes", get(routes::list))
         .route("/api/v1/token", post(exchange::exchange))
         .route("/api/v1/revocations", get(revocations::list).post(revocations::add))
         .route("/api/v1/revocations/{id}", delete(revocations::lift))
@@ -90,7 +105,8 @@ pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
         .route("/.well-known/openid-configuration", get(exchange::discovery))
         .route("/api/{*rest}", axum::routing::any(unknown))
         .with_state(Arc::clone(&api))
-        .merge(sign_in::router(api))
+        .merge(sign_in::router(Arc::clone(&api)))
+        .merge(console::router(api))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(csrf)
 }

@@ -7,16 +7,18 @@
 
 mod asked;
 mod cursor;
+mod proof;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use asked::Asked;
+pub(in crate::admin) use asked::Asked;
 use axum::{
     Extension,
     extract::{Request, State},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
+pub(super) use proof::proof;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -37,7 +39,7 @@ use crate::{
 };
 
 /// What reads of the record are called in policies and in the record.
-const ACTION: &str = "amlgate/audit/read";
+pub(in crate::admin) const ACTION: &str = "amlgate/audit/read";
 /// Searches at the same time: each takes a core and a segment's index.
 const SEARCHES: usize = 4;
 /// Callers who wait for records to come at the same time.
@@ -66,7 +68,22 @@ impl LogRead {
         Self { origin: origin.into(), directory, searches, waiting: Semaphore::new(WAITING) }
     }
 
-    async fn search(&self, filter: &Filter, from: u64, records: usize) -> Result<Page, Refused> {
+    /// Its name.
+    pub(in crate::admin) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Where to go on behind a page.
+    pub(in crate::admin) fn behind(&self, page: &Page) -> String {
+        cursor::write(&self.origin, page.until)
+    }
+
+    pub(in crate::admin) async fn search(
+        &self,
+        filter: &Filter,
+        from: u64,
+        records: usize,
+    ) -> Result<Page, Refused> {
         let place = Arc::clone(&self.searches).acquire_owned().await;
         let place = place.map_err(|_| Refused::unavailable("the gate stops"))?;
         let (directory, filter) = (self.directory.clone(), filter.clone());
@@ -133,13 +150,17 @@ pub(super) async fn read(
 
 /// Whether a record tells something else than that the record was read: whoever waits would wait for
 /// himself otherwise.
-fn is_news(value: &Value) -> bool {
+pub(in crate::admin) fn is_news(value: &Value) -> bool {
     value.pointer("/api/operation").and_then(Value::as_str) != Some(ACTION)
 }
 
 impl Api {
     /// The page, and where it begins; waits for it if that is asked and nothing is there.
-    async fn found(&self, asked: &Asked, principal: &Principal) -> Result<(Page, u64), Refused> {
+    pub(in crate::admin) async fn found(
+        &self,
+        asked: &Asked,
+        principal: &Principal,
+    ) -> Result<(Page, u64), Refused> {
         let mut durable = self.journal.durable();
         let mut from = match asked.last {
             Some(last) => durable.borrow().saturating_sub(last),
@@ -193,6 +214,26 @@ impl Api {
         }
     }
 
+    /// Records that somebody is given so many records.
+    pub(in crate::admin) async fn told_read(
+        &self,
+        allowed: &Allowed,
+        principal: &Principal,
+        peer: Peer,
+        query: String,
+        records: usize,
+    ) -> Result<(), Refused> {
+        let event = Event::RecordRead {
+            caller: principal.id.to_string(),
+            peer: peer.0.ip(),
+            decision: allowed.decision(),
+            query,
+            records: records as u64,
+        };
+        let unrecorded = |_| Refused::unavailable("that the record is read cannot be recorded");
+        self.journal.happened(&event).await.map_err(unrecorded)
+    }
+
     /// Records that the page is given, and gives it.
     async fn given(
         &self,
@@ -203,22 +244,16 @@ impl Api {
         page: &Page,
         from: u64,
     ) -> Response {
-        let event = Event::RecordRead {
-            caller: principal.id.to_string(),
-            peer: peer.0.ip(),
-            decision: allowed.decision(),
-            query: asked.shown(from),
-            records: page.found.len() as u64,
-        };
-        if self.journal.happened(&event).await.is_err() {
-            return allowed.refuse(Refused::unavailable("that the record is read cannot be recorded"));
+        let told = self.told_read(&allowed, principal, peer, asked.shown(from), page.found.len()).await;
+        if let Err(refused) = told {
+            return allowed.refuse(refused);
         }
         let mut records = Vec::with_capacity(page.found.len());
         for found in &page.found {
             let Ok(record) = serde_json::from_slice(&found.line) else { continue };
             records.push(Entry { position: found.position, vouched: found.vouched, record });
         }
-        let next = cursor::write(&self.log.origin, page.until);
+        let next = self.log.behind(page);
         let answer = Answer { log: &self.log.origin, records, next, more: page.next.is_some() };
         allowed.answer(StatusCode::OK, &answer)
     }

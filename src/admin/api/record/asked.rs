@@ -18,7 +18,7 @@ const MAX_WORD: usize = 64;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(in crate::admin) struct Asked {
     pub filter: Filter,
     /// The position to begin at.
     pub from: u64,

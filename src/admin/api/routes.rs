@@ -1,0 +1,92 @@
+//! `GET /api/v1/routes`: what is forwarded where, and how what the gate needs does.
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    Extension,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Api, Peer};
+use crate::{
+    admin::State as Condition,
+    azureml::{Kind, Protocol},
+    policy::described::Door,
+};
+
+/// What this is called in policies and in the record.
+pub(in crate::admin) const ACTION: &str = "amlgate/routes/read";
+
+/// The door to a host, if some route leads there.
+pub type DoorOf = Box<dyn Fn(&str) -> Option<Door> + Send + Sync>;
+
+/// The gate's routes as they are now. Its parts in force know them; this room does not know those.
+pub struct Doors {
+    /// Every route.
+    pub routes: Box<dyn Fn() -> Vec<RouteView> + Send + Sync>,
+    /// The door to a host of Azure's, by the route that leads there.
+    pub door: DoorOf,
+}
+
+impl fmt::Debug for Doors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Doors")
+    }
+}
+
+/// A route as people read it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RouteView {
+    /// Its name in policies and records.
+    pub name: Arc<str>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where to: scheme, host and port.
+    pub upstream: String,
+    /// Its prefixes at the reverse proxy.
+    pub paths: Vec<String>,
+    /// Its host names there.
+    pub hosts: Vec<String>,
+    /// The credentials that it may take, each once.
+    pub credentials: Vec<Arc<str>>,
+    /// The ARM id that `scope` compares with, where the host does not say.
+    pub resource: Option<String>,
+}
+
+/// Something that the gate needs, and how it does.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::admin) struct Line {
+    pub name: String,
+    #[serde(flatten)]
+    pub state: Condition,
+}
+
+impl Api {
+    /// What the gate needs, and how that does now.
+    pub(in crate::admin) fn dependencies(&self) -> Vec<Line> {
+        self.health.lines()
+    }
+}
+
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let (head, _) = request.into_parts();
+    let principal = match api.caller(&head.headers, peer).await {
+        Ok(principal) => principal,
+        Err(refused) => return refused.into_response(),
+    };
+    match api.allowed(&head, peer, principal, ACTION, Kind::Read).await {
+        Ok(allowed) => {
+            let body = json!({"routes": (api.doors.routes)(), "dependencies": api.dependencies()});
+            allowed.answer(StatusCode::OK, &body)
+        }
+        Err(refused) => refused.into_response(),
+    }
+}
