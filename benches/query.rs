@@ -31,6 +31,8 @@ const START: u64 = 1_764_547_200_000;
 const SPAN: u64 = 100 * 86_400_000;
 const PEOPLE: u64 = 500;
 const SEGMENT: u64 = 64 << 20;
+/// Of the older heads of a log one stays for so many records.
+const HEADS: u64 = 1_024;
 
 /// A record, as short as one may be and still be found by everything that is asked for.
 fn record(number: u64, time: u64) -> String {
@@ -43,7 +45,7 @@ fn record(number: u64, time: u64) -> String {
 fn write(directory: &Path, signer: &Signer, records: u64) {
     let hex = |hash: &[u8; 32]| hash.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let mut range = Range::default();
-    let mut heads = fs::File::create(directory.join("heads")).unwrap();
+    let mut heads = BufWriter::new(fs::File::create(directory.join("heads")).unwrap());
     let mut number = 0;
     while number < records {
         let name = format!("{number:020}");
@@ -66,11 +68,16 @@ fn write(directory: &Path, signer: &Signer, records: u64) {
             offset += line.len() as u64 + 1;
             range.push(leaf);
             number += 1;
+            // As many heads as stay of a log that is signed every ten seconds.
+            if number.is_multiple_of(HEADS) && number < records && offset < SEGMENT {
+                writeln!(heads, "{}", signer.sign(range.size(), &range.root())).unwrap();
+            }
         }
         segment.flush().unwrap();
         index.flush().unwrap();
         writeln!(heads, "{}", signer.sign(range.size(), &range.root())).unwrap();
     }
+    heads.flush().unwrap();
 }
 
 fn main() {
@@ -84,7 +91,11 @@ fn main() {
     let keys = VerifierKeys::from(signer.verifier());
     let begun = Instant::now();
     write(directory.path(), &signer, records);
-    println!("{records} records written in {:.1} s", begun.elapsed().as_secs_f64());
+    let heads = fs::metadata(directory.path().join("heads")).unwrap().len() >> 10;
+    println!(
+        "{records} records written in {:.1} s, their heads are {heads} KiB",
+        begun.elapsed().as_secs_f64()
+    );
     let begun = Instant::now();
     refresh(directory.path()).unwrap();
     println!("index made in {:.1} s", begun.elapsed().as_secs_f64());

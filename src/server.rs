@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Health},
-    audit::{Journal, event::Event, query},
+    audit::{self, Journal, JournalSettings, Recovery, event::Event, query},
     config::Settings,
     http::{Body, Connection},
     identity::ConnectionMemo,
@@ -54,6 +54,7 @@ use crate::{
         self, Core, GateParts, SharedParts,
         forward::{Forward, Strangers},
     },
+    secrets::Mac,
     telemetry,
     time::SharedClock,
     upstream::Pools,
@@ -67,6 +68,11 @@ const INDEX_EVERY: Duration = Duration::from_secs(60);
 const EXPORTS_END: Duration = Duration::from_secs(5);
 /// How often idle things are looked through.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
+
+/// How the journal is opened.
+pub type OpenJournal = Box<
+    dyn FnOnce(&JournalSettings, Mac, SharedClock) -> Result<(Journal, Recovery), audit::OpenError> + Send,
+>;
 
 /// A running gate.
 #[derive(Debug)]
@@ -106,9 +112,23 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub async fn start(settings: Settings, clock: SharedClock, cores: Cores) -> Result<Self, StartError> {
+        Self::start_on(settings, clock, cores, Box::new(Journal::open)).await
+    }
+
+    /// As [`Self::start`], with a journal on any storage: for tests of what the gate does when its disk
+    /// fails.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_on(
+        settings: Settings,
+        clock: SharedClock,
+        cores: Cores,
+        open: OpenJournal,
+    ) -> Result<Self, StartError> {
         // A second installation changes nothing: tests start several gates in one process.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let built = build::parts(&settings, Arc::clone(&clock)).await?;
+        let built = build::parts(&settings, Arc::clone(&clock), open).await?;
         let parts = Arc::clone(&built.parts);
         let stop = CancellationToken::new();
         let started = Event::Started {

@@ -101,6 +101,17 @@ pub enum Event {
         /// Intents whose outcome is not known.
         unresolved: Vec<String>,
     },
+    /// The disk failed and does no longer: nothing was recorded in between but what comes next.
+    RecordResumed {
+        /// Since when it failed, in milliseconds since 1970.
+        since: u64,
+        /// What it said first.
+        why: String,
+        /// Requests that were refused because they could not be recorded.
+        refused: u64,
+        /// Reads that went on and are in no record.
+        unrecorded: u64,
+    },
     /// Bytes pass untouched between a caller and a host from here on.
     TunnelOpened(Tunnel),
     /// They do no longer.

@@ -26,7 +26,7 @@ use super::{
     recovery,
     segment::{END, PUBLIC_KEY},
     storage::{Directory, Storage},
-    writer::{Entry, Message, Writer},
+    writer::{Entry, Message, Missed, Shared, Writer},
 };
 use crate::{
     azureml::Kind,
@@ -52,6 +52,7 @@ struct Inner {
     slot_wait: Duration,
     sync_wait: Duration,
     condition: Arc<ArcSwap<Condition>>,
+    missed: Arc<Missed>,
     durable: watch::Receiver<u64>,
     reads: Reads,
     clock: SharedClock,
@@ -150,15 +151,14 @@ impl Journal {
             Arc::clone(&clock),
             Arc::clone(&wish),
         );
-        let writer = Writer::new(
-            storage,
-            signer,
-            retiring,
-            heads,
-            &recovered,
-            settings.segment_bytes,
-            Arc::clone(&condition),
-        );
+        let missed = Arc::new(Missed::default());
+        let shared = Shared {
+            condition: Arc::clone(&condition),
+            missed: Arc::clone(&missed),
+            clock: Arc::clone(&clock),
+        };
+        let writer =
+            Writer::new(storage, signer, retiring, heads, &recovered, settings.segment_bytes, shared);
         let durable = writer.durable.subscribe();
         let (messages, inbox) = inbox::pair();
         let (done, kept) = oneshot::channel();
@@ -182,6 +182,7 @@ impl Journal {
             slot_wait: settings.slot_wait,
             sync_wait: settings.sync_wait,
             condition,
+            missed,
             durable,
             reads: settings.reads,
             clock,
@@ -214,6 +215,12 @@ impl Journal {
         Condition::clone(&self.inner.condition.load())
     }
 
+    /// What happens to plain reads when the disk fails.
+    #[must_use]
+    pub fn reads(&self) -> Reads {
+        self.inner.reads
+    }
+
     /// How many records are durable, and word of each time that there are more.
     #[must_use]
     pub fn durable(&self) -> watch::Receiver<u64> {
@@ -238,7 +245,7 @@ impl Journal {
             return self.intend_read(cleared, exchange).await;
         }
         let refused = |cleared| {
-            metrics::counter!("amlgate_journal_refused_total").increment(1);
+            self.refuses();
             Err(Unrecorded { cleared })
         };
         let Some(mut slots) = self.slots(2).await else { return refused(Arc::new(cleared)) };
@@ -259,6 +266,12 @@ impl Journal {
         }
     }
 
+    /// Counts a request that cannot be recorded.
+    fn refuses(&self) {
+        metrics::counter!("amlgate_journal_refused_total").increment(1);
+        self.inner.missed.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     async fn intend_read(&self, cleared: Cleared, exchange: Exchange) -> Result<Recorded, Unrecorded> {
         let failing = **self.inner.condition.load() != Condition::Healthy;
         let slot = match self.inner.reads {
@@ -271,10 +284,11 @@ impl Journal {
             (Some(slot), _) => Ok(self.recorded(cleared, exchange, Some(slot))),
             (None, Reads::BestEffort) => {
                 metrics::counter!("amlgate_journal_unrecorded_reads_total").increment(1);
+                self.inner.missed.unrecorded.fetch_add(1, Ordering::Relaxed);
                 Ok(self.recorded(cleared, exchange, None))
             }
             (None, Reads::Required) => {
-                metrics::counter!("amlgate_journal_refused_total").increment(1);
+                self.refuses();
                 Err(Unrecorded { cleared: Arc::new(cleared) })
             }
         }

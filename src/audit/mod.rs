@@ -10,6 +10,7 @@ pub mod archive;
 mod canonical;
 pub mod event;
 pub mod evidence;
+mod heads;
 mod inbox;
 mod journal;
 mod keeper;

@@ -293,6 +293,16 @@ pub fn unverified(note: &str) -> Option<Head> {
     parse_body(text.strip_suffix(END).unwrap_or(&text)).ok()
 }
 
+/// The key that a note names first, which nobody has checked yet: its name and its hash.
+#[must_use]
+pub(super) fn signer(note: &str) -> Option<(&str, [u8; 4])> {
+    let (_, signatures) = note.split_once("\n\n")?;
+    let (name, signature) = signatures.lines().next()?.strip_prefix("\u{2014} ")?.split_once(' ')?;
+    // Six bytes, the first four of which are the hash of the key.
+    let begin = STANDARD.decode(signature.get(..8)?).ok()?;
+    Some((name, *begin.first_chunk()?))
+}
+
 /// The last whole note of a file of heads.
 #[must_use]
 pub fn last(heads: &str) -> Option<&str> {

@@ -20,6 +20,8 @@ pub struct Recovery {
     pub signed: u64,
     /// The whole heads, in bytes of their file.
     pub heads_bytes: u64,
+    /// How many they are.
+    pub heads: usize,
     /// Bytes of an unfinished record that were cut off.
     pub torn_bytes: u64,
     /// Whether the log does not end with the record of a stop: the gate crashed or was killed.
@@ -167,6 +169,7 @@ fn heads<S: Storage>(storage: &S, names: &[String], found: &mut Recovery) -> Res
         found.signed_by = found.keys.get(key).cloned();
     }
     found.heads_bytes = whole as u64;
+    found.heads = notes.len();
     Ok(true)
 }
 

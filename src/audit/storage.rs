@@ -3,6 +3,7 @@
 //! Everything that the journal asks of a disk goes through [`Storage`], so that tests can forget
 //! what was not synced, tear the last sector, write short, run out of space, and fail one sync.
 
+pub mod failing;
 pub mod faulty;
 
 use std::{
@@ -141,6 +142,12 @@ impl Directory {
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
         Self { path, unsettled: Vec::new() }
+    }
+
+    /// Where a file of that name lies.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     fn sync_directory(&self) -> io::Result<()> {

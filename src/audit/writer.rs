@@ -5,7 +5,11 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::Instant,
 };
 
@@ -14,13 +18,16 @@ use metrics::{counter, gauge, histogram};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::{
+    event::Event,
+    heads::Heads,
     inbox::Inbox,
     keeper::Signed,
     merkle::{self, Range},
     note::Signer,
-    segment::{self, HEADS, Header},
+    segment::{self, Header},
     storage::{LogFile, Storage},
 };
+use crate::time::{SharedClock, Timestamp};
 
 /// At most so many records are written with one sync.
 const BATCH: usize = 4_096;
@@ -38,6 +45,28 @@ pub enum Condition {
         /// What the disk said.
         why: String,
     },
+}
+
+/// What became of requests while the disk fails: the record of the recovery says it.
+#[derive(Debug, Default)]
+pub(super) struct Missed {
+    /// Requests that were refused.
+    pub refused: AtomicU64,
+    /// Reads that went on and are in no record.
+    pub unrecorded: AtomicU64,
+}
+
+impl Missed {
+    fn begin(&self) {
+        self.refused.store(0, Ordering::Relaxed);
+        self.unrecorded.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Since when the disk fails, and what it said first.
+struct Outage {
+    since: Timestamp,
+    why: String,
 }
 
 /// A record on its way to the disk.
@@ -88,11 +117,18 @@ pub(super) struct Writer<S: Storage> {
     /// Who is told of each head.
     pub heads: mpsc::Sender<Signed>,
     pub range: Range,
-    /// The size of the newest signed head, and the bytes of the file of heads.
+    /// The size of the newest signed head.
     pub signed: u64,
-    pub heads_good: u64,
+    heads_file: Heads,
     pub segment_bytes: u64,
     pub condition: Arc<ArcSwap<Condition>>,
+    pub clock: SharedClock,
+    pub missed: Arc<Missed>,
+    /// As long as the condition is that it fails.
+    outage: Option<Outage>,
+    /// Whether the newest head could not be signed: then what is written is not vouched for, and
+    /// nothing more is written until it is.
+    unsigned: bool,
     /// How many records are durable.
     pub durable: watch::Sender<u64>,
     state: State<S::File>,
@@ -127,6 +163,13 @@ enum State<F> {
     Broken { name: String, good: u64 },
 }
 
+/// What the writer shares with those who send it records.
+pub(super) struct Shared {
+    pub condition: Arc<ArcSwap<Condition>>,
+    pub missed: Arc<Missed>,
+    pub clock: SharedClock,
+}
+
 impl<S: Storage> Writer<S> {
     pub fn new(
         storage: S,
@@ -135,8 +178,9 @@ impl<S: Storage> Writer<S> {
         heads: mpsc::Sender<Signed>,
         recovered: &super::Recovery,
         segment_bytes: u64,
-        condition: Arc<ArcSwap<Condition>>,
+        shared: Shared,
     ) -> Self {
+        let Shared { condition, missed, clock } = shared;
         Self {
             storage,
             signer,
@@ -144,9 +188,13 @@ impl<S: Storage> Writer<S> {
             heads,
             range: recovered.range.clone(),
             signed: recovered.signed,
-            heads_good: recovered.heads_bytes,
+            heads_file: Heads::found(recovered.heads_bytes, recovered.heads),
             segment_bytes,
             condition,
+            clock,
+            missed,
+            outage: None,
+            unsigned: false,
             durable: watch::Sender::new(recovered.range.size()),
             // A segment that a crash left without a leaf has the name of the one that is to begin.
             state: match &recovered.leafless {
@@ -198,7 +246,9 @@ impl<S: Storage> Writer<S> {
             let most = if failing { PROBE } else { BATCH };
             let entries: Vec<Entry> = queue.drain(..queue.len().min(most)).collect();
             let start = Instant::now();
-            if let Err(error) = self.write(&entries) {
+            // The first record behind an outage says that there was one.
+            let resumed = self.resumed();
+            if let Err(error) = self.attempt(resumed.as_deref(), &entries) {
                 counter!("amlgate_journal_failures_total").increment(1);
                 self.now(Condition::Failing { why: error.to_string() });
                 // Who waits is told at once; what nobody waits for is kept, in its order.
@@ -212,12 +262,14 @@ impl<S: Storage> Writer<S> {
             }
             failing = false;
             self.now(Condition::Healthy);
-            if !entries.is_empty() {
+            let written = entries.len() + usize::from(resumed.is_some());
+            if written > 0 {
                 histogram!("amlgate_journal_sync_seconds").record(start.elapsed().as_secs_f64());
-                histogram!("amlgate_journal_batch_records").record(entries.len() as f64);
-                counter!("amlgate_journal_records_total").increment(entries.len() as u64);
+                histogram!("amlgate_journal_batch_records").record(written as f64);
+                counter!("amlgate_journal_records_total").increment(written as u64);
             }
-            let mut lines = Vec::with_capacity(entries.len());
+            let mut lines = Vec::with_capacity(written);
+            lines.extend(resumed);
             for entry in entries {
                 drop(entry.slot);
                 if let Some(durable) = entry.durable {
@@ -228,6 +280,27 @@ impl<S: Storage> Writer<S> {
             self.grow(&lines);
             self.rotate();
         }
+    }
+
+    /// The record that the disk failed and does no longer, if it did.
+    fn resumed(&self) -> Option<Vec<u8>> {
+        let Outage { since, why } = self.outage.as_ref()?;
+        let event = Event::RecordResumed {
+            since: since.as_millis(),
+            why: why.clone(),
+            refused: self.missed.refused.load(Ordering::Relaxed),
+            unrecorded: self.missed.unrecorded.load(Ordering::Relaxed),
+        };
+        Some(event.render(self.clock.now()))
+    }
+
+    /// Signs the head that is owed, if one is, and then writes.
+    fn attempt(&mut self, resumed: Option<&[u8]>, entries: &[Entry]) -> io::Result<()> {
+        if self.unsigned {
+            self.sign_head()?;
+            self.unsigned = false;
+        }
+        self.write(resumed, entries)
     }
 
     /// Adds to the tree what is durable, and to the index.
@@ -249,11 +322,12 @@ impl<S: Storage> Writer<S> {
     }
 
     /// Writes and syncs all of them, or none counts.
-    fn write(&mut self, entries: &[Entry]) -> io::Result<()> {
+    fn write(&mut self, resumed: Option<&[u8]>, entries: &[Entry]) -> io::Result<()> {
         let mut open = self.open()?;
-        let mut bytes = Vec::with_capacity(entries.iter().map(|e| e.line.len() + 1).sum());
-        for entry in entries {
-            bytes.extend_from_slice(&entry.line);
+        let lines = || resumed.into_iter().chain(entries.iter().map(|entry| entry.line.as_slice()));
+        let mut bytes = Vec::with_capacity(lines().map(|line| line.len() + 1).sum());
+        for line in lines() {
+            bytes.extend_from_slice(line);
             bytes.push(b'\n');
         }
         match open.file.write(&bytes).and_then(|()| open.file.sync()) {
@@ -276,21 +350,33 @@ impl<S: Storage> Writer<S> {
         match std::mem::replace(&mut self.state, State::None) {
             State::Open(open) => return Ok(open),
             State::Broken { name: broken, good } => {
-                // A segment without a leaf has the name of the one that is to begin: it starts anew.
-                let keep = if broken == name { 0 } else { good };
-                if let Err(error) = self.storage.truncate(&broken, keep) {
-                    self.state = State::Broken { name: broken, good };
-                    return Err(error);
-                }
-                if broken == name {
-                    let file = self.storage.append(&name)?;
-                    return self.begin(file, name);
+                // A segment without a leaf has the name of the one that is to begin: it starts anew,
+                // and is not there at all if it could not even be made.
+                let again = broken == name;
+                let mut cut = || -> io::Result<Option<S::File>> {
+                    let file = if again { Some(self.storage.append(&name)?) } else { None };
+                    self.storage.truncate(&broken, if again { 0 } else { good })?;
+                    Ok(file)
+                };
+                match cut() {
+                    Ok(Some(file)) => return self.begin(file, name),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.state = State::Broken { name: broken, good };
+                        return Err(error);
+                    }
                 }
             }
             State::None => {}
         }
-        let file = self.storage.create(&name)?;
-        self.begin(file, name)
+        match self.storage.create(&name) {
+            Ok(file) => self.begin(file, name),
+            Err(error) => {
+                // It may be there all the same, as when its directory could not be synced.
+                self.state = State::Broken { name, good: 0 };
+                Err(error)
+            }
+        }
     }
 
     fn begin(&mut self, mut file: S::File, name: String) -> io::Result<Open<S::File>> {
@@ -316,38 +402,56 @@ impl<S: Storage> Writer<S> {
     }
 
     fn sign(&mut self) {
-        if self.signed == self.range.size() {
-            return;
-        }
-        let (size, root) = (self.range.size(), self.range.root());
-        let signer = self.retiring.as_ref().map_or(&self.signer, |(retiring, _)| retiring);
-        let note = format!("{}\n", signer.sign(size, &root));
-        let written = self.storage.append(HEADS).and_then(|mut file| {
-            file.write(note.as_bytes())?;
-            file.sync()
-        });
-        match written {
-            Ok(()) => {
-                self.signed = size;
-                self.heads_good += note.len() as u64;
-                // From the head on that counts the record of it, the new key signs.
-                self.retiring.take_if(|(_, record)| size > *record);
-                let note = note.trim_end().to_owned() + "\n";
-                let _ended = self.heads.send(Signed { size, root, note });
-                gauge!("amlgate_journal_signed_size").set(self.signed as f64);
-            }
+        match self.sign_head() {
+            Ok(()) => self.unsigned = false,
             Err(error) => {
+                self.unsigned = true;
                 counter!("amlgate_journal_failures_total").increment(1);
-                self.now(Condition::Failing { why: format!("the head could not be signed: {error}") });
-                // Half a head would hide the next: cut it off, or try again with the next head.
-                drop(self.storage.truncate(HEADS, self.heads_good));
+                if self.outage.is_none() {
+                    self.now(Condition::Failing { why: error.to_string() });
+                }
             }
         }
     }
 
-    fn now(&self, condition: Condition) {
+    /// Signs a head of everything that is durable, unless the newest one is of it.
+    fn sign_head(&mut self) -> io::Result<()> {
+        if self.signed == self.range.size() {
+            return Ok(());
+        }
+        let (size, root) = (self.range.size(), self.range.root());
+        let signer = self.retiring.as_ref().map_or(&self.signer, |(retiring, _)| retiring);
+        let note = format!("{}\n", signer.sign(size, &root));
+        self.heads_file.append(&mut self.storage, &note).map_err(|error| {
+            io::Error::new(error.kind(), format!("the head could not be signed: {error}"))
+        })?;
+        self.signed = size;
+        // From the head on that counts the record of it, the new key signs.
+        self.retiring.take_if(|(_, record)| size > *record);
+        let note = note.trim_end().to_owned() + "\n";
+        let _ended = self.heads.send(Signed { size, root, note });
+        gauge!("amlgate_journal_signed_size").set(self.signed as f64);
+        if let Err(error) = self.heads_file.thin(&mut self.storage) {
+            // Nothing depends on it: the file grows until it succeeds.
+            counter!("amlgate_journal_keeper_failures_total").increment(1);
+            tracing::warn!(%error, "the file of signed heads could not be thinned");
+        }
+        Ok(())
+    }
+
+    fn now(&mut self, condition: Condition) {
         if **self.condition.load() == condition {
             return;
+        }
+        match &condition {
+            Condition::Healthy => self.outage = None,
+            Condition::Failing { why } => {
+                let (missed, clock) = (&self.missed, &self.clock);
+                self.outage.get_or_insert_with(|| {
+                    missed.begin();
+                    Outage { since: clock.now(), why: why.clone() }
+                });
+            }
         }
         gauge!("amlgate_journal_healthy").set(if condition == Condition::Healthy { 1.0 } else { 0.0 });
         match &condition {

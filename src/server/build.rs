@@ -8,7 +8,7 @@ use std::{
 use secrecy::ExposeSecret as _;
 
 use super::{
-    StartError, api,
+    OpenJournal, StartError, api,
     archive::{self, Archive},
     groups, keeping, machines, metadata, secrets,
     secrets::Secrets,
@@ -62,7 +62,11 @@ pub(super) struct Built {
 }
 
 /// Builds every part. Policies are judged before a secret is read, and all before the journal is opened.
-pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Built, StartError> {
+pub(super) async fn parts(
+    settings: &Settings,
+    clock: SharedClock,
+    open: OpenJournal,
+) -> Result<Built, StartError> {
     let policies = LivePolicies::load(&settings.policies, surroundings(settings), Arc::clone(&clock))
         .await
         .map_err(StartError::Policies)?;
@@ -104,7 +108,7 @@ pub(super) async fn parts(settings: &Settings, clock: SharedClock) -> Result<Bui
     let (witnesses, witness) = witnesses::built(settings, &mut making).await?;
     let store = keeping::opened(settings, &mut secrets).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
-    let journal = journal(settings, &mut secrets, &seal, &clock).await?;
+    let journal = journal(settings, &mut secrets, &seal, &clock, open).await?;
     let mut workshop = sinks::Workshop {
         connector: &connector,
         credentials: &credentials,
@@ -305,6 +309,7 @@ async fn journal(
     secrets: &mut Secrets,
     seal: &Seal,
     clock: &SharedClock,
+    open: OpenJournal,
 ) -> Result<Journal, StartError> {
     let key = secrets.read(&settings.audit.signing_key, "audit.signing_key").await?;
     let mut kept = JournalSettings::new(&settings.audit.name, settings.audit.directory.clone(), key);
@@ -317,7 +322,7 @@ async fn journal(
         settings::Reads::Required => Reads::Required,
         settings::Reads::BestEffort => Reads::BestEffort,
     };
-    let (journal, recovered) = Journal::open(&kept, seal.mac(Purpose::Thumbprint), Arc::clone(clock))?;
+    let (journal, recovered) = open(&kept, seal.mac(Purpose::Thumbprint), Arc::clone(clock))?;
     tracing::info!(records = recovered.range.size(), "the journal is open");
     Ok(journal)
 }

@@ -9,20 +9,31 @@ use tokio_util::sync::CancellationToken;
 use super::keeping;
 use crate::{
     admin::{Dependency, Health, State},
-    audit::Condition,
+    audit::{Condition, Reads},
     config::{Settings, settings::Forward, values::BaseUrl},
     identity::IssuerKind,
     proxy::GateParts,
     telemetry,
 };
 
+/// What is to be done about a disk that fails.
+const NO_RESTART: &str = "mend the disk of `audit.directory`, and the gate goes on by itself within seconds";
+
 /// What the gate needs under a configuration.
 pub(super) fn dependencies(settings: &Settings, parts: &GateParts) -> Vec<Dependency> {
     let mut dependencies = Vec::new();
     let journal = parts.journal.clone();
-    dependencies.push(Dependency::new("journal", move || match journal.condition() {
-        Condition::Healthy => State::Ready,
-        Condition::Failing { why } => State::Unready { detail: why },
+    dependencies.push(Dependency::new("journal", move || match (journal.condition(), journal.reads()) {
+        (Condition::Healthy, _) => State::Ready,
+        (Condition::Failing { why }, Reads::Required) => State::Unready {
+            detail: format!("nothing can be recorded, so that every request is refused: {why}; {NO_RESTART}"),
+        },
+        // Whoever lets reads go on wants them to come here.
+        (Condition::Failing { why }, Reads::BestEffort) => State::Degraded {
+            detail: format!(
+                "nothing can be recorded, so that writes are refused, and reads go on that may be in no record: {why}; {NO_RESTART}"
+            ),
+        },
     }));
     dependencies.extend(parts.store.as_ref().map(keeping::dependency));
     for sink in parts.sinks.iter().map(Arc::clone) {

@@ -25,6 +25,7 @@ mod doctor;
 mod early;
 mod endpoints;
 mod explained;
+mod failing_disk;
 mod failures;
 mod forward;
 mod framing;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::world::{Answer, VERSION, World, job, whole, workspace};
 
 /// Everything that this process logs from here on, with the gate's own most talkative level.
-fn logged() -> String {
+pub fn logged() -> String {
     static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
     static ONCE: OnceLock<()> = OnceLock::new();
     struct Sink;

@@ -6,10 +6,14 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use amlgate::{
+    audit::{
+        Journal,
+        storage::{Directory, failing::FailingDirectory},
+    },
     config,
     sandbox::{
         Person,
@@ -17,7 +21,7 @@ use amlgate::{
         home::{Sandbox, SandboxSettings},
         issuer::Forgery,
     },
-    server::{Cores, Server},
+    server::{Cores, OpenJournal, Server},
     time::{SharedClock, SystemClock},
 };
 use bytes::Bytes;
@@ -60,17 +64,34 @@ impl World {
     }
 
     pub async fn at(changes: Changes<'_>, clock: SharedClock) -> Self {
-        Self::begin(&changes, None, &[], clock).await
+        Self::begin(&changes, None, &[], clock, &|| Box::new(Journal::open)).await
+    }
+
+    /// One whose record lies on a disk that fails as it is told.
+    pub async fn on_a_failing_disk(changes: Changes<'_>, clock: SharedClock) -> (Self, FailingDirectory) {
+        let disk = Arc::new(Mutex::new(None));
+        let open = || -> OpenJournal {
+            let told = Arc::clone(&disk);
+            Box::new(move |settings, thumbprint, clock| {
+                fs::create_dir_all(&settings.directory).unwrap();
+                let directory = FailingDirectory::of(Directory::at(settings.directory.clone()));
+                *told.lock().unwrap() = Some(directory.clone());
+                Journal::open_on(directory, settings, thumbprint, clock, None)
+            })
+        };
+        let world = Self::begin(&changes, None, &[], clock, &open).await;
+        let disk = disk.lock().unwrap().take().unwrap();
+        (world, disk)
     }
 
     /// One whose gate believes another authority too, given as PEM.
     pub async fn trusting(authority: &str, changes: Changes<'_>) -> Self {
-        Self::begin(&changes, Some(authority), &[], Arc::new(SystemClock)).await
+        Self::begin(&changes, Some(authority), &[], Arc::new(SystemClock), &|| Box::new(Journal::open)).await
     }
 
     /// One in whose folder further files lie, which are for the gate's user alone.
     pub async fn having(files: &[(&str, &str)], changes: Changes<'_>) -> Self {
-        Self::begin(&changes, None, files, Arc::new(SystemClock)).await
+        Self::begin(&changes, None, files, Arc::new(SystemClock), &|| Box::new(Journal::open)).await
     }
 
     async fn begin(
@@ -78,10 +99,11 @@ impl World {
         also_trusted: Option<&str>,
         files: &[(&str, &str)],
         clock: SharedClock,
+        open: &dyn Fn() -> OpenJournal,
     ) -> Self {
         let mut others = 0;
         loop {
-            match Self::attempt(changes, also_trusted, files, Arc::clone(&clock)).await {
+            match Self::attempt(changes, also_trusted, files, Arc::clone(&clock), open()).await {
                 Ok(world) => return world,
                 // Ports are found free and taken a little later: another test may come between.
                 Err(error) if error.contains("AddrInUse") && others < 5 => others += 1,
@@ -95,6 +117,7 @@ impl World {
         also_trusted: Option<&str>,
         files: &[(&str, &str)],
         clock: SharedClock,
+        open: OpenJournal,
     ) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let settings = SandboxSettings::new(dir.path().to_owned(), Arc::clone(&clock));
@@ -120,7 +143,7 @@ impl World {
             fs::write(dir.path().join("policies/sandbox.yaml"), policies).unwrap();
         }
         let settings = config::load(&file).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let server = Server::start(settings, clock, Cores::Fixed(1)).await;
+        let server = Server::start_on(settings, clock, Cores::Fixed(1), open).await;
         let server = server.map_err(|error| format!("{error:?}"))?;
         let tls = trusting(&fs::read(sandbox.ca()).unwrap(), &[b"http/1.1"]);
         Ok(Self { sandbox, server, dir, tls })

@@ -48,7 +48,7 @@ impl Event {
         match self {
             Self::Started { .. } => form(LIFE_CYCLE, 3, "gate"),
             Self::Stopped | Self::LogEnded => form(LIFE_CYCLE, 4, "gate"),
-            Self::Recovered { .. } => failed(form(LIFE_CYCLE, 99, "gate")),
+            Self::Recovered { .. } | Self::RecordResumed { .. } => failed(form(LIFE_CYCLE, 99, "gate")),
             Self::Exporter { problem, .. } => {
                 let form = form(LIFE_CYCLE, 99, "gate");
                 if problem.is_some() { failed(form) } else { form }
@@ -237,6 +237,13 @@ impl Event {
                 l.number("torn_bytes", *torn_bytes);
                 l.texts("unresolved", unresolved.iter().take(256).map(String::as_str));
                 l.number("unresolved_count", unresolved.len() as u64);
+            }
+            Self::RecordResumed { since, why, refused, unrecorded } => {
+                plain(l, "record_resumed");
+                l.text("problem", &**why);
+                l.number("refused", *refused);
+                l.number("since", *since);
+                l.number("unrecorded_reads", *unrecorded);
             }
             Self::TunnelOpened(tunnel) => {
                 plain(l, "tunnel_opened");

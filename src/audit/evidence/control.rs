@@ -62,7 +62,7 @@ impl Class {
             Some("approval_asked" | "approved" | "approval_denied" | "approval_expired") => Self::Approval,
             Some("grant_given" | "grant_used" | "grant_revoked" | "grant_expired") => Self::Grant,
             Some("stopped" | "log_ended") => Self::Stop,
-            Some("recovered" | "records_retired" | "records_archived") => Self::Log,
+            Some("recovered" | "record_resumed" | "records_retired" | "records_archived") => Self::Log,
             Some("exporter_failing" | "exporter_recovered") => Self::Export,
             Some("record_read" | "body_read") => Self::Reading,
             Some("refused") => Self::Refusal,

@@ -84,7 +84,7 @@ pub fn search(
 ) -> Result<Page, QueryError> {
     let storage = Directory::at(directory.to_owned());
     let names = crate::audit::segment_names(&storage)?;
-    let mut vouchers = Vouchers::new(directory, keys, &names);
+    let vouchers = Vouchers::new(directory, keys, &names);
     let page = Page { until: from, ..Page::default() };
     let mut filling = Filling { page, bounds, bytes: 0, looked: 0 };
     for (at, name) in names.iter().enumerate() {

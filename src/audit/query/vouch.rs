@@ -8,9 +8,10 @@ use std::path::Path;
 
 use super::{Found, QueryError, first_of};
 use crate::audit::{
+    heads,
     merkle::{self, Hash},
     note::{Head, VerifierKeys},
-    segment::{self, HEADS, Header},
+    segment::{self, Header},
     storage::{Directory, Storage as _},
 };
 
@@ -19,8 +20,6 @@ pub(super) struct Vouchers<'k> {
     storage: Directory,
     keys: &'k VerifierKeys,
     names: &'k [String],
-    /// The file of heads; read when it is needed.
-    heads: Option<String>,
 }
 
 /// The tree at the end of a segment, or as far as a head goes.
@@ -32,11 +31,11 @@ struct Chain {
 
 impl<'k> Vouchers<'k> {
     pub fn new(directory: &Path, keys: &'k VerifierKeys, names: &'k [String]) -> Self {
-        Self { storage: Directory::at(directory.to_owned()), keys, names, heads: None }
+        Self { storage: Directory::at(directory.to_owned()), keys, names }
     }
 
     /// Marks the records of a segment that are vouched for.
-    pub fn vouch(&mut self, name: &str, found: &mut [Found]) -> Result<(), QueryError> {
+    pub fn vouch(&self, name: &str, found: &mut [Found]) -> Result<(), QueryError> {
         if self.keys.newest().is_none() {
             return Ok(());
         }
@@ -66,7 +65,7 @@ impl<'k> Vouchers<'k> {
 
     /// The leaves of a segment and how many of them are vouched for; `None` if they contradict what
     /// follows.
-    fn chain(&mut self, name: &str, whole: bool) -> Result<Option<Chain>, QueryError> {
+    fn chain(&self, name: &str, whole: bool) -> Result<Option<Chain>, QueryError> {
         let leaves = self.leaves(name, whole)?;
         let Some(header) = self.header(name)? else { return Ok(None) };
         let Some(mut range) = header.range() else { return Ok(None) };
@@ -129,41 +128,16 @@ impl<'k> Vouchers<'k> {
         Ok(serde_json::from_slice(line).ok())
     }
 
-    fn heads(&mut self) -> &str {
-        if self.heads.is_none() {
-            let bytes = self.storage.read(HEADS).unwrap_or_default();
-            self.heads = Some(String::from_utf8_lossy(&bytes).into_owned());
-        }
-        self.heads.as_deref().unwrap_or_default()
-    }
-
     /// The signed head of a size, if there is one that a key opens.
-    fn head(&mut self, origin: &str, size: u64) -> Result<Option<Head>, QueryError> {
-        let keys = self.keys;
-        let begin = format!("{origin}\n{size}\n");
-        let heads = self.heads();
-        let found = heads
-            .match_indices(&begin)
-            .filter(|(at, _)| *at == 0 || heads.get(..*at).is_some_and(|before| before.ends_with("\n\n")));
-        let notes = found.filter_map(|(at, _)| heads.get(at..)).filter_map(first_note);
-        Ok(notes
-            .filter_map(|note| keys.open(note, 0).ok())
-            .map(|(head, _)| head)
-            .find(|head| head.size == size))
+    fn head(&self, origin: &str, size: u64) -> Result<Option<Head>, QueryError> {
+        let note = heads::of_size(&self.storage, size)?;
+        let head = note.and_then(|note| self.keys.open(&note, 0).ok()).map(|(head, _)| head);
+        Ok(head.filter(|head| head.origin == origin && head.size == size))
     }
 
-    fn newest(&mut self, origin: &str) -> Result<Option<Head>, QueryError> {
-        let keys = self.keys;
-        let heads = self.heads();
-        let begin = format!("{origin}\n");
-        let found = heads.rmatch_indices(&begin).filter_map(|(at, _)| heads.get(at..)).filter_map(first_note);
-        Ok(found.filter_map(|note| keys.open(note, 0).ok()).map(|(head, _)| head).next())
+    fn newest(&self, origin: &str) -> Result<Option<Head>, QueryError> {
+        let notes = heads::newest(&self.storage)?;
+        let heads = notes.iter().rev().filter_map(|note| self.keys.open(note, 0).ok());
+        Ok(heads.map(|(head, _)| head).find(|head| head.origin == origin))
     }
-}
-
-/// The note at the beginning of a text, with the empty line inside and without the one behind.
-fn first_note(text: &str) -> Option<&str> {
-    let body = text.find("\n\n")?;
-    let end = text.get(body + 2..)?.find("\n\n")?;
-    text.get(..body + 2 + end + 1)
 }

@@ -88,6 +88,15 @@ fn events() -> Vec<(&'static str, Event)> {
             },
         ),
         ("recovered", Event::Recovered { torn_bytes: 9, unresolved: vec!["d".into()] }),
+        (
+            "record_resumed",
+            Event::RecordResumed {
+                since: 1_799_999_990_000,
+                why: "no storage space".into(),
+                refused: 12,
+                unrecorded: 3,
+            },
+        ),
         ("tunnel_opened", Event::TunnelOpened(tunnel())),
         (
             "tunnel_ended",
@@ -155,6 +164,7 @@ fn is_listed(event: &Event) -> bool {
         | Event::RecordsRetired { .. }
         | Event::RecordsArchived { .. }
         | Event::Recovered { .. }
+        | Event::RecordResumed { .. }
         | Event::TunnelOpened(_)
         | Event::TunnelEnded { .. }
         | Event::SignedIn { .. }

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod golden;
+mod heads;
 mod killed;
 mod mutations;
 mod recalled;

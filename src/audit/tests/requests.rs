@@ -241,7 +241,7 @@ async fn a_refused_intent_leaves_no_outcome() {
     assert_eq!(refused.cleared.permit().operation().kind, Kind::Write);
     disk.suffer(Trouble::None);
     assert!(journal.close().await);
-    assert_eq!(story(&disk), ["stopped"]);
+    assert_eq!(story(&disk), ["record_resumed", "stopped"]);
 }
 
 #[tokio::test]
@@ -297,7 +297,9 @@ async fn with_best_effort_reads_go_on_when_the_disk_fails_and_what_fits_is_recor
     assert!(write.await.is_err());
     disk.suffer(Trouble::None);
     assert!(journal.close().await);
-    assert_eq!(story(&disk), ["completed", "completed", "stopped"]);
+    assert_eq!(story(&disk), ["record_resumed", "completed", "completed", "stopped"]);
+    let told = &records(&disk)[0]["unmapped"]["amlgate"];
+    assert_eq!((&told["refused"], &told["unrecorded_reads"]), (&1.into(), &3.into()), "{told}");
 }
 
 #[tokio::test]
