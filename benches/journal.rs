@@ -85,6 +85,10 @@ impl Storage for Counted {
         self.inner.list()
     }
 
+    fn folder(&self, name: &str) -> io::Result<Vec<String>> {
+        self.inner.folder(name)
+    }
+
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         self.inner.read(name)
     }

@@ -1,5 +1,6 @@
 //! Secrets redact themselves and are wiped when dropped; what the gate seals uses one key per use.
 
+mod blob;
 mod read;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+pub use blob::BlobSealer;
 pub use read::{MAX_SECRET, SecretError, exposure, from_env, from_file, from_projected};
 pub use secrecy::{ExposeSecret, SecretBox, SecretString};
 use zeroize::Zeroizing;
@@ -35,6 +37,10 @@ pub enum Purpose {
     Session,
     /// What a person's own programs keep, sealed with a key of the person's own.
     Kept,
+    /// Bodies that are kept beside the record.
+    Bodies,
+    /// Tags of bodies in records: keyed, so that a record does not confirm a guessed body.
+    BodyTags,
 }
 
 impl Purpose {
@@ -48,6 +54,8 @@ impl Purpose {
             Self::SignIn => b"amlgate sign-in v1",
             Self::Session => b"amlgate session v1",
             Self::Kept => b"amlgate kept v1",
+            Self::Bodies => b"amlgate bodies v1",
+            Self::BodyTags => b"amlgate body tags v1",
         }
     }
 }
@@ -114,6 +122,12 @@ impl Seal {
         Sealer {
             keys: keys.iter().filter_map(|key| RandomizedNonceKey::new(&AES_256_GCM, &**key).ok()).collect(),
         }
+    }
+
+    /// Authenticated encryption of whole blobs, each with a key of its own.
+    #[must_use]
+    pub fn blob_sealer(&self, purpose: Purpose) -> BlobSealer {
+        BlobSealer::new(self.keys(purpose))
     }
 
     /// Message authentication for a use.
@@ -184,12 +198,47 @@ impl Mac {
         out
     }
 
+    /// The tag of a message that comes bit by bit.
+    #[must_use]
+    pub fn begin(&self) -> Tagging {
+        Tagging(self.keys.first().map(hmac::Context::with_key))
+    }
+
     /// Whether the tag is one of ours, in constant time.
     #[must_use]
     pub fn verify(&self, message: &[u8], tag: &[u8]) -> bool {
         self.keys
             .iter()
             .any(|key| constant_time::verify_slices_are_equal(hmac::sign(key, message).as_ref(), tag).is_ok())
+    }
+}
+
+/// A tag that is being made.
+#[derive(Clone, Default)]
+pub struct Tagging(Option<hmac::Context>);
+
+impl Tagging {
+    /// More of the message.
+    pub fn add(&mut self, bytes: &[u8]) {
+        if let Some(context) = &mut self.0 {
+            context.update(bytes);
+        }
+    }
+
+    /// The tag of all of it: 32 bytes.
+    #[must_use]
+    pub fn tag(self) -> [u8; 32] {
+        let mut out = [0; 32];
+        if let Some(context) = self.0 {
+            out.copy_from_slice(context.sign().as_ref());
+        }
+        out
+    }
+}
+
+impl fmt::Debug for Tagging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tagging")
     }
 }
 

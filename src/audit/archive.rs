@@ -210,6 +210,10 @@ impl Storage for WithArchive {
         Ok(names)
     }
 
+    fn folder(&self, name: &str) -> io::Result<Vec<String>> {
+        self.log.folder(name)
+    }
+
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         self.any(name, |directory| directory.read(name))
     }

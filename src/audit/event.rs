@@ -197,6 +197,21 @@ pub enum Event {
         /// How many records were given.
         records: u64,
     },
+    /// Somebody read a recorded body through the gate.
+    BodyRead {
+        /// Who: issuer and subject.
+        caller: String,
+        /// From where.
+        peer: IpAddr,
+        /// The decision that let it.
+        decision: DecisionId,
+        /// The digest by which it was asked for.
+        blob: String,
+        /// The decision on the request whose body it is.
+        of: String,
+        /// `request` or `response`.
+        side: &'static str,
+    },
     /// Requests were refused before anybody was known.
     Refused {
         /// From where.

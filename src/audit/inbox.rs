@@ -127,7 +127,7 @@ mod tests {
     use crate::audit::writer::Entry;
 
     fn quiet(n: u8) -> Message {
-        Message::Append(Entry { line: vec![n], slot: None, durable: None, weight: None })
+        Message::Append(Entry { line: vec![n], blobs: Vec::new(), slot: None, durable: None, weight: None })
     }
 
     fn lines(batch: VecDeque<Message>) -> Vec<u8> {
@@ -163,7 +163,13 @@ mod tests {
         outbox.send(quiet(1)).unwrap();
         let (durable, _waiting) = tokio::sync::oneshot::channel();
         outbox
-            .send(Message::Append(Entry { line: vec![2], slot: None, durable: Some(durable), weight: None }))
+            .send(Message::Append(Entry {
+                line: vec![2],
+                blobs: Vec::new(),
+                slot: None,
+                durable: Some(durable),
+                weight: None,
+            }))
             .unwrap();
         assert_eq!(lines(inbox.next().unwrap()), [1, 2]);
         outbox.send(Message::Head).unwrap();
@@ -175,7 +181,13 @@ mod tests {
         let (outbox, inbox) = pair();
         let (durable, mut waiting) = tokio::sync::oneshot::channel();
         outbox
-            .send(Message::Append(Entry { line: vec![1], slot: None, durable: Some(durable), weight: None }))
+            .send(Message::Append(Entry {
+                line: vec![1],
+                blobs: Vec::new(),
+                slot: None,
+                durable: Some(durable),
+                weight: None,
+            }))
             .unwrap();
         drop(inbox);
         assert!(waiting.try_recv().is_err());

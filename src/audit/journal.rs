@@ -1,5 +1,7 @@
 //! The journal: what the request path sees of the record.
 
+mod bodies;
+
 use std::{
     fmt, fs,
     net::IpAddr,
@@ -12,12 +14,13 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use secrecy::ExposeSecret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{
     Condition, Exchange, JournalSettings, OpenError, Reads, Recorded, Recovery, Refusals, Unrecorded,
+    bodies::{Blob, BodySettings},
     event::Event,
     inbox::{self, Outbox},
     keeper::{Keeper, Wish},
@@ -61,11 +64,18 @@ struct Inner {
     wish: Wish,
     /// Everything before this position was recorded as removed.
     retired: AtomicU64,
+    /// How bodies are kept; nothing that wants them recorded goes on without.
+    bodies: ArcSwapOption<BodySettings>,
+    /// Where bodies are sealed: beside the request path, and beside the writer.
+    apart: mpsc::Sender<Apart>,
     /// Says when what is kept behind the last head is done.
     kept: Mutex<Option<oneshot::Receiver<()>>>,
     /// Held as long as the journal is open.
     _lock: Option<fs::File>,
 }
+
+/// Work for the thread that seals bodies.
+pub(super) type Apart = Box<dyn FnOnce() + Send>;
 
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,6 +184,7 @@ impl Journal {
             .name("journal".to_owned())
             .spawn(move || writer.run(&inbox))
             .map_err(OpenError::Thread)?;
+        let apart = bodies::sealing()?;
         let inner = Inner {
             messages,
             slots: Arc::new(Semaphore::new(settings.slots)),
@@ -190,6 +201,8 @@ impl Journal {
             refusals: Refusals::default(),
             wish,
             retired: AtomicU64::new(0),
+            bodies: ArcSwapOption::empty(),
+            apart,
             kept: Mutex::new(Some(kept)),
             _lock: lock,
         };
@@ -240,6 +253,10 @@ impl Journal {
     /// # Errors
     /// [`Unrecorded`] if that cannot be had in time: the request must not go on.
     pub async fn intend(&self, cleared: Cleared, exchange: Exchange) -> Result<Recorded, Unrecorded> {
+        if cleared.permit().judgement().record.is_some() && self.inner.bodies.load().is_none() {
+            self.refuses();
+            return Err(Unrecorded { cleared: Arc::new(cleared) });
+        }
         let operation = cleared.permit().operation();
         if operation.kind == Kind::Read && operation.secrets.is_empty() && !exchange.upgrade {
             return self.intend_read(cleared, exchange).await;
@@ -250,18 +267,33 @@ impl Journal {
         };
         let Some(mut slots) = self.slots(2).await else { return refused(Arc::new(cleared)) };
         let place = slots.split(1);
-        let line = record::render(&self.parts(cleared.permit(), &exchange, Phase::Intent));
+        let judged = self.judged_body(cleared.permit(), &exchange);
+        let in_intent = judged.is_some();
+        let (line, blobs) = match judged {
+            None => (record::render(&self.parts(cleared.permit(), &exchange, Phase::Intent)), Vec::new()),
+            // Boxed: few bodies are recorded.
+            Some(bodies) => match Box::pin(self.sealed(cleared.permit().decision(), bodies)).await {
+                Some((notes, blobs)) => {
+                    let parts = self.parts(cleared.permit(), &exchange, Phase::Intent);
+                    (record::render(&Parts { bodies: &notes, ..parts }), blobs)
+                }
+                None => return refused(Arc::new(cleared)),
+            },
+        };
         let mut recorded = self.recorded(cleared, exchange, Some(slots));
-        match self.durably(line, place).await {
+        if let Some(bodies) = recorded.outcome.bodies.as_mut().filter(|_| in_intent) {
+            bodies.forget_request();
+        }
+        match self.durably(line, blobs, place).await {
             Durability::Durable => Ok(recorded),
             Durability::Not => {
                 recorded.outcome.slot = None;
-                refused(recorded.cleared)
+                refused(recorded.given_up())
             }
             // It may become durable yet, so it gets its outcome.
             Durability::Unknown => {
                 recorded.outcome.ended(Ending::NotSent);
-                refused(recorded.cleared)
+                refused(recorded.given_up())
             }
         }
     }
@@ -277,6 +309,7 @@ impl Journal {
         let slot = match self.inner.reads {
             Reads::Required if failing => None,
             // What is kept for a failing disk fills the queue; nobody waits for that to change.
+            Reads::BestEffort if failing && self.inner.space.available_permits() == 0 => None,
             Reads::BestEffort if failing => Arc::clone(&self.inner.slots).try_acquire_owned().ok(),
             Reads::Required | Reads::BestEffort => self.slots(1).await,
         };
@@ -309,6 +342,7 @@ impl Journal {
             standing: Standing::Entries,
             policy_digest: Some(&denied.policy_digest),
             credential: None,
+            bodies: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
         };
@@ -344,6 +378,7 @@ impl Journal {
             standing: Standing::Entries,
             policy_digest: None,
             credential: None,
+            bodies: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
         };
@@ -390,6 +425,14 @@ impl Journal {
     /// what is still open then is not recorded, and counted.
     pub async fn close(&self) -> bool {
         self.inner.slots.close();
+        // What is sealed already goes first: outcomes that ended before.
+        let (done, sealed) = oneshot::channel();
+        self.apart(Box::new(move || {
+            // Whoever closes waits for it.
+            let _told = done.send(());
+        }));
+        // It is answered as long as the thread lives.
+        let _ended = sealed.await;
         for event in self.inner.refusals.take() {
             self.push_unbounded(event);
         }
@@ -426,37 +469,47 @@ impl Journal {
     /// Queues a line that nobody waits for.
     async fn queue(&self, line: Vec<u8>) -> Result<(), Unwritable> {
         let slot = self.slots(1).await.ok_or(Unwritable)?;
-        self.push(Entry { line, slot: Some(slot), durable: None, weight: None });
+        self.push(Entry { line, blobs: Vec::new(), slot: Some(slot), durable: None, weight: None });
         Ok(())
     }
 
     /// Queues a line and waits until it is durable.
     pub(super) async fn written(&self, line: Vec<u8>) -> Result<(), Unwritable> {
         let slot = self.slots(1).await.ok_or(Unwritable)?;
-        match self.durably(line, Some(slot)).await {
+        match self.durably(line, Vec::new(), Some(slot)).await {
             Durability::Durable => Ok(()),
             Durability::Not | Durability::Unknown => Err(Unwritable),
         }
     }
 
-    async fn durably(&self, line: Vec<u8>, slot: Option<OwnedSemaphorePermit>) -> Durability {
+    /// Queues a line at once; what is waited for holds nothing of it.
+    fn durably(
+        &self,
+        line: Vec<u8>,
+        blobs: Vec<Blob>,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> impl Future<Output = Durability> {
         let (durable, written) = oneshot::channel();
-        self.push(Entry { line, slot, durable: Some(durable), weight: None });
-        match self.within(self.inner.sync_wait, written).await {
-            Some(Ok(true)) => Durability::Durable,
-            Some(Ok(false) | Err(_)) => Durability::Not,
-            None => Durability::Unknown,
+        self.push(Entry { line, blobs, slot, durable: Some(durable), weight: None });
+        async move {
+            match self.within(self.inner.sync_wait, written).await {
+                Some(Ok(true)) => Durability::Durable,
+                Some(Ok(false) | Err(_)) => Durability::Not,
+                None => Durability::Unknown,
+            }
         }
     }
 
     /// Queues a record of the gate's own, of which there are few.
     fn push_unbounded(&self, event: Event) {
-        self.push(Entry { line: event.render(self.now()), slot: None, durable: None, weight: None });
+        let (line, blobs) = (event.render(self.now()), Vec::new());
+        self.push(Entry { line, blobs, slot: None, durable: None, weight: None });
     }
 
     pub(super) fn push(&self, mut entry: Entry) {
         // What has its place already always goes in; then no further request gets one.
-        let kib = u32::try_from(entry.line.len().div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        let bytes = entry.line.len() + entry.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>();
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
         let space = &self.inner.space;
         let left = u32::try_from(space.available_permits()).unwrap_or(u32::MAX);
         entry.weight = Arc::clone(space).try_acquire_many_owned(kib.min(left)).ok();
@@ -481,6 +534,7 @@ impl Journal {
             standing: permit.standing(),
             policy_digest: Some(permit.policy_digest()),
             credential: exchange.credential.as_deref(),
+            bodies: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
         }

@@ -19,6 +19,7 @@ use std::{
 use metrics::{counter, gauge};
 
 use super::{
+    bodies::{BODIES, is_over},
     event,
     merkle::{self, Hash},
     note,
@@ -100,6 +101,7 @@ impl<S: Storage + Clone> Keeper<S> {
             self.pack()?;
         }
         self.remove()?;
+        self.forget_bodies()?;
         self.look_for_old()
     }
 
@@ -179,6 +181,15 @@ impl<S: Storage + Clone> Keeper<S> {
             }
             self.storage.discard(&path)?;
             bundle = before;
+        }
+        Ok(())
+    }
+
+    /// Removes the bodies whose time is over: the records that name them say until when.
+    fn forget_bodies(&mut self) -> io::Result<()> {
+        let now = self.clock.now();
+        for hour in self.storage.folder(BODIES)?.into_iter().filter(|hour| is_over(hour, now)) {
+            self.storage.discard(&format!("{BODIES}/{hour}"))?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! listener, the server and the command line append them.
 
 pub mod archive;
+pub mod bodies;
 mod canonical;
 pub mod event;
 pub mod evidence;

@@ -5,7 +5,10 @@
 
 use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
-use super::canonical::{Digits, Line, MAX_TEXT};
+use super::{
+    bodies::{BodyNote, Kept},
+    canonical::{Digits, Line, MAX_TEXT},
+};
 use crate::{
     azureml::{Allocation, Kind, Operation, Protocol},
     identity::{Caller, Groups, Principal},
@@ -103,6 +106,8 @@ pub(super) struct Parts<'a> {
     pub policy_digest: Option<&'a [u8; 32]>,
     /// The credential that Azure sees.
     pub credential: Option<&'a str>,
+    /// The bodies that an entry wants recorded.
+    pub bodies: &'a [BodyNote],
     pub thumbprint: &'a Mac,
     pub now: Timestamp,
 }
@@ -345,6 +350,7 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     if let Phase::Outcome(outcome) = phase {
         l.text("because", outcome.because.as_deref());
     }
+    l.list("bodies", parts.bodies, body);
     if let Some(shown) = parts.caller.certificate() {
         l.hex("certificate", shown.fingerprint());
     }
@@ -452,6 +458,30 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
         },
     );
     l.list("would_deny", judgement.iter().flat_map(|j| &j.would_deny).take(listed), entry_ref);
+}
+
+/// A body: what it is called and how much of it is kept, or why it is not.
+fn body(l: &mut Line, note: &BodyNote) {
+    let kept = &note.kept;
+    if let Kept::Blob { digest, .. } = kept {
+        l.hex("blob", digest);
+    }
+    if let Kept::Blob { cut, bytes, .. } = kept {
+        l.text("cut", *cut);
+        l.number("kept", *bytes);
+    }
+    if let Kept::Not(reason) = kept {
+        l.text("reason", *reason);
+    }
+    if let Kept::Blob { redacted, .. } = kept {
+        l.number("redacted", *redacted);
+    }
+    l.word("side", note.side.name());
+    l.number("size", note.size);
+    l.hex("tag", &note.tag);
+    if let Kept::Blob { until: Some(until), .. } = kept {
+        l.number("until", *until);
+    }
 }
 
 fn allocates(l: &mut Line, reserved: &Allocation) {

@@ -2,10 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Journal, Unwritable,
+    bodies::{Bodies, Taker},
     record::{self, Ending, Phase},
     writer::Entry,
 };
@@ -36,17 +39,17 @@ pub struct Outcome {
     /// From the intent to the answer's head.
     pub latency: Option<Duration>,
     /// Why the gate ended it, if it did.
-    pub because: Option<String>,
+    pub because: Option<Box<str>>,
     /// `x-ms-correlation-request-id`: joins the record with Azure's activity log.
-    pub correlation: Option<String>,
+    pub correlation: Option<Box<str>>,
 }
 
 /// A request that was cleared and is recorded: made by [`Journal::intend`] alone, so that nothing
 /// is sent of which there is no record:
 /// ```compile_fail
 /// use amlgate::{audit::{OutcomeGuard, Recorded}, gates::Cleared};
-/// fn forged(cleared: std::sync::Arc<Cleared>, outcome: OutcomeGuard) -> Recorded {
-///     Recorded { cleared, outcome }
+/// fn forged(_: std::sync::Arc<Cleared>, outcome: OutcomeGuard) -> Recorded {
+///     Recorded { outcome }
 /// }
 /// ```
 /// It is spent once: the right to send is gone with it.
@@ -58,7 +61,6 @@ pub struct Outcome {
 /// ```
 #[derive(Debug)]
 pub struct Recorded {
-    pub(super) cleared: Arc<Cleared>,
     pub(super) outcome: OutcomeGuard,
 }
 
@@ -77,9 +79,12 @@ pub struct OutcomeGuard {
     pub(super) slot: Option<OwnedSemaphorePermit>,
     subject: Subject,
     outcome: Outcome,
+    /// Where an entry wants bodies recorded.
+    pub(super) bodies: Option<Box<Bodies>>,
 }
 
 /// What the records of one request share.
+#[derive(Clone)]
 struct Subject {
     cleared: Arc<Cleared>,
     exchange: Exchange,
@@ -105,14 +110,20 @@ impl Recorded {
             because: None,
             correlation: None,
         };
-        let subject = Subject { cleared: Arc::clone(&cleared), exchange, started };
-        Self { cleared, outcome: OutcomeGuard { journal, slot, subject, outcome } }
+        let bodies = journal.bodies_of(cleared.permit(), &exchange);
+        let subject = Subject { cleared, exchange, started };
+        Self { outcome: OutcomeGuard { journal, slot, subject, outcome, bodies } }
     }
 
     /// The permit that was recorded.
     #[must_use]
     pub fn permit(&self) -> &Permit {
-        self.cleared.permit()
+        self.outcome.subject.cleared.permit()
+    }
+
+    /// What was cleared, of a request that does not go on.
+    pub(super) fn given_up(self) -> Arc<Cleared> {
+        Arc::clone(&self.outcome.subject.cleared)
     }
 
     /// What is to be said of the request's end.
@@ -136,7 +147,7 @@ impl OutcomeGuard {
     /// Why the gate itself ended it: for a cut stream, with the entry. Bounded, and no text of the
     /// caller's or the upstream's.
     pub fn because(&mut self, why: &str) {
-        self.outcome.because = Some(why.to_owned());
+        self.outcome.because = Some(why.into());
     }
 
     /// The upstream answered.
@@ -154,6 +165,27 @@ impl OutcomeGuard {
     /// More of the answer's body came.
     pub fn received(&mut self, bytes: u64) {
         self.outcome.received += bytes;
+    }
+
+    /// Whoever is given what passes of the request's body, if an entry wants it recorded.
+    #[must_use]
+    pub fn takes_request(&mut self) -> Option<Taker> {
+        let headers = &self.subject.cleared.permit().request().headers;
+        self.bodies.as_mut()?.request(None, headers)
+    }
+
+    /// Whoever is given what passes of the answer's body, if an entry wants it recorded.
+    #[must_use]
+    pub fn takes_response(&mut self, headers: &HeaderMap) -> Option<Taker> {
+        self.bodies.as_mut()?.response(None, headers)
+    }
+
+    /// The answer's body, where it is at hand.
+    pub fn response_is(&mut self, body: &Bytes, headers: &HeaderMap) {
+        if let Some(bodies) = &mut self.bodies {
+            // It is at hand, so that nothing is taken.
+            let _none = bodies.response(Some(body.clone()), headers);
+        }
     }
 
     /// What is said so far.
@@ -179,6 +211,21 @@ impl OutcomeGuard {
         let permit = self.subject.cleared.permit();
         record::render(&self.journal.parts(permit, &self.subject.exchange, Phase::Outcome(&self.outcome)))
     }
+
+    /// Seals the bodies and records the outcome with them, in another thread.
+    fn record_with(&mut self, bodies: Bodies) {
+        self.outcome.took = self.journal.now().since(self.subject.started);
+        let (journal, subject, outcome) = (self.journal.clone(), self.subject.clone(), self.outcome.clone());
+        let slot = self.slot.take();
+        self.journal.apart(Box::new(move || {
+            let permit = subject.cleared.permit();
+            let now = journal.now();
+            let (notes, blobs) = bodies.kept(permit.decision(), now);
+            let parts = journal.parts(permit, &subject.exchange, Phase::Outcome(&outcome));
+            let line = record::render(&record::Parts { bodies: &notes, ..parts });
+            journal.push(Entry { line, blobs, slot, durable: None, weight: None });
+        }));
+    }
 }
 
 impl Drop for OutcomeGuard {
@@ -186,8 +233,12 @@ impl Drop for OutcomeGuard {
         if self.slot.is_none() {
             return; // A read that went on unrecorded, and was counted.
         }
+        if let Some(bodies) = self.bodies.take().filter(|bodies| !bodies.is_empty()) {
+            return self.record_with(*bodies);
+        }
         let line = self.render();
-        self.journal.push(Entry { line, slot: self.slot.take(), durable: None, weight: None });
+        let (slot, blobs) = (self.slot.take(), Vec::new());
+        self.journal.push(Entry { line, blobs, slot, durable: None, weight: None });
     }
 }
 

@@ -36,6 +36,12 @@ pub trait Storage: Send + 'static {
     /// What the disk says.
     fn list(&self) -> io::Result<Vec<String>>;
 
+    /// The names of what lies in a folder; none if there is no such folder.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn folder(&self, name: &str) -> io::Result<Vec<String>>;
+
     /// A whole file.
     ///
     /// # Errors
@@ -156,12 +162,12 @@ impl Directory {
     }
 
     /// Makes a folder and those above it; each is durable in the one above.
-    fn folder(&self, folder: &Path) -> io::Result<()> {
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
         if folder.is_dir() || !folder.starts_with(&self.path) {
             return Ok(());
         }
         if let Some(above) = folder.parent() {
-            self.folder(above)?;
+            self.make_folder(above)?;
             match fs::create_dir(folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 Ok(()) | Err(_) => fs::File::open(above)?.sync_all()?,
@@ -173,7 +179,7 @@ impl Directory {
     /// A new file that will take the place of `name`: it, its path, and the path to rename it to.
     fn beside(&self, name: &str) -> io::Result<(fs::File, PathBuf, PathBuf)> {
         let (beside, path) = (self.path.join(format!("{name}.new")), self.path.join(name));
-        self.folder(path.parent().unwrap_or(&self.path))?;
+        self.make_folder(path.parent().unwrap_or(&self.path))?;
         let mut options = fs::OpenOptions::new();
         options.create(true).truncate(true).write(true);
         // What vouches for the log is for everybody; what it holds is not.
@@ -207,14 +213,14 @@ impl Storage for Directory {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
-            }
+        names_in(&self.path)
+    }
+
+    fn folder(&self, name: &str) -> io::Result<Vec<String>> {
+        match names_in(&self.path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            names => names,
         }
-        names.sort();
-        Ok(names)
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
@@ -290,6 +296,18 @@ impl Storage for Directory {
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+/// What lies in a folder, sorted.
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        if let Ok(name) = entry?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The files that others are to read: the keys and the newest head.

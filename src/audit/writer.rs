@@ -18,6 +18,7 @@ use metrics::{counter, gauge, histogram};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::{
+    bodies::Blob,
     event::Event,
     heads::Heads,
     inbox::Inbox,
@@ -73,6 +74,8 @@ struct Outage {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub line: Vec<u8>,
+    /// The bodies that it names: they are durable before it is.
+    pub blobs: Vec<Blob>,
     /// The place in the queue, given back when the record is durable.
     pub slot: Option<OwnedSemaphorePermit>,
     /// What it takes of the memory for records under way.
@@ -294,11 +297,19 @@ impl<S: Storage> Writer<S> {
         Some(event.render(self.clock.now()))
     }
 
-    /// Signs the head that is owed, if one is, and then writes.
+    /// Signs the head that is owed, if one is, and writes: bodies, and then the records that name them.
     fn attempt(&mut self, resumed: Option<&[u8]>, entries: &[Entry]) -> io::Result<()> {
         if self.unsigned {
             self.sign_head()?;
             self.unsigned = false;
+        }
+        let mut blobs = entries.iter().flat_map(|entry| &entry.blobs).peekable();
+        if blobs.peek().is_some() {
+            for blob in blobs {
+                self.storage.put(&blob.name, &blob.bytes)?;
+                counter!("amlgate_journal_bodies_total").increment(1);
+            }
+            self.storage.settle()?;
         }
         self.write(resumed, entries)
     }

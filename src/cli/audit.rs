@@ -1,5 +1,6 @@
 //! `amlgate audit`: is the record whole, and what does it say?
 
+mod body;
 mod evidence;
 mod kept;
 mod line;
@@ -37,6 +38,8 @@ pub enum Args {
     End(prove::End),
     /// Prints the records that fit.
     Query(query::Args),
+    /// Prints a body that was recorded, by its digest in the record.
+    Body(body::Args),
     /// Names what was done in Azure, by its own activity log, that the record does not have.
     Reconcile(reconcile::Args),
     /// Makes a signed pack of records, proofs and policies for an auditor, or checks one.
@@ -108,6 +111,7 @@ pub fn run(args: Args) -> ExitCode {
         Args::Prove(args) => prove::prove(&args),
         Args::End(args) => prove::end(&args),
         Args::Query(args) => query::run(&args),
+        Args::Body(args) => body::run(&args),
         Args::Reconcile(args) => reconcile::run(&args),
         Args::Evidence(args) => evidence::run(&args),
         Args::Tail(args) => tail(&args),

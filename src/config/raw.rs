@@ -377,6 +377,10 @@ pub struct Keys {
 pub struct Limits {
     /// Bytes of a judged body.
     pub inspected_body: Option<Text>,
+    /// Bytes that are kept of a recorded body.
+    pub recorded_body: Option<Text>,
+    /// Bytes that copies of bodies under way may take together.
+    pub recorded_bodies: Option<Text>,
     /// Connections in all.
     pub connections: Option<Spanned<usize>>,
     /// Connections of one peer.

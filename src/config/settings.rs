@@ -482,6 +482,10 @@ impl Outgoing {
 pub struct Limits {
     /// Bytes of a judged body.
     pub inspected_body: usize,
+    /// Bytes that are kept of a recorded body.
+    pub recorded_body: usize,
+    /// Bytes that copies of bodies under way may take together.
+    pub recorded_bodies: usize,
     /// Connections in all.
     pub connections: usize,
     /// Connections of one peer.
@@ -496,6 +500,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             inspected_body: 4 << 20,
+            recorded_body: 1 << 20,
+            recorded_bodies: 64 << 20,
             connections: 10_000,
             connections_per_peer: 1_024,
             remembered_tokens: 1_000_000,

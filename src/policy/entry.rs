@@ -20,6 +20,7 @@ use super::{
     lent::Human,
     path::{LetterCase, PathPattern},
     raw::List,
+    recording::Recording,
     rights::Word,
     roles::{ActionPattern, Role},
     step_up::StepUp,
@@ -88,6 +89,8 @@ pub(super) struct Entry {
     pub dry_run_until: Option<Timestamp>,
     pub limit: Option<Limit>,
     pub step_up: Option<StepUp>,
+    /// Which bodies are kept in the record.
+    pub record: Option<Recording>,
 }
 
 /// A key of an entry that decides whether it concerns a request.

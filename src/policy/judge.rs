@@ -144,6 +144,7 @@ impl<'a> Bench<'a> {
         if let Some(denial) = &mut self.judgement.denial {
             words::besides(denial, &self.judgement.flip);
             self.judgement.obligations.clear();
+            self.judgement.record = None;
             // A watched entry is counted where it would change something.
             self.judgement.would_deny.clear();
         }
@@ -182,6 +183,13 @@ impl<'a> Bench<'a> {
             matching.push(Matched { entry, fit });
         }
         matching
+    }
+
+    /// Keeps which bodies an entry that counted wants recorded.
+    fn wants(&mut self, entry: &Entry) {
+        if let Some(recording) = &entry.record {
+            self.judgement.record.get_or_insert_default().join(recording);
+        }
     }
 
     /// Keeps what the record needs of an entry that counted.
@@ -235,6 +243,7 @@ impl<'a> Bench<'a> {
                 if matches && let Some(slot @ None) = allowed.get_mut(number) {
                     *slot = Some(entry.reference.clone());
                     self.note(entry, &fit, Some(act));
+                    self.wants(entry);
                 }
             }
         }
@@ -337,6 +346,7 @@ impl<'a> Bench<'a> {
             if self.hypothesis.satisfies(&entry.reference) {
                 continue;
             }
+            self.wants(entry);
             if let Some(limit) = entry.limit {
                 self.judgement.obligations.push(Obligation::Limit {
                     entry: entry.reference.clone(),

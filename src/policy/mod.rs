@@ -24,6 +24,7 @@ pub mod may;
 mod path;
 pub mod permit;
 mod raw;
+mod recording;
 pub mod replay;
 pub mod request;
 pub mod rights;
@@ -46,6 +47,7 @@ pub use permit::{
     Denial, DenialCode, Denied, EntryRef, Judgement, LimitPer, Obligation, Permit, SecretTreatment, decide,
 };
 pub use raw::List;
+pub use recording::{Pointer, Recording};
 pub use request::{DecisionId, RequestFacts};
 pub use rights::Azure;
 pub use step_up::StepUpWanted;

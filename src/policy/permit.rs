@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Azure, Change, DecisionId, Lease, PolicySet, Question, RequestFacts, Standing, StepUpWanted, StreamLimits,
+    Azure, Change, DecisionId, Lease, PolicySet, Question, Recording, RequestFacts, Standing, StepUpWanted,
+    StreamLimits,
 };
 use crate::{
     azureml::{Operation, SecretClass},
@@ -131,6 +132,8 @@ pub struct Judgement {
     pub unevaluable: Vec<(EntryRef, &'static str, String)>,
     /// Values that conditions read, redacted and bounded, for the record.
     pub read: Vec<(String, serde_json::Value)>,
+    /// Which bodies are kept in the record, if an entry says so.
+    pub record: Option<Box<Recording>>,
     /// If it is denied: the smallest set of changes, none of which makes the caller somebody else,
     /// that turns it; empty if none does. `Denial::cure` says it in words, and
     /// [`flips`](super::flip::flips) finds what joining subjects would save.

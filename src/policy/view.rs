@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     EntryRef, PolicySet, SecretTreatment,
     entry::{Entry, SecretsRule},
+    recording::Recording,
 };
 
 /// One entry, keys in the order of the contract.
@@ -61,6 +62,7 @@ impl PolicySet {
         );
         put("unless", subjects(entry.unless.as_deref()));
         put("step_up", entry.step_up.as_ref().map(|demand| vec![demand.words()]));
+        put("record", entry.record.as_ref().map(Recording::words));
         put("limit", entry.limit.map(|l| vec![format!("{} in {:?} per {:?}", l.requests, l.every, l.per)]));
         put("dry_run_until", entry.dry_run_until.map(|until| vec![until.to_rfc3339()]));
         EntryView { list: format!("{:?}", entry.list).to_lowercase(), entry: entry.reference.clone(), keys }

@@ -36,9 +36,8 @@ pub(super) async fn pass_on(
         .headers
         .get("x-ms-correlation-request-id")
         .or_else(|| head.headers.get("x-ms-request-id"))
-        .and_then(|v| v.to_str().ok())
-        .map(str::to_owned);
-    attempt.outcome().answered(head.status.as_u16(), correlation.as_deref());
+        .and_then(|v| v.to_str().ok());
+    attempt.outcome().answered(head.status.as_u16(), correlation);
     if let Some(refusal) = refused_gate(&attempt, &head) {
         attempt.outcome().sent(upload.sent());
         attempt.outcome().ended(Ending::Completed);
@@ -80,6 +79,7 @@ pub(super) async fn pass_on(
         outcome.received(collected.len() as u64);
         outcome.ended(Ending::Completed);
         let bytes = operate(gate, attempt.recorded().permit(), policies, chosen, &collected)?;
+        attempt.outcome().response_is(&bytes, &head.headers);
         head.headers.remove(header::CONTENT_LENGTH);
         return Ok(Response::from_parts(head, Body::full(bytes)));
     }
@@ -96,7 +96,9 @@ pub(super) async fn pass_on(
     // A cluster's watch or log is silent for as long as nothing happens there.
     let quiet = chosen.route.settings.protocol == Protocol::Kubernetes;
     let idle = if quiet { limits.streams.max_age } else { limits.upstream.idle };
-    let passing = Passing::new(body, attempt.into_outcome(), upload, connection, Box::new(watch), idle);
+    let mut outcome = attempt.into_outcome();
+    let taker = outcome.takes_response(&head.headers);
+    let passing = Passing::new(body, outcome, upload, connection, Box::new(watch), idle, taker);
     Ok(Response::from_parts(head, Body::stream(passing)))
 }
 

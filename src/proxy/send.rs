@@ -12,7 +12,7 @@ use super::{
     routes::{Chosen, EndpointAuth},
 };
 use crate::{
-    audit::{Ending, Recorded},
+    audit::{Ending, Recorded, bodies::Taker},
     azureml::{Audience, BodyRefusal, Kind, Operation, Protocol},
     credentials::{ActsFor, Attempt, Bearer, CallerToken, Challenge, CredentialError, KeySlot, Unminted},
     http::{
@@ -142,7 +142,11 @@ async fn exchange(
     watch.ended(Stage::Token);
     let mut again = Again::of(&sent.body);
     let Sent { onward, body, chosen, policies, upgrade: _ } = sent;
-    let (upload, mut body) = body_of(body, &chosen.route);
+    let taker = match &body {
+        Outgoing::Streaming(_) => attempt.outcome().takes_request(),
+        Outgoing::None | Outgoing::Judged(_) => None,
+    };
+    let (upload, mut body) = body_of(body, &chosen.route, taker);
     loop {
         let sending = sending(&attempt, &onward, body, &chosen);
         let judge = || watched(gate, &attempt);
@@ -228,12 +232,13 @@ impl Again {
     }
 }
 
-pub(super) fn body_of(body: Outgoing, route: &Route) -> (Upload, Body) {
+/// The body as it is sent, and what is known of it on its way; what streams is given to the taker.
+pub(super) fn body_of(body: Outgoing, route: &Route, taker: Option<Taker>) -> (Upload, Body) {
     match body {
         Outgoing::None => (Upload::of(0), Body::Empty),
         Outgoing::Judged(bytes) => (Upload::of(bytes.len() as u64), Body::full(bytes)),
         Outgoing::Streaming(body) => {
-            let (upload, counted) = Upload::streaming(body, told(route));
+            let (upload, counted) = Upload::streaming(body, told(route), taker);
             (upload, Body::stream(counted))
         }
     }
@@ -249,7 +254,9 @@ pub(super) fn sending(attempt: &Attempt, onward: &Onward, body: Body, chosen: &C
     let permit = attempt.recorded().permit();
     let mut headers = onward.headers.clone();
     let operation = permit.operation();
-    if rewrite::concerns(&operation.name) || !operation.secrets.is_empty() {
+    let recorded = permit.judgement().record.as_ref().is_some_and(|recording| recording.response);
+    // What is looked into is asked for as it is.
+    if recorded || rewrite::concerns(&operation.name) || !operation.secrets.is_empty() {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     if operation.protocol == Protocol::Kubernetes {

@@ -76,7 +76,7 @@ pub(super) async fn tunnel(
         .open(recorded, bearer, &parts.keys, sent.onward.ml_token)
         .await
         .map_err(send::unminted)?;
-    let (upload, body) = send::body_of(sent.body, &sent.chosen.route);
+    let (upload, body) = send::body_of(sent.body, &sent.chosen.route, None);
     let mut sending = send::sending(&attempt, &sent.onward, body, &sent.chosen);
     sending.upgrade = Some(protocol.clone());
     let limits = &parts.limits.upstream;

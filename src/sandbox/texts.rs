@@ -168,7 +168,10 @@ allow:
     actions: [amlgate/revocations/*]
   - name: the platform team and auditors read the record
     who: [platform, auditors]
-    actions: [amlgate/audit/*]
+    actions: [amlgate/audit/read]
+  - name: auditors read recorded bodies
+    who: [auditors]
+    actions: [amlgate/audit/bodies/read]
   - name: the platform team and auditors read routes and policies
     who: [platform, auditors]
     actions: [amlgate/routes/read, amlgate/policies/read]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     admin::{Health, witness::Witness},
-    audit::{Journal, JournalSettings, Reads, Retention, sinks::Exporter},
+    audit::{Journal, JournalSettings, Reads, Retention, bodies::BodySettings, sinks::Exporter},
     azureml::Protocol,
     config::{
         Settings, settings,
@@ -152,6 +152,7 @@ pub(super) async fn parts(
         clouds: Arc::new(metadata::documents(settings)),
     });
     let health = Arc::new(shown::health(settings, &parts));
+    parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(&parts, settings, &seal);
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
     if let Some(store) = &parts.store {
@@ -184,6 +185,7 @@ pub(super) async fn reshaped(
     secrets.follow(settings);
     let seal = seal(settings, secrets).await?;
     let routes = routes(settings)?;
+    parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(parts, settings, &seal);
     api::sign_in(parts, settings, secrets, &seal).await?;
     let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
@@ -232,6 +234,11 @@ pub(super) fn rights(settings: &Settings) -> RightsSettings {
         fresh: settings.timeouts.rights_fresh,
         stale: settings.timeouts.rights_stale,
     }
+}
+
+fn bodies(settings: &Settings, seal: &Seal) -> BodySettings {
+    let limits = &settings.limits;
+    BodySettings::new(seal, limits.recorded_body, limits.recorded_bodies, settings.audit.retain_for)
 }
 
 fn nonces(seal: &Seal) -> Nonces {
@@ -283,7 +290,7 @@ pub(super) fn surroundings(settings: &Settings) -> Surroundings {
 }
 
 /// The sealing keys, the signing one first.
-async fn seal(settings: &Settings, secrets: &mut Secrets) -> Result<Seal, StartError> {
+pub(super) async fn seal(settings: &Settings, secrets: &mut Secrets) -> Result<Seal, StartError> {
     let mut texts = Vec::new();
     for reference in &settings.seal {
         texts.push(secrets.read(reference, "keys.seal").await?);

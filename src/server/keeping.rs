@@ -1,12 +1,12 @@
 //! What outlives the gate's runs, for the gate and for the verbs that look after it: the store of a
-//! configuration, and the key that signs the record.
+//! configuration, the key that signs the record, and those that open the bodies beside it.
 
 use std::sync::Arc;
 
 use super::{StartError, build, checkup::Finding, secrets::Secrets};
 use crate::{
     config::{Settings, settings},
-    secrets::SecretString,
+    secrets::{BlobSealer, Purpose, SecretString},
     store::{OpenError, Store, StoreAddress},
     time::SharedClock,
 };
@@ -30,6 +30,16 @@ pub async fn signing_key(settings: &Settings, clock: &SharedClock) -> Result<Sec
     let connector = build::connector(settings, clock)?;
     let (_, mut secrets) = build::credentials(settings, &connector, clock).await?;
     secrets.read(&settings.audit.signing_key, "audit.signing_key").await
+}
+
+/// What opens the bodies beside the record, for verbs that show one.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn body_keys(settings: &Settings, clock: &SharedClock) -> Result<BlobSealer, StartError> {
+    let connector = build::connector(settings, clock)?;
+    let (_, mut secrets) = build::credentials(settings, &connector, clock).await?;
+    Ok(build::seal(settings, &mut secrets).await?.blob_sealer(Purpose::Bodies))
 }
 
 async fn named(settings: &Settings, secrets: &mut Secrets) -> Result<Option<Store>, StartError> {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{forward::Connection, upload::Upload};
 use crate::{
-    audit::{Ending, OutcomeGuard},
+    audit::{Ending, OutcomeGuard, bodies::Taker},
     http::BodyError,
 };
 
@@ -36,6 +36,8 @@ pub trait Watch {
 pub struct Passing {
     body: Incoming,
     outcome: OutcomeGuard,
+    /// Copies what passes, where it is recorded.
+    taker: Option<Taker>,
     /// The request's body, which may still be flowing; it ends with the answer.
     upload: Upload,
     connection: Option<Connection>,
@@ -59,12 +61,14 @@ impl Passing {
         connection: Connection,
         watch: Box<dyn Watch>,
         idle: Duration,
+        taker: Option<Taker>,
     ) -> Self {
         outcome.ended(Ending::ClientGone);
         let now = Instant::now();
         let mut passing = Self {
             body,
             outcome,
+            taker,
             upload,
             connection: Some(connection),
             watch,
@@ -150,6 +154,9 @@ impl HttpBody for Passing {
                 this.idle_since = Instant::now();
                 if let Some(data) = frame.data_ref() {
                     this.outcome.received(data.len() as u64);
+                    if let Some(taker) = &this.taker {
+                        taker.take(data);
+                    }
                 }
                 if this.body.is_end_stream() {
                     this.complete();

@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    audit::OutcomeGuard,
+    audit::{OutcomeGuard, bodies::Taker},
     http::{
         BodyError,
         headers::{self, Told},
@@ -67,12 +67,12 @@ impl Upload {
     }
 
     /// Of a request whose body streams, and the body as it is to be sent; trailers go on as far as
-    /// headers of these names would.
+    /// headers of these names would. What goes out is given to the taker, if there is one.
     #[must_use]
-    pub fn streaming(body: Incoming, told: Told) -> (Self, Counted) {
+    pub fn streaming(body: Incoming, told: Told, taker: Option<Taker>) -> (Self, Counted) {
         let upload = Self::of(0);
         upload.0.waits.set(Waits::Caller(Instant::now()));
-        let counted = Counted { body, flow: Rc::clone(&upload.0), told };
+        let counted = Counted { body, flow: Rc::clone(&upload.0), told, taker };
         (upload, counted)
     }
 
@@ -138,6 +138,8 @@ pub struct Counted {
     body: Incoming,
     flow: Rc<Flow>,
     told: Told,
+    /// Copies what passes, where it is recorded.
+    taker: Option<Taker>,
 }
 
 impl fmt::Debug for Counted {
@@ -177,6 +179,9 @@ impl HttpBody for Counted {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.flow.sent.set(self.flow.sent.get() + data.len() as u64);
+                    if let Some(taker) = &self.taker {
+                        taker.take(data);
+                    }
                 }
                 let ended = self.body.is_end_stream();
                 self.flow.waits.set(if ended { Waits::Ended } else { Waits::Upstream(Instant::now()) });

@@ -14,6 +14,7 @@ mod archive;
 mod asked;
 mod authorities;
 mod backstage;
+mod bodies;
 mod bound;
 mod callers;
 mod can_i;

@@ -178,6 +178,16 @@ impl Allowed {
         response
     }
 
+    /// The answer that is no JSON, recorded.
+    pub fn give(mut self, body: impl Into<Body>) -> Response {
+        self.outcome.answered(StatusCode::OK.as_u16(), None);
+        self.outcome.ended(Ending::Completed);
+        let mut response = Response::new(body.into());
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        named(&mut response, self.decision);
+        response
+    }
+
     /// The refusal of a call that was allowed and cannot be done.
     pub fn refuse(mut self, refused: Refused) -> Response {
         self.outcome.answered(refused.status.as_u16(), None);

@@ -5,6 +5,7 @@
 //! call goes the road of any request (caller, decision, gates, record) and only then does anything.
 //! What changes something waits until its intent is durable. It does not serve pages.
 
+mod bodies;
 mod call;
 mod can_i;
 mod exchange;
@@ -98,6 +99,7 @@ pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
         .route("/api/v1/policies", get(policies::list))
         .route("/api/v1/policies/why", post(policies::why))
         .route("/api/v1/routes", get(routes::list))
+        .route("/api/v1/audit/bodies/{digest}", get(bodies::read))
         .route("/api/v1/token", post(exchange::exchange))
         .route("/api/v1/revocations", get(revocations::list).post(revocations::add))
         .route("/api/v1/revocations/{id}", delete(revocations::lift))

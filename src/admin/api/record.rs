@@ -9,7 +9,12 @@ mod asked;
 mod cursor;
 mod proof;
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 pub(in crate::admin) use asked::Asked;
 use axum::{
@@ -21,7 +26,10 @@ use axum::{
 pub(super) use proof::proof;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
 
 use super::{
     Api, Peer,
@@ -78,14 +86,24 @@ impl LogRead {
         cursor::write(&self.origin, page.until)
     }
 
+    /// Where it is.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A place among those who look into it.
+    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, Refused> {
+        let place = Arc::clone(&self.searches).acquire_owned().await;
+        place.map_err(|_| Refused::unavailable("the gate stops"))
+    }
+
     pub(in crate::admin) async fn search(
         &self,
         filter: &Filter,
         from: u64,
         records: usize,
     ) -> Result<Page, Refused> {
-        let place = Arc::clone(&self.searches).acquire_owned().await;
-        let place = place.map_err(|_| Refused::unavailable("the gate stops"))?;
+        let place = self.place().await?;
         let (directory, filter) = (self.directory.clone(), filter.clone());
         let bounds = Bounds { records, bytes: MAX_BYTES, looked: MAX_LOOKED };
         let searched = spawn_blocking(move || {

@@ -102,6 +102,9 @@ impl Event {
             Self::RecordRead { caller, peer, .. } => {
                 Form { actor: Some(caller), peer: Some(*peer), ..form(API, 2, "amlgate/audit/read") }
             }
+            Self::BodyRead { caller, peer, .. } => {
+                Form { actor: Some(caller), peer: Some(*peer), ..form(API, 2, "amlgate/audit/bodies/read") }
+            }
             Self::Refused { peer, .. } => Form { peer: Some(*peer), ..failed(form(API, 99, "unknown")) },
         }
     }
@@ -308,6 +311,13 @@ impl Event {
                 plain(l, "record_read");
                 l.text("query", &**query);
                 l.number("records", *records);
+            }
+            Self::BodyRead { decision, blob, of, side, .. } => {
+                l.text("blob", &**blob);
+                l.text("decision", decision.written(&mut [0; 36]));
+                plain(l, "body_read");
+                l.text("of", &**of);
+                l.text("side", *side);
             }
             Self::Refused { reason, count, .. } => {
                 l.number("count", *count);

@@ -14,7 +14,7 @@ use super::{
     SIGNATURE, SUMS,
     manifest::{self, Part, PolicySet},
     sums,
-    write::policies_of,
+    write::{bodies_of, policies_of},
 };
 use crate::audit::{
     note::{Head, VerifierKeys},
@@ -73,12 +73,21 @@ pub fn check(pack: &Path, keys: Option<&VerifierKeys>) -> Result<Checked, Eviden
             Some(_) | None => return flawed("has a control that this program does not know so"),
         }
     }
-    let mut seen = Seen { classes: BTreeMap::new(), policies: Vec::new(), last: None, records: 0 };
+    let mut seen = Seen {
+        classes: BTreeMap::new(),
+        policies: Vec::new(),
+        bodies: BTreeSet::new(),
+        last: None,
+        records: 0,
+    };
     for part in &manifest.parts {
         reading.part(part, &manifest, &keys, &end, &controls, &mut seen)?;
     }
     if seen.classes != manifest.classes {
         return flawed("counts other records than there are");
+    }
+    if seen.bodies != manifest.bodies {
+        return flawed("names other bodies than the records do");
     }
     let (mut enclosed, mut missing) = (BTreeSet::new(), 0);
     let named: Vec<PolicySet> = manifest.policies.iter().map(plain).collect();
@@ -121,6 +130,7 @@ fn plain(set: &PolicySet) -> PolicySet {
 struct Seen {
     classes: BTreeMap<Class, u64>,
     policies: Vec<PolicySet>,
+    bodies: BTreeSet<String>,
     last: Option<u64>,
     records: u64,
 }
@@ -236,6 +246,7 @@ impl Reading<'_> {
             {
                 seen.policies.push(set);
             }
+            seen.bodies.extend(bodies_of(&value));
             *seen.classes.entry(class).or_default() += 1;
             seen.records += 1;
         }

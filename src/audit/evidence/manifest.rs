@@ -1,6 +1,6 @@
 //! What a pack says of itself, under the signature of the log's key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,10 @@ pub struct Manifest {
     pub too_new: u64,
     /// The sets of policies that were in force, in their order: the first was when the period began.
     pub policies: Vec<PolicySet>,
+    /// The digests of the recorded bodies that its records name. They are not in it: whoever may read
+    /// them asks the gate, or opens them beside the log.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub bodies: BTreeSet<String>,
     /// The program that made the pack, and can check it.
     pub verifier: Verifier,
 }

@@ -70,6 +70,7 @@ struct Pack<'p> {
     proofs: String,
     count: u64,
     policies: Vec<PolicySet>,
+    bodies: BTreeSet<String>,
 }
 
 /// Makes a pack in a folder, which must not be there.
@@ -116,6 +117,7 @@ fn filled(
         proofs: String::new(),
         count: 0,
         policies: Vec::new(),
+        bodies: BTreeSet::new(),
     };
     let wanted: BTreeSet<Class> =
         asked.controls.iter().flat_map(|control| control.shown_by).copied().collect();
@@ -169,6 +171,7 @@ fn filled(
         classes: std::mem::take(&mut pack.classes),
         too_new,
         policies: std::mem::take(&mut pack.policies),
+        bodies: std::mem::take(&mut pack.bodies),
         verifier: Verifier {
             program: "amlgate".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -229,6 +232,12 @@ pub(super) fn policies_of(record: &Value, position: u64) -> Option<PolicySet> {
     })
 }
 
+/// The digests of the recorded bodies that a record names.
+pub(super) fn bodies_of(record: &Value) -> impl Iterator<Item = String> {
+    let bodies = record.pointer("/unmapped/amlgate/bodies").and_then(Value::as_array);
+    bodies.into_iter().flatten().filter_map(|body| Some(body.get("blob")?.as_str()?.to_owned()))
+}
+
 impl Pack<'_> {
     fn put(&mut self, name: &str, content: &[u8]) -> Result<(), EvidenceError> {
         let path = self.root.join(name);
@@ -263,6 +272,7 @@ impl Pack<'_> {
         {
             self.policies.push(set);
         }
+        self.bodies.extend(bodies_of(value));
         self.records.extend_from_slice(&record.line);
         self.records.push(b'\n');
         self.proofs.push_str(&prover.inclusion_under_newest(record)?.to_string());

@@ -122,6 +122,11 @@ impl Storage for FailingDirectory {
         self.directory.list()
     }
 
+    fn folder(&self, name: &str) -> io::Result<Vec<String>> {
+        self.opens()?;
+        self.directory.folder(name)
+    }
+
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         self.opens()?;
         self.directory.read(name)

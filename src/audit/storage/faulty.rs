@@ -217,6 +217,16 @@ impl Storage for FaultyDisk {
         Ok(self.with(|s| s.files.keys().filter(|name| !name.contains('/')).cloned().collect()))
     }
 
+    fn folder(&self, name: &str) -> io::Result<Vec<String>> {
+        let folder = format!("{name}/");
+        let inside = |file: &String| {
+            let rest = file.strip_prefix(&folder)?;
+            Some(rest.split('/').next().unwrap_or(rest).to_owned())
+        };
+        let names: std::collections::BTreeSet<_> = self.with(|s| s.files.keys().filter_map(inside).collect());
+        Ok(names.into_iter().collect())
+    }
+
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         self.with(|s| s.files.get(name).map(|c| c.written.clone())).ok_or(io::ErrorKind::NotFound.into())
     }

@@ -145,6 +145,17 @@ fn events() -> Vec<(&'static str, Event)> {
                 records: 17,
             },
         ),
+        (
+            "body_read",
+            Event::BodyRead {
+                caller: "corp:ann".into(),
+                peer: peer(),
+                decision: DecisionId::fresh(),
+                blob: "ab".repeat(32),
+                of: uuid::Uuid::nil().to_string(),
+                side: "request",
+            },
+        ),
         ("refused", Event::Refused { peer: "::1".parse().unwrap(), reason: "no token", count: 4 }),
     ]
 }
@@ -173,12 +184,13 @@ fn is_listed(event: &Event) -> bool {
         | Event::Grant { .. }
         | Event::Exporter { .. }
         | Event::RecordRead { .. }
+        | Event::BodyRead { .. }
         | Event::Refused { .. } => true,
     }
 }
 
 /// Holds a line against its file; what is another each time stands as zeroes in it.
-fn is_golden(name: &str, line: &[u8]) {
+pub(super) fn is_golden(name: &str, line: &[u8]) {
     let mut value: Value = serde_json::from_slice(line).unwrap();
     assert_eq!(serde_json::to_vec(&value).unwrap(), line, "{name}: the line is canonical");
     for at in ["/metadata/uid", "/unmapped/amlgate/decision"] {

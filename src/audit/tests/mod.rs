@@ -1,5 +1,6 @@
 //! The journal against a disk that fails, and the verifier against an editor.
 
+mod bodies;
 mod crashes;
 mod golden;
 mod heads;

@@ -28,8 +28,18 @@ pub(super) fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
         inspected_body: raw
             .inspected_body
             .as_ref()
-            .and_then(|s| problems.read(s, inspected))
+            .and_then(|s| problems.read(s, body))
             .unwrap_or(default.inspected_body),
+        recorded_body: raw
+            .recorded_body
+            .as_ref()
+            .and_then(|s| problems.read(s, body))
+            .unwrap_or(default.recorded_body),
+        recorded_bodies: raw
+            .recorded_bodies
+            .as_ref()
+            .and_then(|s| problems.read(s, bodies))
+            .unwrap_or(default.recorded_bodies),
         remembered_tokens: raw.remembered_tokens.as_ref().map_or(default.remembered_tokens, |n| n.value),
     }
 }
@@ -95,10 +105,18 @@ pub(super) fn telemetry(raw: &raw::Telemetry, problems: &mut Problems) -> Teleme
     }
 }
 
-fn inspected(text: &str) -> Result<usize, String> {
+fn body(text: &str) -> Result<usize, String> {
     let size = values::size(text)?;
     if !(1 << 10..=64 << 20).contains(&size) {
         return Err(format!("`{text}` is not between 1KiB and 64MiB"));
+    }
+    Ok(size)
+}
+
+fn bodies(text: &str) -> Result<usize, String> {
+    let size = values::size(text)?;
+    if !(1 << 20..=16 << 30).contains(&size) {
+        return Err(format!("`{text}` is not between 1MiB and 16GiB"));
     }
     Ok(size)
 }

@@ -10,6 +10,7 @@ use super::{
         path::PathPattern,
     },
     LATER, List, RawEntry, RawLimit, RawSecrets,
+    record::record,
     step_up::step_up,
 };
 use crate::{
@@ -24,9 +25,9 @@ pub(in crate::policy) fn entry_keys(list: List) -> Vec<&'static str> {
         "from", "during", "when",
     ];
     match list {
-        List::Allow => known.extend(["role", "rights", "as"]),
+        List::Allow => known.extend(["role", "rights", "as", "record"]),
         List::Deny => known.extend(["unless", "dry_run_until"]),
-        List::Require => known.extend(["unless", "dry_run_until", "limit", "step_up"]),
+        List::Require => known.extend(["unless", "dry_run_until", "limit", "step_up", "record"]),
     }
     known
 }
@@ -75,6 +76,12 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         let hint = "a limit counts before it can tell; leave `dry_run_until` out";
         reader.error_with(place, "`limit` beside `dry_run_until` is not in this version", hint);
     }
+    let record_place = fields.place_of("record");
+    let record = fields.take("record").and_then(|tree| record(reader, tree));
+    if let (Some(place), Some(_)) = (record_place, dry_run_until) {
+        let hint = "what is recorded changes nothing for the caller; leave `dry_run_until` out";
+        reader.error_with(place, "`record` beside `dry_run_until` is not in this version", hint);
+    }
     let rights_place = fields.place_of("rights");
     let as_human = fields.take("as").and_then(|tree| {
         let place = tree.place;
@@ -107,14 +114,18 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         dry_run_until,
         limit,
         step_up: fields.take("step_up").and_then(|tree| step_up(reader, tree)),
+        record,
         name: name?,
     };
     // What is said of an entry as a whole holds only if all of it could be read.
     if reader.problems.len() > before {
         return Some(entry);
     }
-    let demands =
-        entry.from.is_some() || entry.during.is_some() || entry.limit.is_some() || entry.step_up.is_some();
+    let demands = entry.from.is_some()
+        || entry.during.is_some()
+        || entry.limit.is_some()
+        || entry.step_up.is_some()
+        || entry.record.is_some();
     if let (Some(place), Some(_), None) = (rights_place, entry.rights, &entry.scope) {
         let hint = "role assignments are read at a scope: name the workspace, group or subscription";
         reader.error_with(place, "`rights` needs `scope`", hint);
@@ -136,7 +147,8 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         || entry.path.is_some()
         || entry.when.is_some();
     if list == List::Require && !demands {
-        let hint = "add `from`, `during`, `limit` or `step_up`: in `require` these are what must hold";
+        let hint =
+            "add `from`, `during`, `limit`, `step_up` or `record`: in `require` these are what must hold";
         reader.error_with(place, format!("entry `{}` demands nothing", entry.name.value), hint);
     } else if list == List::Allow && !narrowed {
         let hint =
@@ -155,6 +167,7 @@ fn misplaced(list: List, key: &str) -> Option<&'static str> {
         (List::Allow | List::Deny, "limit" | "step_up") => {
             Some("it is a demand: put it in an entry of `require`")
         }
+        (List::Deny, "record") => Some("of what is denied no body is read: put it in `allow` or `require`"),
         (List::Deny | List::Require, "as") => {
             Some("it lends what a human may do: `deny` and `require` count for agents as for their humans")
         }
@@ -301,6 +314,11 @@ fn limit(reader: &mut Reader<'_>, tree: Tree) -> Option<RawLimit> {
 
 /// A whole number with its unit; at least a millisecond, at most a year.
 pub(super) fn duration(text: &str) -> Option<Duration> {
+    length(text, Duration::from_secs(366 * 86_400))
+}
+
+/// The same up to another bound.
+pub(super) fn length(text: &str, most: Duration) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
     let millis = match unit {
@@ -312,5 +330,5 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let total = number.parse::<u64>().ok()?.checked_mul(millis)?;
-    (1..=366 * 86_400_000).contains(&total).then(|| Duration::from_millis(total))
+    (total > 0).then(|| Duration::from_millis(total)).filter(|length| *length <= most)
 }

@@ -5,6 +5,7 @@
 
 mod definitions;
 mod entries;
+mod record;
 mod step_up;
 
 use std::{sync::Arc, time::Duration};
@@ -22,6 +23,7 @@ use super::{
     document::{Fields, Located, Node, Reader, Text, Tree, parse},
     entry::Rights,
     path::PathPattern,
+    recording::Recording,
     step_up::StepUp,
     who::Description,
 };
@@ -89,6 +91,7 @@ pub(super) struct RawEntry {
     pub dry_run_until: Option<Timestamp>,
     pub limit: Option<RawLimit>,
     pub step_up: Option<StepUp>,
+    pub record: Option<Recording>,
 }
 
 /// `secrets` of an entry.
@@ -117,7 +120,7 @@ pub(super) const DESCRIPTION_KEYS: &[&str] =
     &["issuer", "group", "claims", "subject", "client", "kind", "tenant", "agent"];
 
 /// Keys of later versions, in any list.
-const LATER: &[&str] = &["people", "approval", "review", "lists", "record"];
+const LATER: &[&str] = &["people", "approval", "review", "lists"];
 
 /// Reads one file. What could be read is returned beside the problems.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> RawFile {

@@ -60,7 +60,7 @@ require:
 
 #[test]
 fn keys_of_later_versions_are_refused_by_name() {
-    for key in ["people", "approval", "review", "lists", "record"] {
+    for key in ["people", "approval", "review", "lists"] {
         let said = problems(&format!(
             "version: 1\nallow:\n  - {{name: a, who: [authenticated], kinds: [read], {key}: x}}\n"
         ));
@@ -160,6 +160,18 @@ fn values_that_would_match_nothing_or_mean_something_else_are_refused() {
         (
             "allow: [{name: a, who: [authenticated], kinds: [read], dry_run_until: x}]",
             "has no `dry_run_until`",
+        ),
+        ("deny: [{name: d, kinds: [read], record: {bodies: [request]}}]", "put it in `allow` or `require`"),
+        ("require: [{name: r, record: {keep: 1d}}]", "`record` needs `bodies`"),
+        ("require: [{name: r, record: {bodies: []}}]", "empty list"),
+        ("require: [{name: r, record: {bodies: [answer]}}]", "`bodies` does not know `answer`"),
+        ("require: [{name: r, record: {bodies: [request], redact: [a]}}]", "is no JSON pointer"),
+        ("require: [{name: r, record: {bodies: [request], keep: 5m}}]", "from `1h` to `3660d`"),
+        ("require: [{name: r, record: {bodies: [request], keep: 4000d}}]", "from `1h` to `3660d`"),
+        ("require: [{name: r, record: {bodies: [request], level: all}}]", "`level`"),
+        (
+            "require: [{name: r, record: {bodies: [request]}, dry_run_until: \"2026-12-01T09:00:00+01:00\"}]",
+            "not in this version",
         ),
         ("require: [{name: r, limit: {requests: 0, every: 1s}}]", "whole number"),
         ("require: [{name: r, limit: {requests: 5, every: 1 s}}]", "is no duration"),

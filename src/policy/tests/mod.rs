@@ -4,6 +4,7 @@ mod agents;
 mod decisions;
 mod loading;
 mod properties;
+mod recorded;
 mod rights;
 mod selectors;
 mod step_up;
