@@ -4,6 +4,7 @@
 //! goes wrong at any of them ends in [`respond`], and is recorded on its way there.
 
 mod answer;
+mod approve;
 mod challenge;
 mod discovery;
 mod drain;
@@ -39,6 +40,7 @@ use self::{
 use crate::{
     audit::Exchange,
     azureml::{self, BodyNeed, BodyRefusal, Inspected, Operation, UnknownOperation},
+    gates::approvals::BodyKnown,
     http::{Body, Connection, Target, framing, headers},
     identity::ConnectionMemo,
     policy::{self, DecisionId, Denial, RequestFacts, Standing},
@@ -185,13 +187,19 @@ async fn pass(
             return Err(Refusal::Denied { denial: Box::new(denial), retry_after: None });
         }
     };
-    let cleared = match gate.parts().gates.clear(permit) {
-        Ok(cleared) => cleared,
-        Err(held) => {
-            gate.parts().journal.held(&held).await.map_err(|_| Refusal::Unrecorded)?;
-            return Err(Refusal::Denied { denial: Box::new(held.denial), retry_after: held.retry_after });
+    let asks_people = permit.judgement().approvals().next().is_some();
+    // Boxed: few requests wait for people, and few are held up.
+    let cleared = if asks_people {
+        let known = if unread.is_some() { BodyKnown::Streams } else { BodyKnown::Whole };
+        Box::pin(approve::cleared(gate, permit, known)).await?
+    } else {
+        match gate.parts().gates.clear(permit) {
+            Ok(cleared) => cleared,
+            Err(held) => return Err(Box::pin(approve::refused(gate, held)).await),
         }
     };
+    // Who waited is treated as the policies say that let them go on.
+    let policies = if asks_people { gate.parts().policies.current() } else { policies };
     known.verdict = "allowed";
     watch.ended(Stage::Decide);
     // Record, token, upstream, answer.

@@ -5,6 +5,7 @@
 //! [`Server::start`]. They share snapshots and the journal's queue, nothing else.
 
 mod api;
+mod approvals;
 mod archive;
 pub mod asking;
 mod blobs;
@@ -381,6 +382,13 @@ impl Server {
                 current.load_full().groups.renew_soon().await;
             }
         }));
+        if parts.store.is_some() {
+            let (gates, journal) = (Arc::clone(&parts.gates), parts.journal.clone());
+            let clock = Arc::clone(&parts.clock);
+            tokio::spawn(until.clone().run_until_cancelled_owned(async move {
+                approvals::follow(&gates, &journal, &clock).await;
+            }));
+        }
         if let Some(store) = parts.store.clone() {
             let verifier = Arc::clone(&parts.verifier);
             let clock = Arc::clone(&parts.clock);

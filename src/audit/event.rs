@@ -231,12 +231,16 @@ pub type Files = Arc<[(Arc<str>, [u8; 32])]>;
 pub enum Verdict {
     /// Somebody waits for it.
     Asked,
+    /// Somebody said yes, and others must, too.
+    Voted,
     /// Enough people said yes.
     Approved,
     /// Somebody said no.
     Denied,
     /// Nobody decided in time.
     Expired,
+    /// Whoever asked took it back.
+    Withdrawn,
 }
 
 /// What becomes of a grant.

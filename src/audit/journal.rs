@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     azureml::Kind,
-    gates::{Cleared, Held},
+    gates::{Cleared, Held, approvals::GrantUse},
     identity::Principal,
     policy::{Denial, Denied, Permit, RequestFacts, Standing},
     secrets::Mac,
@@ -255,7 +255,7 @@ impl Journal {
     pub async fn intend(&self, cleared: Cleared, exchange: Exchange) -> Result<Recorded, Unrecorded> {
         if cleared.permit().judgement().record.is_some() && self.inner.bodies.load().is_none() {
             self.refuses();
-            return Err(Unrecorded { cleared: Arc::new(cleared) });
+            return Err(Unrecorded { cleared });
         }
         let operation = cleared.permit().operation();
         if operation.kind == Kind::Read && operation.secrets.is_empty() && !exchange.upgrade {
@@ -265,19 +265,22 @@ impl Journal {
             self.refuses();
             Err(Unrecorded { cleared })
         };
-        let Some(mut slots) = self.slots(2).await else { return refused(Arc::new(cleared)) };
+        let Some(mut slots) = self.slots(2).await else { return refused(cleared) };
         let place = slots.split(1);
         let judged = self.judged_body(cleared.permit(), &exchange);
         let in_intent = judged.is_some();
         let (line, blobs) = match judged {
-            None => (record::render(&self.parts(cleared.permit(), &exchange, Phase::Intent)), Vec::new()),
+            None => (
+                record::render(&self.parts(cleared.permit(), cleared.grants(), &exchange, Phase::Intent)),
+                Vec::new(),
+            ),
             // Boxed: few bodies are recorded.
             Some(bodies) => match Box::pin(self.sealed(cleared.permit().decision(), bodies)).await {
                 Some((notes, blobs)) => {
-                    let parts = self.parts(cleared.permit(), &exchange, Phase::Intent);
+                    let parts = self.parts(cleared.permit(), cleared.grants(), &exchange, Phase::Intent);
                     (record::render(&Parts { bodies: &notes, ..parts }), blobs)
                 }
-                None => return refused(Arc::new(cleared)),
+                None => return refused(cleared),
             },
         };
         let mut recorded = self.recorded(cleared, exchange, Some(slots));
@@ -322,7 +325,7 @@ impl Journal {
             }
             (None, Reads::Required) => {
                 self.refuses();
-                Err(Unrecorded { cleared: Arc::new(cleared) })
+                Err(Unrecorded { cleared })
             }
         }
     }
@@ -343,6 +346,7 @@ impl Journal {
             policy_digest: Some(&denied.policy_digest),
             credential: None,
             bodies: &[],
+            grants: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
         };
@@ -355,7 +359,7 @@ impl Journal {
     /// [`Unwritable`].
     pub async fn held(&self, held: &Held) -> Result<(), Unwritable> {
         let exchange = Exchange::default();
-        let parts = self.parts(&held.permit, &exchange, Phase::Denial(&held.denial));
+        let parts = self.parts(&held.permit, &[], &exchange, Phase::Denial(&held.denial));
         self.queue(record::render(&parts)).await
     }
 
@@ -379,6 +383,7 @@ impl Journal {
             policy_digest: None,
             credential: None,
             bodies: &[],
+            grants: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
         };
@@ -522,6 +527,7 @@ impl Journal {
     pub(super) fn parts<'a>(
         &'a self,
         permit: &'a Permit,
+        grants: &'a [GrantUse],
         exchange: &'a Exchange,
         phase: Phase<'a>,
     ) -> Parts<'a> {
@@ -535,6 +541,7 @@ impl Journal {
             policy_digest: Some(permit.policy_digest()),
             credential: exchange.credential.as_deref(),
             bodies: &[],
+            grants,
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
         }

@@ -39,6 +39,8 @@ pub struct Recalled {
     pub denied: Option<String>,
     /// How each class of secrets in the answer was treated, if it was allowed.
     pub secrets: Vec<(SecretClass, SecretTreatment)>,
+    /// The entries whose demands it had to meet, limits and approvals.
+    pub obligations: Vec<String>,
     /// Whether all VM sizes that it may have reserved were recorded.
     pub skus: bool,
 }
@@ -125,9 +127,16 @@ impl<'r> Record<'r> {
             at,
             secrets: if denied.is_none() { self.treatments()? } else { Vec::new() },
             denied,
+            obligations: self.obligations(),
             skus: skus.is_some_and(|all| all.len() < MAX_LISTED),
             operation,
         })
+    }
+
+    fn obligations(&self) -> Vec<String> {
+        let all = self.own.get("obligations").and_then(Value::as_array);
+        let names = all.into_iter().flatten().filter_map(|one| one.get("name").and_then(Value::as_str));
+        names.map(ToOwned::to_owned).collect()
     }
 
     fn text(&self, pointer: &str, what: &str) -> Result<&'r str, NotRecorded> {

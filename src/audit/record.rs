@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     azureml::{Allocation, Kind, Operation, Protocol},
+    gates::approvals::GrantUse,
     identity::{Caller, Groups, Principal},
     policy::{Denial, EntryRef, Judgement, Obligation, RequestFacts, SecretTreatment, Standing},
     secrets::Mac,
@@ -106,6 +107,8 @@ pub(super) struct Parts<'a> {
     pub policy_digest: Option<&'a [u8; 32]>,
     /// The credential that Azure sees.
     pub credential: Option<&'a str>,
+    /// The grants by which it goes on.
+    pub grants: &'a [GrantUse],
     /// The bodies that an entry wants recorded.
     pub bodies: &'a [BodyNote],
     pub thumbprint: &'a Mac,
@@ -378,6 +381,7 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
         l.word("from_pull_request", "not_named");
     }
     let written = if listed == 0 { 0 } else { MAX_GROUPS };
+    l.texts("grants", parts.grants.iter().take(MAX_LISTED).map(|grant| &*grant.id));
     match &parts.caller.groups {
         Groups::Known(groups) => {
             if groups.len() > written {
@@ -397,9 +401,7 @@ fn own(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
     }
     l.text("kind", operation.map(|o| kind(o.kind)));
     l.word("mode", "reverse");
-    let demanded = judgement.iter().flat_map(|j| &j.obligations).map(|o| match o {
-        Obligation::Limit { entry, .. } => entry,
-    });
+    let demanded = judgement.iter().flat_map(|j| &j.obligations).map(Obligation::entry);
     l.list("obligations", demanded.take(listed), entry_ref);
     l.text("operation", operation.map(|o| &*o.name));
     l.text(

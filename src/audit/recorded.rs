@@ -12,7 +12,14 @@ use super::{
     record::{self, Ending, Phase},
     writer::Entry,
 };
-use crate::{gates::Cleared, policy::Permit, time::Timestamp};
+use crate::{
+    gates::{
+        Cleared,
+        approvals::{Came, GrantUse},
+    },
+    policy::Permit,
+    time::Timestamp,
+};
 
 /// What the record says of the way to Azure.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +55,7 @@ pub struct Outcome {
 /// is sent of which there is no record:
 /// ```compile_fail
 /// use amlgate::{audit::{OutcomeGuard, Recorded}, gates::Cleared};
-/// fn forged(_: std::sync::Arc<Cleared>, outcome: OutcomeGuard) -> Recorded {
+/// fn forged(_: Cleared, outcome: OutcomeGuard) -> Recorded {
 ///     Recorded { outcome }
 /// }
 /// ```
@@ -68,7 +75,7 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Unrecorded {
     /// What was cleared.
-    pub cleared: Arc<Cleared>,
+    pub cleared: Cleared,
 }
 
 /// The place that is kept for a request's outcome. When it is dropped, what was last said of the
@@ -84,11 +91,18 @@ pub struct OutcomeGuard {
 }
 
 /// What the records of one request share.
-#[derive(Clone)]
 struct Subject {
-    cleared: Arc<Cleared>,
+    cleared: Cleared,
     exchange: Exchange,
     started: Timestamp,
+}
+
+impl Subject {
+    /// The same, for another thread.
+    fn beside(&self) -> Self {
+        let Self { cleared, exchange, started } = self;
+        Self { cleared: cleared.beside(), exchange: exchange.clone(), started: *started }
+    }
 }
 
 impl Recorded {
@@ -99,7 +113,6 @@ impl Recorded {
         slot: Option<OwnedSemaphorePermit>,
         started: Timestamp,
     ) -> Self {
-        let cleared = Arc::new(cleared);
         let outcome = Outcome {
             ending: Ending::Aborted,
             status: None,
@@ -122,8 +135,14 @@ impl Recorded {
     }
 
     /// What was cleared, of a request that does not go on.
-    pub(super) fn given_up(self) -> Arc<Cleared> {
-        Arc::clone(&self.outcome.subject.cleared)
+    pub(super) fn given_up(self) -> Cleared {
+        self.outcome.subject.cleared.beside()
+    }
+
+    /// The grants by which it goes on.
+    #[must_use]
+    pub fn grants(&self) -> &[GrantUse] {
+        self.outcome.grants()
     }
 
     /// What is to be said of the request's end.
@@ -167,6 +186,12 @@ impl OutcomeGuard {
         self.outcome.received += bytes;
     }
 
+    /// The grants by which the request goes on.
+    #[must_use]
+    pub fn grants(&self) -> &[GrantUse] {
+        self.subject.cleared.grants()
+    }
+
     /// Whoever is given what passes of the request's body, if an entry wants it recorded.
     #[must_use]
     pub fn takes_request(&mut self) -> Option<Taker> {
@@ -206,22 +231,32 @@ impl OutcomeGuard {
         self.journal.written(line).await
     }
 
+    /// What it means for the grants that were used. What was never sent gives its use back.
+    const fn came(&self) -> Came {
+        match (self.outcome.ending, self.outcome.status) {
+            (Ending::NotSent, None) => Came::NotSent,
+            (_, status) => Came::answered(status),
+        }
+    }
+
     fn render(&mut self) -> Vec<u8> {
         self.outcome.took = self.journal.now().since(self.subject.started);
-        let permit = self.subject.cleared.permit();
-        record::render(&self.journal.parts(permit, &self.subject.exchange, Phase::Outcome(&self.outcome)))
+        let Subject { cleared, exchange, .. } = &self.subject;
+        let phase = Phase::Outcome(&self.outcome);
+        record::render(&self.journal.parts(cleared.permit(), cleared.grants(), exchange, phase))
     }
 
     /// Seals the bodies and records the outcome with them, in another thread.
     fn record_with(&mut self, bodies: Bodies) {
         self.outcome.took = self.journal.now().since(self.subject.started);
-        let (journal, subject, outcome) = (self.journal.clone(), self.subject.clone(), self.outcome.clone());
+        let (journal, subject, outcome) = (self.journal.clone(), self.subject.beside(), self.outcome.clone());
         let slot = self.slot.take();
         self.journal.apart(Box::new(move || {
             let permit = subject.cleared.permit();
             let now = journal.now();
             let (notes, blobs) = bodies.kept(permit.decision(), now);
-            let parts = journal.parts(permit, &subject.exchange, Phase::Outcome(&outcome));
+            let grants = subject.cleared.grants();
+            let parts = journal.parts(permit, grants, &subject.exchange, Phase::Outcome(&outcome));
             let line = record::render(&record::Parts { bodies: &notes, ..parts });
             journal.push(Entry { line, blobs, slot, durable: None, weight: None });
         }));
@@ -230,6 +265,7 @@ impl OutcomeGuard {
 
 impl Drop for OutcomeGuard {
     fn drop(&mut self) {
+        self.subject.cleared.came(self.came());
         if self.slot.is_none() {
             return; // A read that went on unrecorded, and was counted.
         }

@@ -6,6 +6,7 @@ use super::{exit, put, serve::refused};
 use crate::{
     config,
     policy::{PolicySet, Surroundings},
+    yaml::{Place, Problem},
 };
 
 /// Checks configuration and policies without starting.
@@ -41,6 +42,14 @@ pub fn run(args: &Args) -> ExitCode {
                 Err(found) => problems.extend(found),
                 Ok((set, found)) => {
                     warnings.extend(found);
+                    let kept = settings.store.is_some();
+                    let wanted = set.first_approval().filter(|_| !kept);
+                    warnings.extend(wanted.map(|entry| {
+                        let place = Place { line: entry.line, column: 1 };
+                        let message = format!("nobody can give the approval that `{}` demands", entry.name);
+                        let hint = "approvals are kept in a store: add `store: {sqlite: var/amlgate.db}` to the configuration";
+                        Problem::warning(&entry.file, place, message).hint(hint)
+                    }));
                     if problems.is_empty() {
                         let entries = set.entries().count();
                         put(format_args!(

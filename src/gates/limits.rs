@@ -87,7 +87,7 @@ impl Limits {
         obligation: &Obligation,
         principal: &crate::identity::Principal,
     ) -> Result<(), Box<(Denial, Duration)>> {
-        let Obligation::Limit { entry, requests, every, per } = obligation;
+        let Obligation::Limit { entry, requests, every, per } = obligation else { return Ok(()) };
         let rule = Rule { entry: Arc::clone(&entry.name), requests: *requests, every: *every };
         let counted = match per {
             LimitPer::Person => Some(principal.person().clone()),
@@ -112,6 +112,7 @@ impl Limits {
                 entry: Some(entry.clone()),
                 missing: Vec::new(),
                 step_up: None,
+                request: None,
             };
             Box::new((denial, wait))
         })

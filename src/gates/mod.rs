@@ -3,16 +3,20 @@
 //! A gate exists when its feature does; they are a closed set, so that a new obligation breaks
 //! every `match`. A gate knows nothing of HTTP and appends nothing to the record.
 
+pub mod approvals;
 mod limits;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use approvals::{Approvals, BodyKnown, Found, GrantUse, Uses, Waits};
 use limits::Limits;
 
 use crate::{
-    policy::{Denial, Obligation, Permit},
+    identity::Revoked,
+    policy::{Approval, Denial, DenialCode, Obligation, Permit},
+    store::{Store, StoreError},
     time::SharedClock,
 };
 
@@ -20,12 +24,19 @@ use crate::{
 #[derive(Debug)]
 pub struct Gates {
     limits: Limits,
+    approvals: Approvals,
 }
 
 /// A permit whose obligations were all satisfied: made by [`Gates::clear`] alone.
 #[derive(Debug)]
 pub struct Cleared {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     permit: Permit,
+    uses: Uses,
 }
 
 /// An obligation is not satisfied.
@@ -37,31 +48,99 @@ pub struct Held {
     pub denial: Denial,
     /// For a limit: when the next request would pass.
     pub retry_after: Option<Duration>,
+    /// For an approval: what can be waited for.
+    pub waits: Option<Box<Waits>>,
 }
 
 impl Gates {
-    /// Gates whose limits count by `clock`.
+    /// Gates whose limits count by `clock`, without a store: nothing that people must approve passes.
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
-        Self { limits: Limits::new(clock) }
+        Self::keeping(clock, None)
     }
 
-    /// Checks every obligation of the permit, in order; the first that is not satisfied stops it.
+    /// Gates that keep approvals in a store, if there is one.
+    #[must_use]
+    pub fn keeping(clock: SharedClock, store: Option<Store>) -> Self {
+        let approvals = Approvals::new(SharedClock::clone(&clock), store);
+        Self { limits: Limits::new(clock), approvals }
+    }
+
+    /// Requests for approval, and grants.
+    #[must_use]
+    pub const fn approvals(&self) -> &Approvals {
+        &self.approvals
+    }
+
+    /// Checks every obligation of the permit, in order; the first that is not satisfied stops it. What
+    /// people must approve is stopped: that is looked for by [`Self::clear_approved`].
     ///
     /// # Errors
     /// [`Held`], with the permit for the record.
     pub fn clear(&self, permit: Permit) -> Result<Cleared, Box<Held>> {
+        let permit = self.limited(permit)?;
+        let approval = permit.judgement().approvals().next().cloned();
+        match approval {
+            None => Ok(Cleared::new(permit, Uses::none())),
+            Some(approval) => {
+                let denial = unapproved(&approval, "approvals cannot be asked for here");
+                Err(Box::new(Held { permit, denial, retry_after: None, waits: None }))
+            }
+        }
+    }
+
+    /// The same for a permit that people may have approved: their grants are looked for in the store,
+    /// and taken together, so that a grant for one use is used once. Limits count whether or not it
+    /// was approved.
+    ///
+    /// # Errors
+    /// [`Held`], with the permit for the record.
+    pub async fn clear_approved(
+        &self,
+        permit: Permit,
+        body: BodyKnown,
+        revoked: &Revoked,
+    ) -> Result<Cleared, Box<Held>> {
+        let permit = self.limited(permit)?;
+        self.approved(permit, body, revoked).await
+    }
+
+    /// The same for a permit whose limits were counted already: of a call that waited.
+    ///
+    /// # Errors
+    /// [`Held`], with the permit for the record.
+    pub async fn approved(
+        &self,
+        permit: Permit,
+        body: BodyKnown,
+        revoked: &Revoked,
+    ) -> Result<Cleared, Box<Held>> {
+        let (denial, waits) = match self.approvals.find(&permit, body, revoked).await {
+            Ok(Found::All(uses)) => return Ok(Cleared::new(permit, uses)),
+            Ok(Found::Missing { denial, waits }) => (*denial, waits),
+            Err(error) => {
+                let approval = permit.judgement().approvals().next();
+                let denial =
+                    approval.map_or_else(|| unread(&error), |approval| unapproved(approval, &said(&error)));
+                (denial, None)
+            }
+        };
+        Err(Box::new(Held { permit, denial, retry_after: None, waits }))
+    }
+
+    fn limited(&self, permit: Permit) -> Result<Permit, Box<Held>> {
         for obligation in &permit.judgement().obligations {
             match obligation {
                 Obligation::Limit { .. } => {
                     if let Err(early) = self.limits.take(obligation, permit.principal()) {
                         let (denial, wait) = *early;
-                        return Err(Box::new(Held { permit, denial, retry_after: Some(wait) }));
+                        return Err(Box::new(Held { permit, denial, retry_after: Some(wait), waits: None }));
                     }
                 }
+                Obligation::Approval(_) => {}
             }
         }
-        Ok(Cleared { permit })
+        Ok(permit)
     }
 
     /// Forgets counters that are as good as new; called at intervals.
@@ -71,9 +150,57 @@ impl Gates {
 }
 
 impl Cleared {
+    fn new(permit: Permit, uses: Uses) -> Self {
+        Self { inner: Arc::new(Inner { permit, uses }) }
+    }
+
+    /// The same, for the record, which keeps it beside the right to send until the outcome is known.
+    pub(crate) fn beside(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+
     /// The permit.
     #[must_use]
     pub fn permit(&self) -> &Permit {
-        &self.permit
+        &self.inner.permit
+    }
+
+    /// The grants by which it goes on.
+    #[must_use]
+    pub fn grants(&self) -> &[GrantUse] {
+        self.inner.uses.grants()
+    }
+
+    /// Says what came of the call, for the grants that it used.
+    pub fn came(&self, came: approvals::Came) {
+        self.inner.uses.came(came);
+    }
+}
+
+fn said(error: &StoreError) -> String {
+    format!("approvals cannot be looked up now: {error}")
+}
+
+fn unread(error: &StoreError) -> Denial {
+    Denial {
+        code: DenialCode::ApprovalRequired,
+        cause: said(error),
+        cure: "try again".to_owned(),
+        entry: None,
+        missing: Vec::new(),
+        step_up: None,
+        request: None,
+    }
+}
+
+fn unapproved(approval: &Approval, why: &str) -> Denial {
+    Denial {
+        code: DenialCode::ApprovalRequired,
+        cause: format!("{}; {why}", approval.demand()),
+        cure: "try again later, or ask whoever runs the gate".to_owned(),
+        entry: Some(approval.entry.clone()),
+        missing: Vec::new(),
+        step_up: None,
+        request: None,
     }
 }

@@ -148,6 +148,15 @@ impl Revoked {
         if own.is_some() && !self.is_recent(now) { Standing::Unknown } else { Standing::Stands }
     }
 
+    /// Whether what a principal, by the text of its id, did at `then` counts no more.
+    #[must_use]
+    pub fn revokes(&self, principal: &str, then: Timestamp, now: Timestamp) -> bool {
+        let Some((issuer, subject)) = principal.split_once(':') else { return true };
+        let current = self.current.load();
+        let stops = current.of(RevocationKind::Principal, issuer).and_then(|of| of.get(subject));
+        stops.is_some_and(|stops| stops.iter().any(|stop| stop.stops(Some(then), now)))
+    }
+
     /// Whether a session of this digest is revoked. That there is one is asked of the store itself.
     #[must_use]
     pub fn ends_session(&self, digest: &str, now: Timestamp) -> bool {
@@ -258,6 +267,16 @@ mod tests {
         assert_eq!(revoked.standing(&own, at(106)), Standing::Stands);
         let never = Revoked::default();
         assert_eq!(never.standing(&own, at(106)), Standing::Unknown);
+    }
+
+    #[test]
+    fn what_somebody_did_counts_no_more_once_they_are_revoked_up_to_then() {
+        let before = revoked(RevocationKind::Principal, "corp", "t/ada", Some(100));
+        assert!(before.revokes("corp:t/ada", at(100), at(200)));
+        assert!(!before.revokes("corp:t/ada", at(101), at(200)));
+        assert!(!before.revokes("corp:t/ben", at(100), at(200)));
+        assert!(!before.revokes("corp:t/ada", at(100), at(1_000)), "it has expired");
+        assert!(before.revokes("nobody", at(101), at(200)), "who cannot be read is nobody to go by");
     }
 
     #[test]

@@ -232,6 +232,7 @@ impl Case {
         });
         let mut decided_by: Vec<String> =
             judgement.allowed_by.iter().map(|entry| entry.name.to_string()).collect();
+        decided_by.extend(judgement.approvals().map(|approval| approval.entry.name.to_string()));
         decided_by.extend(judgement.denial.iter().filter_map(|d| Some(d.entry.as_ref()?.name.to_string())));
         let traces = described.question().map(|question| set.trace(&question)).unwrap_or_default();
         let concerned =
@@ -254,7 +255,13 @@ impl Case {
 impl Expectation {
     /// What is not as expected, in words.
     fn failure(&self, judgement: &Judgement) -> Option<String> {
+        let approvals: Vec<_> = judgement.approvals().collect();
         let decided = match &judgement.denial {
+            None if !approvals.is_empty() => {
+                let by: Vec<_> =
+                    approvals.iter().map(|a| format!("{} (entry `{}`)", a.words(), a.entry.name)).collect();
+                format!("it needs the approval of {}", by.join(", and of "))
+            }
             None => {
                 let by: Vec<_> = judgement.allowed_by.iter().map(|e| format!("`{}`", e.name)).collect();
                 format!("it is allowed by {}", by.join(", "))
@@ -265,7 +272,10 @@ impl Expectation {
             Some(denial) => format!("it is denied with `{}`: {}", denial.code.name(), denial.cause),
         };
         let wanted = match (self.decision.value, &judgement.denial) {
-            (Decision::Allow, None) => None,
+            (Decision::Allow, None) if approvals.is_empty() => None,
+            (Decision::Allow, None) => Some("`allow` is expected".to_owned()),
+            (Decision::NeedsApproval, None) if !approvals.is_empty() => None,
+            (Decision::NeedsApproval, _) => Some("`needs_approval` is expected".to_owned()),
             (Decision::NeedsStepUp, Some(denial)) if denial.code == DenialCode::StepUpRequired => None,
             (Decision::NeedsStepUp, _) => Some("`needs_step_up` is expected".to_owned()),
             (Decision::Deny, Some(denial)) if denial.code == DenialCode::StepUpRequired => {
@@ -274,15 +284,16 @@ impl Expectation {
             (Decision::Deny, Some(_)) => None,
             (Decision::Allow, Some(_)) => Some("`allow` is expected".to_owned()),
             (Decision::Deny, None) => Some("`deny` is expected".to_owned()),
-            (Decision::NeedsApproval | Decision::NeedsReview, _) => {
-                Some("what is expected is not in this version".to_owned())
-            }
+            (Decision::NeedsReview, _) => Some("what is expected is not in this version".to_owned()),
         };
         if let Some(wanted) = wanted {
             return Some(format!("{wanted}, but {decided}"));
         }
         if let Some(code) = &self.code {
-            let given = judgement.denial.as_ref().map(|d| d.code.name());
+            let given = match &judgement.denial {
+                None if !approvals.is_empty() => Some(DenialCode::ApprovalRequired.name()),
+                denial => denial.as_ref().map(|d| d.code.name()),
+            };
             if given != Some(code) {
                 return Some(format!("`{code}` is expected, but {decided}"));
             }
@@ -290,6 +301,7 @@ impl Expectation {
         let entry = self.entry.as_deref()?;
         let named = |e: &super::EntryRef| *e.name == *entry;
         let decides = judgement.allowed_by.iter().any(named)
+            || approvals.iter().any(|approval| named(&approval.entry))
             || judgement.denial.as_ref().and_then(|d| d.entry.as_ref()).is_some_and(named);
         (!decides).then(|| format!("entry `{entry}` is expected to decide, but {decided}"))
     }

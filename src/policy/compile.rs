@@ -7,12 +7,13 @@ use std::{
 
 use super::{
     EntryRef, FileSet, PolicySet, Surroundings,
+    approval::{Approval, Approvers, Demand},
     calendar::Calendar,
     condition::Condition,
     document::{Located, Text, listed, near},
     entry::{Entry, Limit, Network, SecretsRule},
     index::Index,
-    raw::{self, RawEntry, RawFile, RawSecrets},
+    raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawSecrets},
     roles::{ActionPattern, Roles},
     who::{Description, SubjectIx, Subjects, doubts},
 };
@@ -110,7 +111,8 @@ pub(super) fn compile(
         digest: *files.digest(),
         files: files.digests(),
         generation: 0,
-        reads_body: conditions().any(Condition::reads_body),
+        reads_body: conditions().any(Condition::reads_body)
+            || entries.iter().any(|e| e.approval.as_ref().is_some_and(|demand| demand.approval.binds_body())),
         lends: entries.iter().any(|e| e.as_human),
         asks_azure: entries.iter().any(|e| e.rights.is_some()),
         depends_on_time: conditions().any(Condition::reads_now)
@@ -124,7 +126,7 @@ pub(super) fn compile(
         entries,
         subjects,
     };
-    Ok((set, problems))
+    Ok((set.with_versions(), problems))
 }
 
 fn subjects(
@@ -231,12 +233,11 @@ impl Compiler<'_> {
                 );
             }
         }
+        let reference =
+            EntryRef { name: raw.name.value.as_str().into(), file: Arc::clone(file), line: raw.place.line };
         Entry {
-            reference: EntryRef {
-                name: raw.name.value.as_str().into(),
-                file: Arc::clone(file),
-                line: raw.place.line,
-            },
+            approval: raw.approval.map(|approval| self.approval(file, &reference, approval)),
+            reference,
             list: raw.list,
             who: raw.who.and_then(|texts| self.who(file, &texts)),
             role: role.map(|(role, _)| role),
@@ -268,6 +269,44 @@ impl Compiler<'_> {
             step_up: raw.step_up,
             record: raw.record,
         }
+    }
+
+    fn approval(&mut self, file: &Arc<str>, entry: &EntryRef, raw: RawApproval) -> Demand {
+        let mut by = Vec::new();
+        for approvers in raw.by {
+            by.push(match approvers {
+                RawApprovers::Human => Approvers::Human,
+                RawApprovers::Subject { name, count } => {
+                    if name.value == AUTHENTICATED {
+                        let message = "everybody with a valid token could approve";
+                        self.problems.push(Problem::error(file, name.place, message).hint("name a subject"));
+                    } else {
+                        // Told if it is not defined; a subject stays one name.
+                        self.who(file, std::slice::from_ref(&name));
+                    }
+                    Approvers::Subject { name: name.value.as_str().into(), count }
+                }
+            });
+        }
+        let skip = raw.skip.and_then(|texts| {
+            if let Some(text) = texts.iter().find(|text| text.value == AUTHENTICATED) {
+                let message = "`skip` exempts every caller";
+                self.problems.push(Problem::error(file, text.place, message).hint("name subjects"));
+            }
+            self.who(file, &texts)
+        });
+        let approval = Approval {
+            entry: entry.clone(),
+            version: [0; 32],
+            by: by.into(),
+            covers: raw.covers,
+            uses: raw.uses,
+            valid_for: raw.valid_for,
+            hold: raw.hold,
+            reason: raw.reason,
+            ticket: raw.ticket,
+        };
+        Demand { approval: Arc::new(approval), skip }
     }
 
     /// `None` for everybody.

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 use super::{
     EntryRef, LimitPer, Question, SecretTreatment,
+    approval::Demand,
     calendar::Calendar,
     condition::{Condition, Roots},
     hypothesis::{Favours, Recalled},
@@ -91,6 +92,7 @@ pub(super) struct Entry {
     pub step_up: Option<StepUp>,
     /// Which bodies are kept in the record.
     pub record: Option<Recording>,
+    pub approval: Option<Demand>,
 }
 
 /// A key of an entry that decides whether it concerns a request.

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{EntryRef, EntryTrace, PolicySet, Verdict, described::Described, flip, may::But};
+use super::{DenialCode, EntryRef, EntryTrace, PolicySet, Verdict, described::Described, flip, may::But};
 
 /// What decided, and what came close.
 #[derive(Debug, Clone, Serialize)]
 pub struct Explained {
-    /// `allow` or `deny`.
+    /// `allow`, `needs_approval` or `deny`.
     pub decision: &'static str,
     /// What was asked.
     pub about: String,
@@ -82,16 +82,22 @@ impl Explained {
         let acts = question.as_ref().map_or(&[][..], |q| &q.operation.acts);
         let actions: Vec<&str> = acts.iter().map(|act| act.action.as_str()).collect();
         let denial = judgement.denial.as_ref();
+        let wanted = judgement.wanted_approvals();
+        let asks = wanted.as_ref().map(|_| DenialCode::ApprovalRequired.name());
         let but = |(effect, denial): &(crate::azureml::Effect, super::Denial)| But {
             effect: effect.name().to_owned(),
             code: denial.code.name().to_owned(),
             cause: denial.cause.clone(),
         };
         Self {
-            decision: if denial.is_some() { "deny" } else { "allow" },
+            decision: match (denial, &wanted) {
+                (Some(_), _) => "deny",
+                (None, Some(_)) => "needs_approval",
+                (None, None) => "allow",
+            },
             about: described.about(),
-            code: denial.map(|denial| denial.code.name()),
-            cause: denial.map(|denial| denial.cause.clone()),
+            code: denial.map(|denial| denial.code.name()).or(asks),
+            cause: denial.map(|denial| denial.cause.clone()).or(wanted),
             cure: denial.map(|denial| denial.cure.clone()),
             through: described.assignment(),
             but: described.hinges(set).iter().map(but).collect(),

@@ -3,9 +3,12 @@
 //! Each act of the operation needs an `allow` entry; a `deny` entry that matches any act denies; a
 //! `require` entry that matches any act must be satisfied. What the answer holds of secrets needs
 //! entries of its own: a role brings what jobs cannot be submitted without, every other class must
-//! be named. If several things are wrong, the caller is told the one that no new right would mend
+//! be named. An `allow` entry that wants people's approval counts only where no entry without one
+//! suffices, and then its approval is an obligation; so it is in `require`. If several things are wrong, the caller is told the one that no new right would mend
 //! first: a denial, then what is missing, then secrets, then demands. All of it is kept as the
 //! changes that would turn the decision together.
+
+use std::sync::Arc;
 
 use super::{
     Denial, DenialCode, EntryRef, Judgement, Obligation, PolicySet, Question, SecretTreatment, Standing,
@@ -226,27 +229,29 @@ impl<'a> Bench<'a> {
         let question = self.context.question;
         let acts = &question.operation.acts;
         let held = question.operation.secrets;
-        let mut allowed: Vec<Option<EntryRef>> = vec![None; acts.len()];
-        let mut secrets = SecretsGranted::new(acts.len());
+        let mut granted = Granted::new(acts.len());
+        let mut conditional = Vec::new();
         for entry in self.entries(List::Allow, Doubt::Fails, reach) {
-            if held.is_empty() && allowed.iter().all(Option::is_some) && !acts.is_empty() {
+            if held.is_empty() && granted.allowed.iter().all(Option::is_some) && !acts.is_empty() {
                 break;
             }
             let of_request = fit(entry, &Selector::OF_REQUEST, &self.context, None);
             if of_request.fails {
                 continue;
             }
-            for (number, act) in acts.iter().enumerate() {
-                let fit = fit_act(entry, &of_request, &self.context, act);
-                let matches = fit.matches(List::Allow);
-                secrets.add(entry, number, matches, || self.reaches(entry, &of_request, act));
-                if matches && let Some(slot @ None) = allowed.get_mut(number) {
-                    *slot = Some(entry.reference.clone());
-                    self.note(entry, &fit, Some(act));
-                    self.wants(entry);
-                }
+            match entry.approval_wanted(&self.context) {
+                None => self.take(&mut granted, entry, &of_request),
+                Some(approval) => conditional.push((entry, of_request, approval)),
             }
         }
+        // What needs nobody's approval was looked at first: others are asked for what it lacks.
+        for (entry, of_request, approval) in conditional {
+            if self.is_wanted(&granted, entry, &of_request) {
+                self.take(&mut granted, entry, &of_request);
+                self.judgement.obligations.push(Obligation::Approval(Arc::clone(approval)));
+            }
+        }
+        let Granted { allowed, secrets } = granted;
         let missing: Vec<&Act> = acts
             .iter()
             .zip(&allowed)
@@ -270,6 +275,44 @@ impl<'a> Bench<'a> {
         }
         self.judgement.secrets.extend(treated.into_iter().filter_map(|(class, how)| Some((class, how?))));
         (!ungranted.is_empty()).then(|| words::secrets_not_granted(&ungranted, acts))
+    }
+
+    /// Takes what an entry lets through, act by act.
+    fn take(&mut self, granted: &mut Granted, entry: &Entry, of_request: &Fit) {
+        let question = self.context.question;
+        for (number, act) in question.operation.acts.iter().enumerate() {
+            let fit = fit_act(entry, of_request, &self.context, act);
+            let matches = fit.matches(List::Allow);
+            granted.secrets.add(entry, number, matches, || self.reaches(entry, of_request, act));
+            if matches && let Some(slot @ None) = granted.allowed.get_mut(number) {
+                *slot = Some(entry.reference.clone());
+                self.note(entry, &fit, Some(act));
+                self.wants(entry);
+            }
+        }
+    }
+
+    /// Whether an entry lets through what nothing else does: an act, or a class of secrets for one.
+    fn is_wanted(&self, granted: &Granted, entry: &Entry, of_request: &Fit) -> bool {
+        let question = self.context.question;
+        let held = question.operation.secrets;
+        let stands_in = question.standing == Standing::PollingCapability;
+        let open = |class: &SecretClass| {
+            self.hypothesis.treatment(*class).is_none() && granted.secrets.treatment(*class).is_none()
+        };
+        let brings = (entry.role.is_some() || entry.rights.is_some())
+            && held.iter().any(|class| BROUGHT_BY_ROLES.contains(&class) && open(&class));
+        question.operation.acts.iter().enumerate().any(|(number, act)| {
+            let is_open = matches!(granted.allowed.get(number), Some(None));
+            let named = || {
+                held.iter().any(|class| {
+                    entry.names(class).is_some() && open(&class) && granted.secrets.lacks(class, number)
+                })
+            };
+            (((is_open && !stands_in && !self.hypothesis.grants(act)) || brings)
+                && fit_act(entry, of_request, &self.context, act).matches(List::Allow))
+                || (named() && self.reaches(entry, of_request, act))
+        })
     }
 
     /// What would have to be granted: an action at a scope also covers what lies below.
@@ -358,11 +401,17 @@ impl<'a> Bench<'a> {
             let outside_network = entry.is_from(&self.context) == Some(false);
             let outside_hours = entry.is_during(now) == Some(false);
             let sign_in_unmet = entry.is_signed_in(&self.context) == Some(false);
-            if !outside_network && !outside_hours && !sign_in_unmet {
+            let approval = entry.approval_wanted(&self.context);
+            let unmet = outside_network || outside_hours || sign_in_unmet;
+            if !unmet && approval.is_none() {
                 continue;
             }
             if entry.is_dry_run(now) {
                 self.judgement.would_deny.push(entry.reference.clone());
+                continue;
+            }
+            self.judgement.obligations.extend(approval.cloned().map(Obligation::Approval));
+            if !unmet {
                 continue;
             }
             self.judgement.flip.insert(Change::Satisfy((&entry.reference).into()));
@@ -387,6 +436,19 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// What allow entries let through.
+struct Granted {
+    /// For each act, by its number: the entry that allows it.
+    allowed: Vec<Option<EntryRef>>,
+    secrets: SecretsGranted,
+}
+
+impl Granted {
+    fn new(acts: usize) -> Self {
+        Self { allowed: vec![None; acts], secrets: SecretsGranted::new(acts) }
+    }
+}
+
 /// What allow entries grant of secrets, act by act.
 struct SecretsGranted {
     /// For each act and class, by its number: the best treatment named for it.
@@ -407,6 +469,11 @@ impl SecretsGranted {
         }
         let Some(named) = self.named.get_mut(act) else { return };
         named.extend(SecretClass::ALL.iter().filter_map(|class| Some((*class, entry.names(*class)?))));
+    }
+
+    /// Whether no treatment of a class is named for an act.
+    fn lacks(&self, class: SecretClass, act: usize) -> bool {
+        self.named.get(act).is_some_and(|named| !named.iter().any(|(known, _)| *known == class))
     }
 
     /// A class is treated as every act allows: revealed only if each of them has an entry that says
@@ -486,7 +553,8 @@ fn could_read(set: &PolicySet, question: &Question<'_>, membership: &Membership,
         found.into_iter().filter_map(|n| set.entries.get(usize::try_from(n).ok()?))
     };
     lists.iter().flat_map(candidates).any(|entry| {
-        entry.when.as_ref().is_some_and(super::condition::Condition::reads_body)
+        let approval = entry.approval_wanted(&context).is_some_and(|approval| approval.binds_body());
+        (approval || entry.when.as_ref().is_some_and(super::condition::Condition::reads_body))
             && !fit(entry, &Selector::OF_REQUEST, &context, None).fails
             && question.operation.acts.iter().any(|act| {
                 !fit(entry, &[Selector::Scope, Selector::Role, Selector::Actions], &context, Some(act)).fails

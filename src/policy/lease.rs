@@ -5,9 +5,9 @@
 //! asks the policies in force now. Obligations that were satisfied once (a limit) are not asked for
 //! again. It does not know who else ends a stream: revocations and drains are not its business.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Azure, DecisionId, Denial, Permit, Question, RequestFacts, Standing};
+use super::{Approval, Azure, DecisionId, Denial, Permit, Question, RequestFacts, Standing};
 use crate::{
     azureml::Operation,
     identity::{BadCertificate, Principal},
@@ -50,6 +50,8 @@ pub struct Lease {
     azure: Azure,
     generation: u64,
     limits: StreamLimits,
+    /// The approvals that it had when it was opened, by their versions.
+    approved: Box<[[u8; 32]]>,
 }
 
 /// Why a live stream ends.
@@ -58,6 +60,9 @@ pub enum Cut {
     /// The policies in force no longer allow it.
     #[error("the policies no longer allow it: {}", .0.cause)]
     Denied(Box<Denial>),
+    /// The policies in force demand an approval that it does not have.
+    #[error("entry `{0}` demands an approval that it does not have")]
+    Unapproved(Arc<str>),
     /// The token that opened it ended.
     #[error("the token that opened it expired at {0:?}")]
     TokenExpired(Timestamp),
@@ -79,7 +84,13 @@ impl Lease {
             azure: permit.azure().clone(),
             generation: permit.generation(),
             limits,
+            approved: permit.judgement().approvals().map(|approval| approval.version).collect(),
         }
+    }
+
+    /// Whether the approval that is wanted now is one that it had.
+    pub(super) fn is_approved(&self, wanted: &Approval) -> bool {
+        self.approved.contains(&wanted.version)
     }
 
     /// The decision that opened the stream.

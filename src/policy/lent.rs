@@ -3,7 +3,7 @@
 //! The human's own `allow` entries are asked, as if the human called: by the same checks, with the
 //! human's subjects. Nothing of secrets comes along: an entry that lets something through for its
 //! secrets alone does not count, and treatments are never taken over. Entries that themselves lend
-//! are left out, so that nothing is lent twice.
+//! are left out, so that nothing is lent twice; so is what the human may only do with an approval.
 
 use std::sync::Arc;
 
@@ -60,7 +60,10 @@ impl<'a> Human<'a> {
         };
         let entries = candidates.into_iter().filter_map(|n| self.set.entries.get(usize::try_from(n).ok()?));
         let own = |entry: &&super::entry::Entry| {
-            entry.list == List::Allow && !entry.as_human && (entry.secrets.is_none() || entry.names_acts())
+            entry.list == List::Allow
+                && !entry.as_human
+                && entry.approval.is_none()
+                && (entry.secrets.is_none() || entry.names_acts())
         };
         let mut doubt = None;
         for entry in entries.filter(own) {

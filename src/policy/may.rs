@@ -14,7 +14,7 @@ use super::{DenialCode, PolicySet, described::Described};
 /// Whether they may do one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// `allow` or `deny`.
+    /// `allow`, `needs_approval` or `deny`.
     pub decision: String,
     /// What was asked.
     pub about: String,
@@ -57,11 +57,18 @@ impl Answer {
         let judgement = described.judge(set);
         let denial = judgement.denial.as_ref();
         let but = described.hinges(set);
+        let wanted = judgement.wanted_approvals();
+        let decision = match (denial, &wanted) {
+            (Some(_), _) => "deny",
+            (None, Some(_)) => "needs_approval",
+            (None, None) => "allow",
+        };
+        let code = denial.map(|denial| denial.code).or(wanted.as_ref().map(|_| DenialCode::ApprovalRequired));
         Self {
-            decision: if denial.is_some() { "deny" } else { "allow" }.to_owned(),
+            decision: decision.to_owned(),
             about: described.about(),
-            code: denial.map(|denial| denial.code.name().to_owned()),
-            cause: denial.map(|denial| denial.cause.clone()),
+            code: code.map(|code| code.name().to_owned()),
+            cause: denial.map(|denial| denial.cause.clone()).or(wanted),
             cure: denial.map(|denial| denial.cure.clone()),
             allowed_by: judgement
                 .allowed_by
@@ -110,7 +117,10 @@ impl Line {
     pub fn of(set: &PolicySet, described: &Described, action: &str, scope: &str) -> Option<Self> {
         let judgement = described.judge(set);
         let (decision, demanded) = match &judgement.denial {
-            None => ("allow", None),
+            None => match judgement.wanted_approvals() {
+                None => ("allow", None),
+                wanted @ Some(_) => (DenialCode::ApprovalRequired.name(), wanted),
+            },
             // These no sign-in, place or hour changes.
             Some(denial)
                 if [

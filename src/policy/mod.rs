@@ -4,6 +4,7 @@
 //! `can-i` and `policy replay` all call it. [`decide`] turns its answer into a [`Permit`], the only
 //! value from which a request can go on.
 
+pub mod approval;
 mod calendar;
 pub mod cases;
 mod compile;
@@ -37,6 +38,7 @@ mod view;
 mod who;
 mod words;
 
+pub use approval::{Approval, Approvers, Covers};
 pub use entry::Selector;
 pub use files::FileSet;
 pub use flip::Change;
@@ -298,10 +300,12 @@ impl PolicySet {
     /// [`Cut`]: the token or the stream's age ended it, or the policies no longer allow it.
     pub fn renew(&self, lease: &Lease, now: Timestamp) -> Result<(), Cut> {
         lease.ended(now)?;
-        match self.judge(&lease.question(now)).denial {
-            None => Ok(()),
-            Some(denial) => Err(Cut::Denied(Box::new(denial))),
+        let judgement = self.judge(&lease.question(now));
+        if let Some(denial) = judgement.denial {
+            return Err(Cut::Denied(Box::new(denial)));
         }
+        let open = judgement.approvals().find(|wanted| !lease.is_approved(wanted));
+        open.map_or(Ok(()), |wanted| Err(Cut::Unapproved(Arc::clone(&wanted.entry.name))))
     }
 
     /// Whether `caller` must be seen as an agent although the token does not say so, because a subject

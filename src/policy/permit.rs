@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Azure, Change, DecisionId, Lease, PolicySet, Question, Recording, RequestFacts, Standing, StepUpWanted,
-    StreamLimits,
+    Approval, Azure, Change, DecisionId, Lease, PolicySet, Question, Recording, RequestFacts, Standing,
+    StepUpWanted, StreamLimits,
 };
 use crate::{
     azureml::{Operation, SecretClass},
@@ -47,6 +47,19 @@ pub enum Obligation {
         /// What is counted together.
         per: LimitPer,
     },
+    /// People must have said yes.
+    Approval(Arc<Approval>),
+}
+
+impl Obligation {
+    /// The entry that demands it.
+    #[must_use]
+    pub fn entry(&self) -> &EntryRef {
+        match self {
+            Self::Limit { entry, .. } => entry,
+            Self::Approval(approval) => &approval.entry,
+        }
+    }
 }
 
 /// What a limit counts together.
@@ -78,6 +91,12 @@ pub enum DenialCode {
     LimitExceeded,
     /// The request cannot be named.
     UnknownOperation,
+    /// People must say yes first, and nobody has been asked.
+    ApprovalRequired,
+    /// People have been asked, and have not answered yet.
+    ApprovalPending,
+    /// The same call was sent on an approval before, and its outcome is not known (409).
+    AlreadySent,
 }
 
 impl DenialCode {
@@ -93,6 +112,9 @@ impl DenialCode {
             Self::StepUpRequired => "StepUpRequired",
             Self::LimitExceeded => "LimitExceeded",
             Self::UnknownOperation => "UnknownOperation",
+            Self::ApprovalRequired => "ApprovalRequired",
+            Self::ApprovalPending => "ApprovalPending",
+            Self::AlreadySent => "AlreadySent",
         }
     }
 }
@@ -113,6 +135,8 @@ pub struct Denial {
     pub missing: Vec<(String, String)>,
     /// What the next sign-in must be, if that would mend it.
     pub step_up: Option<Box<StepUpWanted>>,
+    /// The request for approval that people have been asked with, if it is theirs to answer.
+    pub request: Option<Box<str>>,
 }
 
 /// The whole answer of [`PolicySet::judge`].
@@ -138,6 +162,24 @@ pub struct Judgement {
     /// that turns it; empty if none does. `Denial::cure` says it in words, and
     /// [`flips`](super::flip::flips) finds what joining subjects would save.
     pub flip: BTreeSet<Change>,
+}
+
+impl Judgement {
+    /// The approvals that it still needs.
+    pub fn approvals(&self) -> impl Iterator<Item = &Arc<Approval>> {
+        self.obligations.iter().filter_map(|obligation| match obligation {
+            Obligation::Approval(approval) => Some(approval),
+            Obligation::Limit { .. } => None,
+        })
+    }
+
+    /// The approvals that it still needs, in words; `None` if it needs none.
+    #[must_use]
+    pub fn wanted_approvals(&self) -> Option<String> {
+        let each = self.approvals().map(|approval| approval.demand());
+        let each: Vec<_> = each.collect();
+        (!each.is_empty()).then(|| each.join(", and "))
+    }
 }
 
 /// A favourable decision on one request: made by [`decide`] alone.

@@ -28,7 +28,9 @@ pub fn replay(set: &PolicySet, question: &Question<'_>, skus: bool) -> Replayed 
     let (for_caller, against) = (judged(Favours::Caller), judged(Favours::Policies));
     let answer = |judgement: &Judgement| {
         let secrets = judgement.denial.is_none().then(|| judgement.secrets.clone());
-        (judgement.denial.is_none(), secrets)
+        let mut asked: Vec<_> = judgement.approvals().map(|approval| approval.version).collect();
+        asked.sort_unstable();
+        (judgement.denial.is_none(), secrets, asked)
     };
     if answer(&for_caller) == answer(&against) {
         return Replayed::Decided(Box::new(against));

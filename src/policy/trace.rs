@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    EntryRef, Hypothesis, PolicySet, Question,
+    Approval, EntryRef, Hypothesis, PolicySet, Question,
     entry::{Check, Context, Entry, Selector},
     judge::Fit,
     lent::Human,
@@ -32,6 +32,8 @@ pub struct EntryTrace {
     pub acts: Vec<usize>,
     /// In `require`: what it demands and does not get.
     pub unmet: Vec<Selector>,
+    /// The approval without which it lets nothing through, or holds up what it matches.
+    pub approval: Option<Arc<Approval>>,
     /// The subjects that `who` names; empty for every caller.
     pub who: Vec<Arc<str>>,
     /// The subjects that `unless` exempts.
@@ -112,6 +114,7 @@ fn of_entry(set: &PolicySet, entry: &Entry, context: &Context<'_>) -> EntryTrace
         matches: !acts.is_empty(),
         acts,
         unmet,
+        approval: entry.approval_wanted(context).cloned(),
         who: names(set, entry.who.as_deref()),
         exempts: names(set, entry.unless.as_deref()),
     }

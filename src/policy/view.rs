@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     EntryRef, PolicySet, SecretTreatment,
+    approval::{Covers, Demand, Reason},
     entry::{Entry, SecretsRule},
     recording::Recording,
 };
@@ -26,7 +27,7 @@ impl PolicySet {
         self.entries.iter().map(|entry| self.view(entry)).collect()
     }
 
-    fn view(&self, entry: &Entry) -> EntryView {
+    pub(super) fn view(&self, entry: &Entry) -> EntryView {
         let mut keys = Vec::new();
         let mut put = |key, values: Option<Vec<String>>| keys.extend(values.map(|values| (key, values)));
         let subjects = |numbers: Option<&[u32]>| {
@@ -64,8 +65,34 @@ impl PolicySet {
         put("step_up", entry.step_up.as_ref().map(|demand| vec![demand.words()]));
         put("record", entry.record.as_ref().map(Recording::words));
         put("limit", entry.limit.map(|l| vec![format!("{} in {:?} per {:?}", l.requests, l.every, l.per)]));
+        put("approval", entry.approval.as_ref().map(|demand| self.approval_words(demand)));
         put("dry_run_until", entry.dry_run_until.map(|until| vec![until.to_rfc3339()]));
         EntryView { list: format!("{:?}", entry.list).to_lowercase(), entry: entry.reference.clone(), keys }
+    }
+}
+
+impl PolicySet {
+    fn approval_words(&self, demand: &Demand) -> Vec<String> {
+        let approval = &demand.approval;
+        let mut words = vec![format!("by {}", approval.words())];
+        words.push(match approval.covers {
+            Covers::Request => "covers the request".to_owned(),
+            Covers::Entry => "covers what the entry matches".to_owned(),
+        });
+        words.extend(approval.uses.map(|uses| format!("{uses} uses")));
+        words.push(format!("valid for {:?}", approval.valid_for));
+        if !approval.hold.is_zero() {
+            words.push(format!("holds {:?}", approval.hold));
+        }
+        if approval.reason == Reason::Required {
+            words.push("asks for a reason".to_owned());
+        }
+        words
+            .extend(approval.ticket.as_ref().map(|ticket| format!("asks for a ticket {}", ticket.written())));
+        let skip = demand.skip.as_deref().unwrap_or_default();
+        let names = skip.iter().filter_map(|number| self.subjects.name(*number));
+        words.extend(names.map(|name| format!("skips {name}")));
+        words
     }
 }
 

@@ -202,6 +202,8 @@ pub(super) struct Subjects {
     names: Vec<Arc<str>>,
     by_name: HashMap<Arc<str>, SubjectIx>,
     issuers: HashMap<Box<str>, IssuerIndex>,
+    /// What is written of each, by number.
+    descriptions: Vec<Box<str>>,
     /// The groups that are named of each issuer.
     groups: HashMap<Box<str>, Arc<[Box<str>]>>,
     /// The clients of each issuer that are agents.
@@ -255,6 +257,7 @@ impl Subjects {
         for (number, (name, descriptions)) in (0..).zip(subjects) {
             all.by_name.insert(Arc::clone(&name), number);
             all.names.push(name);
+            all.descriptions.push(format!("{descriptions:?}").into());
             for description in descriptions {
                 if let Some(agent) = &description.agent {
                     all.agents.entry(description.issuer.clone()).or_default().insert(agent.clone());
@@ -281,6 +284,11 @@ impl Subjects {
     /// The name of a subject.
     pub(super) fn name(&self, number: SubjectIx) -> Option<&Arc<str>> {
         self.names.get(usize::try_from(number).ok()?)
+    }
+
+    /// What is written of a subject, in a form that is the same for the same.
+    pub(super) fn description(&self, number: SubjectIx) -> Option<&str> {
+        self.descriptions.get(usize::try_from(number).ok()?).map(|text| &**text)
     }
 
     /// The names of all subjects, in the order of their numbers.

@@ -25,6 +25,7 @@ impl Denial {
             entry: None,
             missing: Vec::new(),
             step_up: None,
+            request: None,
         }
     }
 
@@ -38,6 +39,7 @@ impl Denial {
             entry: Some(entry.clone()),
             missing: Vec::new(),
             step_up: None,
+            request: None,
         }
     }
 }
@@ -103,6 +105,7 @@ pub(super) fn not_allowed(
         entry: None,
         missing: missing.iter().map(|act| (act.action.as_str().to_owned(), scope_of(act))).collect(),
         step_up: None,
+        request: None,
     }
 }
 
@@ -128,6 +131,7 @@ pub(super) fn denied(entry: &Entry, fit: &Fit, context: &Context<'_>) -> Denial 
         entry: Some(entry.reference.clone()),
         missing: Vec::new(),
         step_up: None,
+        request: None,
     }
 }
 
@@ -197,6 +201,7 @@ pub(super) fn secrets_not_granted(classes: &[SecretClass], acts: &[Act]) -> Deni
         entry: None,
         missing: Vec::new(),
         step_up: None,
+        request: None,
     }
 }
 
@@ -215,6 +220,7 @@ pub(super) fn stepped_up(
         entry: Some(entry.reference.clone()),
         missing: Vec::new(),
         step_up: Some(Box::new(wanted)),
+        request: None,
     }
 }
 
@@ -242,5 +248,13 @@ pub(super) fn outside(code: DenialCode, entry: &Entry, context: &Context<'_>) ->
             ),
         )
     };
-    Denial { code, cause, cure, entry: Some(entry.reference.clone()), missing: Vec::new(), step_up: None }
+    Denial {
+        code,
+        cause,
+        cure,
+        entry: Some(entry.reference.clone()),
+        missing: Vec::new(),
+        step_up: None,
+        request: None,
+    }
 }

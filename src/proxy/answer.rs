@@ -13,6 +13,7 @@ use crate::{
     audit::Ending,
     azureml::{Operation, Protocol, SecretClass},
     credentials::{Attempt, Bearer, Challenge, LiveGroups, LiveRights},
+    gates::{Gates, approvals::GrantUse},
     http::{Body, headers},
     identity::{Principal, Slot, Standing, Verifier},
     net::{Destination, Scheme},
@@ -91,7 +92,7 @@ pub(super) async fn pass_on(
         ));
     }
     let lease = permit.lease(stream_limits(gate, &attempt));
-    let watch = Leased::new(gate, lease);
+    let watch = Leased::new(gate, lease, attempt.recorded().grants());
     let limits = &gate.parts().limits;
     // A cluster's watch or log is silent for as long as nothing happens there.
     let quiet = chosen.route.settings.protocol == Protocol::Kubernetes;
@@ -317,6 +318,8 @@ pub(super) fn is_vouched_for(
 /// while they read the time.
 pub(super) struct Leased {
     lease: Lease,
+    grants: Box<[GrantUse]>,
+    gates: Arc<Gates>,
     policies: Arc<LivePolicies>,
     verifier: Arc<Verifier>,
     clock: SharedClock,
@@ -325,12 +328,14 @@ pub(super) struct Leased {
 }
 
 impl Leased {
-    pub fn new(gate: &Gate, lease: Lease) -> Self {
+    /// `grants`: those by which it began.
+    pub fn new(gate: &Gate, lease: Lease, grants: &[GrantUse]) -> Self {
         let policies = Arc::clone(&gate.parts().policies);
         let rights = gate.parts().rights.clone();
         let (clock, verifier) = (Arc::clone(&gate.parts().clock), Arc::clone(&gate.parts().verifier));
         let groups = gate.parts().groups.clone();
-        Self { lease, policies, clock, rights, groups, verifier }
+        let gates = Arc::clone(&gate.parts().gates);
+        Self { lease, grants: grants.into(), gates, policies, clock, rights, groups, verifier }
     }
 }
 
@@ -338,6 +343,9 @@ impl Watch for Leased {
     fn may_go_on(&mut self) -> Result<(), String> {
         let now = self.clock.now();
         is_vouched_for(&self.verifier, self.lease.principal(), now)?;
+        for grant in &self.grants {
+            self.gates.approvals().stands(grant, now)?;
+        }
         let policies = self.policies.peek();
         let changed = policies.generation() != self.lease.generation();
         let stands = self.lease.is_certified(now);

@@ -133,6 +133,7 @@ mod tests {
             entry: None,
             missing: Vec::new(),
             step_up: Some(Box::new(wanted)),
+            request: None,
         };
         Refusal::Denied { denial: Box::new(denial), retry_after: None }
     }

@@ -129,6 +129,7 @@ impl Refusal {
             Self::Denied { denial, .. } if denial.code == DenialCode::StepUpRequired => {
                 StatusCode::UNAUTHORIZED
             }
+            Self::Denied { denial, .. } if denial.code == DenialCode::AlreadySent => StatusCode::CONFLICT,
             Self::Denied { .. } | Self::Cut(_) | Self::UpstreamRefusesGate => StatusCode::FORBIDDEN,
             Self::IssuerDown
             | Self::GroupsUnknown
@@ -276,6 +277,9 @@ pub fn refuse(refusal: &Refusal, shape: Shape, decision: DecisionId) -> Response
         if let Some(entry) = &denial.entry {
             info.insert("entry".to_owned(), entry.name.as_ref().into());
         }
+        if let Some(request) = &denial.request {
+            info.insert("request".to_owned(), request.as_ref().into());
+        }
     }
     let problem = Problem { status: refusal.status(), code: refusal.code(), message: &message, info };
     let mut response = problem::answer(shape, &problem);
@@ -317,6 +321,7 @@ mod tests {
             entry: None,
             missing: vec![("M/workspaces/delete".into(), "/subscriptions/s".into())],
             step_up: None,
+            request: None,
         };
         let refusal = Refusal::Denied { denial: Box::new(denial), retry_after: None };
         let (status, body, headers) = told(&refusal, Shape::Arm).await;
@@ -339,6 +344,7 @@ mod tests {
             entry: None,
             missing: Vec::new(),
             step_up: None,
+            request: None,
         };
         let refusal =
             Refusal::Denied { denial: Box::new(denial), retry_after: Some(Duration::from_millis(1_200)) };

@@ -247,7 +247,7 @@ pub(super) fn body_of(body: Outgoing, route: &Route, taker: Option<Taker>) -> (U
 /// Judges what has no answer yet.
 fn watched(gate: &Gate, attempt: &Attempt) -> Box<dyn Watch> {
     let lease = attempt.recorded().permit().lease(answer::stream_limits(gate, attempt));
-    Box::new(answer::Leased::new(gate, lease))
+    Box::new(answer::Leased::new(gate, lease, attempt.recorded().grants()))
 }
 
 pub(super) fn sending(attempt: &Attempt, onward: &Onward, body: Body, chosen: &Chosen) -> Sending {

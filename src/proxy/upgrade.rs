@@ -108,7 +108,7 @@ pub(super) async fn tunnel(
     }
     map.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     map.insert(header::UPGRADE, protocol);
-    let watch = Leased::new(gate, lease);
+    let watch = Leased::new(gate, lease, outcome.grants());
     // The listener waits for it when it drains.
     connection.tasks().spawn_local(flow(connection.upgraded(), upstream, outcome, watch));
     Ok(response)

@@ -163,6 +163,12 @@ allow:
   - name: everybody may ask who they are and what they may do, and exchange their token for a short one
     who: [authenticated]
     actions: [amlgate/whoami/read, amlgate/can-i/read, amlgate/token/action]
+  - name: people ask for approvals, and answer the requests that are theirs to answer
+    who: [authenticated]
+    actions: [amlgate/requests/*, amlgate/grants/*]
+  - name: the platform team sees all requests, and takes back any grant
+    who: [platform]
+    actions: [amlgate/others/*]
   - name: the platform team revokes
     who: [platform]
     actions: [amlgate/revocations/*]

@@ -8,7 +8,7 @@ use std::{
 use secrecy::ExposeSecret as _;
 
 use super::{
-    OpenJournal, StartError, api,
+    OpenJournal, StartError, api, approvals,
     archive::{self, Archive},
     groups, keeping, machines, metadata, secrets,
     secrets::Secrets,
@@ -131,7 +131,7 @@ pub(super) async fn parts(
         terminators: terminators(settings),
         verifier,
         policies: Arc::new(policies),
-        gates: Arc::new(Gates::new(Arc::clone(&clock))),
+        gates: Arc::new(Gates::keeping(Arc::clone(&clock), store.clone())),
         journal,
         rights: LiveRights::new(credentials.clone(), arm.clone(), rights(settings), Arc::clone(&clock)),
         groups: LiveGroups::new(
@@ -154,9 +154,11 @@ pub(super) async fn parts(
     let health = Arc::new(shown::health(settings, &parts));
     parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(&parts, settings, &seal);
+    approvals::shown_at(&parts.gates, settings);
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
     if let Some(store) = &parts.store {
         api::look(store, &parts.verifier, &parts.clock).await;
+        approvals::look(&parts.gates).await;
     }
     Ok(Built {
         forward_tls,
@@ -187,6 +189,7 @@ pub(super) async fn reshaped(
     let routes = routes(settings)?;
     parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(parts, settings, &seal);
+    approvals::shown_at(&parts.gates, settings);
     api::sign_in(parts, settings, secrets, &seal).await?;
     let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
         Some(arm) => (

@@ -10,6 +10,7 @@
 //! only BIGINT and TEXT; no clause of one dialect; a transaction of several statements begins with
 //! one that writes, so that SQLite takes its lock at once. It knows nothing of what the rows mean.
 
+mod approvals;
 mod error;
 mod revocations;
 mod sessions;
@@ -25,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+pub use approvals::{Asked, CallRow, GrantRow, Page, RequestRow, Settled, Taken, UseRow};
 use arc_swap::ArcSwapOption;
 pub use error::{OpenError, StoreError};
 pub use revocations::{Revocation, RevocationKind, Revocations};

@@ -1,6 +1,8 @@
 //! The same claims on SQLite, and on the PostgreSQL that `AMLGATE_TEST_POSTGRES` names: the interop
 //! suite starts one and runs these tests again.
 
+mod approvals;
+
 use super::*;
 
 /// A store of its own for each test.

@@ -17,7 +17,7 @@ use amlgate::{
     store::{Revocation, RevocationKind, Store, StoreAddress},
     time::{Clock as _, ManualClock, SystemClock},
 };
-use http::{Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use serde_json::json;
 
 use self::{
@@ -26,8 +26,9 @@ use self::{
 };
 use crate::{
     api::{claims, revoke},
+    approvals::{self, call_with},
     forward::{Tunnel, jobs},
-    world::{Changes, Log, World},
+    world::{Changes, Log, World, whole},
 };
 
 const POLICIES: &str = "version: 1
@@ -41,6 +42,13 @@ allow:
   - {name: others, who: [others], actions: [kubernetes/core/pods/*, Microsoft.MachineLearningServices/*]}
   - {name: others too, who: [others], routes: [depot], methods: [GET, POST, PUT], path: '/**'}
   - {name: operators revoke, who: [platform], actions: [amlgate/revocations/*]}
+";
+
+/// What the affected may only do with somebody's approval, for five minutes: everything.
+const APPROVED: &str =
+    "  - {name: all ask, who: [authenticated], actions: [amlgate/requests/*, amlgate/grants/*]}
+require:
+  - {name: ones ask, who: [ones], approval: {by: [{subject: platform}], covers: entry, valid_for: 5m}}
 ";
 
 /// How something that lasts meets the end of what let it.
@@ -60,7 +68,7 @@ fn cell(kind: &str, lost: &str) -> Cell {
         // It cannot be unsaid, and whoever began it is told what came of it.
         ("a write that waits for its answer", _) => Cell::Stands,
         // No policy speaks of it: who may come to the gate at all may dig it.
-        ("a tunnel that passes untouched", "the right") => Cell::Stands,
+        ("a tunnel that passes untouched", "the right" | "the approval") => Cell::Stands,
         ("a tunnel between two requests", _) => Cell::Refused,
         // `streams: {on_token_expiry: keep}` is for whatever is under way.
         (_, "the token, which need not last") => Cell::Stands,
@@ -75,15 +83,17 @@ struct Lasting {
     upstream: Upstream,
     token: String,
     live: Vec<(&'static str, Live, Live)>,
+    /// The grants by which the affected opened theirs.
+    grants: Vec<String>,
 }
 
 impl Lasting {
     async fn opened() -> Self {
-        Self::opened_where("").await
+        Self::opened_where("", "").await
     }
 
-    /// The same with more in the configuration.
-    async fn opened_where(more: &str) -> Self {
+    /// The same with more in the configuration and in the policies.
+    async fn opened_where(more: &str, policies: &str) -> Self {
         let (upstream, company) = (Upstream::new().await, upstream::company(UNTOUCHED).await);
         let routes = format!(
             "  - {{name: cluster, upstream: \"http://{0}\", paths: [/clusters/prod], protocol: kubernetes, credential: gate}}
@@ -100,13 +110,15 @@ impl Lasting {
             ("policies: policies/", &outgoing),
             ("    interception_ca:", &passthrough),
         ];
-        let policies = POLICIES.replace("TENANT", names::TENANT);
+        let asks = !policies.is_empty();
+        let policies = POLICIES.replace("TENANT", names::TENANT) + policies;
         let changes = Changes { configuration: &configuration, policies: Some(&policies) };
         let clock = ManualClock::starting_at(SystemClock.now());
         let world = World::at(changes, Arc::new(clock.clone())).await;
         let token = short(&world, &clock);
         let rita = Person::named("rita").unwrap();
         let neighbour = world.sandbox.azure.user_token(rita, &UserToken::default()).unwrap();
+        let grants = if asks { approved(&world, &token).await } else { Vec::new() };
         let shared = world.connect_http2().await;
         let opener =
             |name, token| Opener { world: &world, upstream: &upstream, name, token, shared: shared.clone() };
@@ -118,7 +130,7 @@ impl Lasting {
             neighbour.flows(kind).await;
             live.push((kind, affected, neighbour));
         }
-        Self { world, clock, upstream, token, live }
+        Self { world, clock, upstream, token, live, grants }
     }
 
     /// Each cell of the column is as the table says, the neighbours lose nothing, and each cut's
@@ -148,6 +160,31 @@ impl Lasting {
         assert_eq!(reasons.len(), cut, "{lost}: {reasons:#?}");
         assert!(reasons.iter().all(|reason| reason.contains(why)), "{lost}: {reasons:#?}");
     }
+}
+
+/// Asks for the approvals that everything which lasts needs, each where it is done, and has them
+/// given; the grants.
+async fn approved(world: &World, token: &str) -> Vec<String> {
+    let caller = world.bearing(token);
+    let mut grants = Vec::new();
+    for (method, path) in [
+        (Method::GET, jobs()),
+        (Method::POST, "/clusters/prod/api/v1/namespaces/ml/pods/p/exec?command=sh&stdin=true".to_owned()),
+        (Method::GET, "/depot/download".to_owned()),
+    ] {
+        // What passes is done where another was approved.
+        let answer = caller.open(caller.request(method, &path).body(whole("")).unwrap()).await;
+        if answer.status() != StatusCode::FORBIDDEN {
+            continue;
+        }
+        let body = json!({"decision": answer.headers()["x-amlgate-decision"].to_str().unwrap()});
+        let asked = call_with(world, token, Method::POST, "/api/v1/requests", Some(body)).await;
+        assert_eq!(asked.status, StatusCode::CREATED, "{path}: {asked:?}");
+        let id = asked.json()["requests"][0]["id"].as_str().unwrap().to_owned();
+        let given = approvals::answer(world, "pat", &id, "approve").await.json();
+        grants.push(given["grant"]["id"].as_str().unwrap_or_else(|| panic!("{given}")).to_owned());
+    }
+    grants
 }
 
 /// A token of sam's for ten minutes.
@@ -190,7 +227,7 @@ async fn what_a_token_opened_ends_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_outlive_its_token_ends_at_its_greatest_age() {
-    let mut lasting = Lasting::opened_where("streams: {on_token_expiry: keep, max_age: 20m}\n").await;
+    let mut lasting = Lasting::opened_where("streams: {on_token_expiry: keep, max_age: 20m}\n", "").await;
     lasting.clock.advance(Duration::from_secs(700));
     for (kind, affected, _) in &mut lasting.live {
         match cell(kind, "the token, which need not last") {
@@ -273,6 +310,24 @@ async fn what_is_revoked_at_another_replica_ends_here() {
     // Each replica looks twice a second.
     lasting.clock.advance(Duration::from_millis(500));
     lasting.judged("the person, elsewhere", "it was revoked").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_approval_opened_ends_when_it_is_taken_back() {
+    let lasting = Lasting::opened_where("", APPROVED).await;
+    for grant in &lasting.grants {
+        let path = format!("/api/v1/grants/{grant}/revoke");
+        let revoked = approvals::call(&lasting.world, "pat", Method::POST, &path, Some(json!({}))).await;
+        assert_eq!(revoked.status, StatusCode::OK, "{revoked:?}");
+    }
+    lasting.judged("the approval", "the approval of entry `ones ask` was taken back").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_approval_opened_ends_when_its_time_is_over() {
+    let lasting = Lasting::opened_where("", APPROVED).await;
+    lasting.clock.advance(Duration::from_secs(301));
+    lasting.judged("the approval", "the approval of entry `ones ask` is over").await;
 }
 
 /// What binds a tunnel to its caller is not its beginning: each request in it is asked whose it is.

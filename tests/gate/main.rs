@@ -10,6 +10,7 @@
 
 mod agents;
 mod api;
+mod approvals;
 mod archive;
 mod asked;
 mod authorities;

@@ -218,6 +218,16 @@ impl World {
         Log::read(dir)
     }
 
+    /// The gate stopped and started anew on what it kept.
+    pub async fn started_anew(self, clock: SharedClock) -> Self {
+        let Self { sandbox, server, dir, tls } = self;
+        assert!(server.stop().await, "everything ended and was recorded");
+        let settings =
+            config::load(&sandbox.configuration()).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let server = Server::start(settings, clock, Cores::Fixed(1)).await.unwrap();
+        Self { sandbox, server, dir, tls }
+    }
+
     pub fn directory(&self) -> PathBuf {
         self.dir.path().to_owned()
     }

@@ -16,6 +16,7 @@ use super::{super::sign_in, Api};
 use crate::{
     audit::{Ending, Exchange, OutcomeGuard},
     azureml::{Kind, Operation},
+    gates::approvals::BodyKnown,
     http::{
         Target, headers,
         problem::{self, Problem, Shape},
@@ -39,6 +40,8 @@ pub(in crate::admin) enum Said {
     Malformed,
     NotFound,
     NotConfigured,
+    NotYours,
+    Conflict,
     Unavailable,
     NotWhole,
 }
@@ -51,6 +54,8 @@ impl Said {
             Self::Malformed => "BadRequest",
             Self::NotFound => "NotFound",
             Self::NotConfigured => "NotConfigured",
+            Self::NotYours => "Forbidden",
+            Self::Conflict => "Conflict",
             Self::Unavailable => "ServiceUnavailable",
             Self::NotWhole => "RecordNotWhole",
         }
@@ -88,6 +93,8 @@ impl Refused {
     fn denied(denial: &Denial, decision: DecisionId) -> Self {
         let status = if denial.code == DenialCode::LimitExceeded {
             StatusCode::TOO_MANY_REQUESTS
+        } else if denial.code == DenialCode::AlreadySent {
+            StatusCode::CONFLICT
         } else if denial.code == DenialCode::StepUpRequired {
             StatusCode::UNAUTHORIZED
         } else {
@@ -166,6 +173,11 @@ impl Allowed {
 
     pub const fn decision(&self) -> DecisionId {
         self.decision
+    }
+
+    /// What was allowed besides is done, and another answer says it.
+    pub fn done(mut self) {
+        self.outcome.ended(Ending::Completed);
     }
 
     /// The answer, recorded.
@@ -306,7 +318,8 @@ impl Api {
                     });
                 }
             };
-        let cleared = match self.gates.clear(permit) {
+        let revoked = self.verifier.revoked();
+        let cleared = match self.gates.clear_approved(permit, BodyKnown::Streams, revoked).await {
             Ok(cleared) => cleared,
             Err(held) => {
                 self.journal.held(&held).await.map_err(|_| unrecorded())?;

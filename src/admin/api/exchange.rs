@@ -61,7 +61,9 @@ impl From<Refused> for Flaw {
         let error = match refused.said {
             Said::Denied(_) => "unauthorized_client",
             Said::Unauthenticated => return flaw("invalid_request", "the `subject_token` is not accepted"),
-            Said::Malformed | Said::NotFound | Said::NotConfigured => "invalid_request",
+            Said::Malformed | Said::NotFound | Said::NotConfigured | Said::NotYours | Said::Conflict => {
+                "invalid_request"
+            }
             Said::Unavailable => "temporarily_unavailable",
             Said::NotWhole => "server_error",
         };

@@ -5,6 +5,7 @@
 //! call goes the road of any request (caller, decision, gates, record) and only then does anything.
 //! What changes something waits until its intent is durable. It does not serve pages.
 
+mod approvals;
 mod bodies;
 mod call;
 mod can_i;
@@ -26,6 +27,7 @@ use axum::{
     routing::{delete, get, post},
 };
 
+pub use approvals::{of_grant, of_request};
 pub use call::Peer;
 pub(super) use call::{Allowed, Refused, Said};
 pub(super) use can_i::Asker;
@@ -103,6 +105,13 @@ pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
         .route("/api/v1/token", post(exchange::exchange))
         .route("/api/v1/revocations", get(revocations::list).post(revocations::add))
         .route("/api/v1/revocations/{id}", delete(revocations::lift))
+        .route("/api/v1/requests", get(approvals::list).post(approvals::ask))
+        .route("/api/v1/requests/{id}", get(approvals::one))
+        .route("/api/v1/requests/{id}/approve", post(approvals::approve))
+        .route("/api/v1/requests/{id}/deny", post(approvals::deny))
+        .route("/api/v1/requests/{id}/withdraw", post(approvals::withdraw))
+        .route("/api/v1/grants", get(approvals::list_grants))
+        .route("/api/v1/grants/{id}/revoke", post(approvals::revoke))
         .route("/.well-known/jwks.json", get(exchange::jwks))
         .route("/.well-known/openid-configuration", get(exchange::discovery))
         .route("/api/{*rest}", axum::routing::any(unknown))

@@ -81,9 +81,10 @@ impl Event {
                     if *verdict == Verdict::Asked { 1 } else { 3 },
                     match verdict {
                         Verdict::Asked => "amlgate/requests/write",
-                        Verdict::Approved => "amlgate/requests/approve/action",
+                        Verdict::Voted | Verdict::Approved => "amlgate/requests/approve/action",
                         Verdict::Denied => "amlgate/requests/deny/action",
                         Verdict::Expired => "amlgate/requests/expire/action",
+                        Verdict::Withdrawn => "amlgate/requests/withdraw/action",
                     },
                 )
             },
@@ -277,9 +278,11 @@ impl Event {
                     l,
                     match verdict {
                         Verdict::Asked => "approval_asked",
+                        Verdict::Voted => "approval_voted",
                         Verdict::Approved => "approved",
                         Verdict::Denied => "approval_denied",
                         Verdict::Expired => "approval_expired",
+                        Verdict::Withdrawn => "approval_withdrawn",
                     },
                 );
                 l.text("reason", reason.as_deref());

@@ -123,6 +123,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ),
         ("signed_out", Event::SignedOut { caller: "corp:ann".into(), issuer: "corp".into() }),
         ("approval_asked", approval(Verdict::Asked, None)),
+        ("approval_voted", approval(Verdict::Voted, Some("corp:bob"))),
+        ("approval_withdrawn", approval(Verdict::Withdrawn, Some("corp:ann"))),
         ("approved", approval(Verdict::Approved, Some("corp:bob"))),
         ("approval_denied", approval(Verdict::Denied, Some("corp:bob"))),
         ("approval_expired", approval(Verdict::Expired, None)),

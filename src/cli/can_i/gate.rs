@@ -135,6 +135,8 @@ fn print(answer: &Answer) {
         if let Some(assignment) = &answer.through {
             put(format_args!("through {assignment}"));
         }
+    } else if answer.decision == "needs_approval" {
+        put(format_args!("allowed once people say yes: {}", answer.cause.as_deref().unwrap_or_default()));
     } else {
         let [code, cause, cure] =
             [&answer.code, &answer.cause, &answer.cure].map(|text| text.as_deref().unwrap_or_default());

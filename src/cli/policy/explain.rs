@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     cli::{Output, exit, print_data, put},
-    policy::{EntryTrace, PolicySet, Question, Verdict, described::Described, flip},
+    policy::{DenialCode, EntryTrace, PolicySet, Question, Verdict, described::Described, flip},
 };
 
 /// Prints a decision: what decided, every entry that was considered, and what would turn it.
@@ -16,13 +16,25 @@ pub fn explain(set: &PolicySet, described: &Described, all: bool, output: Output
     let traces = question.as_ref().map(|q| set.trace(q)).unwrap_or_default();
     let flips = question.as_ref().map(|q| flip::flips(set, q)).unwrap_or_default();
     let hinges = described.hinges(set);
-    let code = if judgement.denial.is_some() { exit::FINDING } else { exit::DONE };
+    let wanted = judgement.wanted_approvals();
+    let free = judgement.denial.is_none() && wanted.is_none();
+    let code = if free { exit::DONE } else { exit::FINDING };
     if output != Output::Table {
         let data = json!({
-            "decision": if judgement.denial.is_some() { "deny" } else { "allow" },
+            "decision": if judgement.denial.is_some() {
+                "deny"
+            } else if wanted.is_some() {
+                "needs_approval"
+            } else {
+                "allow"
+            },
             "about": described.about(),
-            "code": judgement.denial.as_ref().map(|d| d.code.name()),
-            "cause": judgement.denial.as_ref().map(|d| &d.cause),
+            "code": judgement
+                .denial
+                .as_ref()
+                .map(|d| d.code.name())
+                .or(wanted.as_ref().map(|_| DenialCode::ApprovalRequired.name())),
+            "cause": judgement.denial.as_ref().map(|d| &d.cause).or(wanted.as_ref()),
             "cure": judgement.denial.as_ref().map(|d| &d.cure),
             "allowed_by": judgement.allowed_by,
             "through": described.assignment(),
@@ -42,6 +54,9 @@ pub fn explain(set: &PolicySet, described: &Described, all: bool, output: Output
         None => {
             let by: BTreeSet<_> = judgement.allowed_by.iter().map(|e| format!("`{}`", e.name)).collect();
             put(format_args!("allowed by {}", by.into_iter().collect::<Vec<_>>().join(", ")));
+            if let Some(wanted) = &wanted {
+                put(format_args!("but not before people say yes: {wanted}"));
+            }
             if let Some(assignment) = described.assignment() {
                 put(format_args!("through {assignment}"));
             }
@@ -96,6 +111,9 @@ fn print_trace(trace: &EntryTrace, question: Option<&Question<'_>>) {
         "{list} `{}` ({}:{}) {counts}{watched}",
         trace.entry.name, trace.entry.file, trace.entry.line
     ));
+    if let Some(approval) = &trace.approval {
+        put(format_args!("    with the approval of {}", approval.words()));
+    }
     for selector in &trace.selectors {
         let verdict = match selector.verdict {
             Verdict::Matches => "yes",
@@ -127,6 +145,7 @@ fn trace_data(trace: &EntryTrace) -> serde_json::Value {
         "entry": trace.entry,
         "counts": trace.matches,
         "dry_run": trace.dry_run,
+        "approval": trace.approval.as_ref().map(|approval| approval.words()),
         "selectors": selectors,
     })
 }

@@ -21,7 +21,7 @@ use crate::{
         storage::Directory,
     },
     policy::{
-        Judgement, PolicySet, SecretTreatment,
+        Approval, DenialCode, Judgement, PolicySet, SecretTreatment,
         replay::{Replayed, replay},
     },
 };
@@ -65,6 +65,9 @@ enum Now {
     /// Why it cannot be said.
     Undecidable(Vec<String>),
 }
+
+/// How requests were refused that policies allowed if people said yes.
+const ASKED: [&str; 2] = ["ApprovalRequired", "ApprovalPending"];
 
 /// What came of all records.
 #[derive(Debug, Default, Serialize)]
@@ -197,10 +200,12 @@ fn compared(
             return Some((was, Now::Undecidable(vec![why.to_string()])));
         }
     };
-    // Limits count requests; policies had allowed what came too often.
-    let denied = recalled.denied.as_deref().filter(|code| *code != "LimitExceeded");
+    // Limits count requests; policies had allowed what came too often, and what people had to be asked.
+    let asked = recalled.denied.as_deref().is_some_and(|code| ASKED.contains(&code));
+    let denied = recalled.denied.as_deref().filter(|code| *code != "LimitExceeded" && !asked);
     let was = match denied {
         Some(code) => code.to_owned(),
+        None if asked => DenialCode::ApprovalRequired.name().to_owned(),
         None => allowed(recalled.secrets.iter().copied()),
     };
     match replay(set, &recalled.question(), recalled.skus) {
@@ -209,7 +214,14 @@ fn compared(
             let same = match (denied, &judgement.denial) {
                 (Some(_), Some(_)) => true,
                 // What a limit refused has no treatments to compare.
-                (None, None) => recalled.denied.is_some() || same_secrets(&recalled, &judgement),
+                (None, None) => {
+                    let asks = |approval: &&std::sync::Arc<Approval>| {
+                        asked || recalled.obligations.iter().any(|name| **name == *approval.entry.name)
+                    };
+                    let same_people = judgement.approvals().all(|approval| asks(&approval))
+                        && (!asked || judgement.approvals().next().is_some());
+                    same_people && (recalled.denied.is_some() || same_secrets(&recalled, &judgement))
+                }
                 (Some(_), None) | (None, Some(_)) => false,
             };
             (!same).then(|| (was, would(&judgement)))
@@ -228,7 +240,13 @@ fn same_secrets(recalled: &Recalled, judgement: &Judgement) -> bool {
 
 fn would(judgement: &Judgement) -> Now {
     let (be, entries, because) = match &judgement.denial {
-        None => (allowed(judgement.secrets.iter().copied()), judgement.allowed_by.iter().collect(), None),
+        None => match judgement.wanted_approvals() {
+            None => (allowed(judgement.secrets.iter().copied()), judgement.allowed_by.iter().collect(), None),
+            wanted @ Some(_) => {
+                let entries: Vec<_> = judgement.approvals().map(|approval| &approval.entry).collect();
+                (DenialCode::ApprovalRequired.name().to_owned(), entries, wanted)
+            }
+        },
         Some(denial) => {
             let entries: Vec<_> = denial.entry.iter().collect();
             (denial.code.name().to_owned(), entries, Some(denial.cause.clone()))

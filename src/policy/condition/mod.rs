@@ -51,6 +51,7 @@ pub struct Condition {
 
 #[derive(Debug)]
 struct Inner {
+    written: Box<str>,
     expression: IdedExpr,
     patterns: Vec<(String, Pattern)>,
     reads: Vec<Path>,
@@ -119,6 +120,7 @@ impl Condition {
         let reads: Vec<Path> = admitted.reads.into_iter().collect();
         Ok(Self {
             inner: Arc::new(Inner {
+                written: text.into(),
                 expression: admitted.expression,
                 patterns: admitted.patterns,
                 roots: reads.iter().map(|path| path.root).collect(),
@@ -150,6 +152,11 @@ impl Condition {
     pub fn read(&self, roots: &Roots<'_>) -> Vec<(String, serde_json::Value)> {
         let context = self.context(roots);
         self.inner.reads.iter().map(|path| (path.to_string(), record::value(path, &context))).collect()
+    }
+
+    /// The text that it was compiled from.
+    pub(super) fn written(&self) -> &str {
+        &self.inner.written
     }
 
     /// The paths that the condition reads.

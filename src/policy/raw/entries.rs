@@ -10,6 +10,7 @@ use super::{
         path::PathPattern,
     },
     LATER, List, RawEntry, RawLimit, RawSecrets,
+    approval::approval,
     record::record,
     step_up::step_up,
 };
@@ -25,9 +26,9 @@ pub(in crate::policy) fn entry_keys(list: List) -> Vec<&'static str> {
         "from", "during", "when",
     ];
     match list {
-        List::Allow => known.extend(["role", "rights", "as", "record"]),
+        List::Allow => known.extend(["role", "rights", "as", "approval", "record"]),
         List::Deny => known.extend(["unless", "dry_run_until"]),
-        List::Require => known.extend(["unless", "dry_run_until", "limit", "step_up", "record"]),
+        List::Require => known.extend(["unless", "dry_run_until", "limit", "step_up", "approval", "record"]),
     }
     known
 }
@@ -114,6 +115,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         dry_run_until,
         limit,
         step_up: fields.take("step_up").and_then(|tree| step_up(reader, tree)),
+        approval: fields.take("approval").and_then(|tree| approval(reader, tree)),
         record,
         name: name?,
     };
@@ -125,6 +127,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         || entry.during.is_some()
         || entry.limit.is_some()
         || entry.step_up.is_some()
+        || entry.approval.is_some()
         || entry.record.is_some();
     if let (Some(place), Some(_), None) = (rights_place, entry.rights, &entry.scope) {
         let hint = "role assignments are read at a scope: name the workspace, group or subscription";
@@ -147,8 +150,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         || entry.path.is_some()
         || entry.when.is_some();
     if list == List::Require && !demands {
-        let hint =
-            "add `from`, `during`, `limit`, `step_up` or `record`: in `require` these are what must hold";
+        let hint = "add `from`, `during`, `limit`, `step_up`, `approval` or `record`: in `require` these are what must hold";
         reader.error_with(place, format!("entry `{}` demands nothing", entry.name.value), hint);
     } else if list == List::Allow && !narrowed {
         let hint =
@@ -164,6 +166,9 @@ fn misplaced(list: List, key: &str) -> Option<&'static str> {
         (List::Allow, "unless" | "dry_run_until") => {
             Some("it lifts or delays what `deny` and `require` forbid")
         }
+        (List::Deny, "approval") => Some(
+            "nothing that is approved lifts what `deny` forbids: put it in an entry of `allow` or `require`",
+        ),
         (List::Allow | List::Deny, "limit" | "step_up") => {
             Some("it is a demand: put it in an entry of `require`")
         }
@@ -201,7 +206,7 @@ fn choices<T: Copy>(
     Some(texts.iter().filter_map(|text| choice(reader, text, &format!("`{key}`"), known)).collect())
 }
 
-fn choice<T: Copy>(
+pub(super) fn choice<T: Copy>(
     reader: &mut Reader<'_>,
     text: &Text,
     what: &str,

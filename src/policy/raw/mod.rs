@@ -3,6 +3,7 @@
 //! Keys that belong to features which are not built are refused by name, never ignored. A problem
 //! in one entry does not hide those of the next.
 
+mod approval;
 mod definitions;
 mod entries;
 mod record;
@@ -12,6 +13,9 @@ use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
+#[cfg(test)]
+pub(super) use approval::KEYS as APPROVAL_KEYS;
+pub(super) use approval::{RawApproval, RawApprovers};
 use definitions::{description, items, network, read_calendar};
 use entries::entry;
 #[cfg(test)]
@@ -92,6 +96,7 @@ pub(super) struct RawEntry {
     pub limit: Option<RawLimit>,
     pub step_up: Option<StepUp>,
     pub record: Option<Recording>,
+    pub approval: Option<RawApproval>,
 }
 
 /// `secrets` of an entry.
@@ -120,7 +125,7 @@ pub(super) const DESCRIPTION_KEYS: &[&str] =
     &["issuer", "group", "claims", "subject", "client", "kind", "tenant", "agent"];
 
 /// Keys of later versions, in any list.
-const LATER: &[&str] = &["people", "approval", "review", "lists"];
+const LATER: &[&str] = &["people", "review", "lists"];
 
 /// Reads one file. What could be read is returned beside the problems.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> RawFile {

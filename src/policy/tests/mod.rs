@@ -1,6 +1,7 @@
 //! Claims about decisions, on small sets.
 
 mod agents;
+mod approvals;
 mod decisions;
 mod loading;
 mod properties;

@@ -78,6 +78,9 @@ fn azure_action() -> impl Strategy<Value = String> {
 
 /// In the place of secrets: the entry lends what a human may do.
 const LEND: &str = "as: human";
+/// Likewise: the entry lets nothing through without an approval.
+const ASK: &str = "approval: {by: [{subject: s0}]}";
+const ASK_FOR_KEYS: &str = "secrets: {endpoint_key: reveal}, approval: {by: [{subject: s0}]}";
 const GROUPS: [&str; 4] = ["g0", "g1", "g2", "g3"];
 const SCOPES: [&str; 5] = [
     "/",
@@ -147,7 +150,14 @@ struct Lists {
 }
 
 fn lists() -> impl Strategy<Value = Lists> {
-    let more = vec!["secrets: {endpoint_key: substitute}", "secrets: {endpoint_key: reveal}", LEND, LEND];
+    let more = vec![
+        "secrets: {endpoint_key: substitute}",
+        "secrets: {endpoint_key: reveal}",
+        LEND,
+        LEND,
+        ASK,
+        ASK_FOR_KEYS,
+    ];
     let more = prop::option::weighted(0.4, prop::sample::select(more));
     let allow = prop::collection::vec((who(), keys(), more), 0..8);
     let narrow = || prop::collection::vec((prop::option::of(who()), keys()), 0..3);
@@ -382,6 +392,25 @@ proptest! {
         prop_assert!(!allows(&agent.of(&set)) || ask.operation.secrets.is_empty());
         // Who acts for nobody is lent nothing.
         prop_assert!(!allows(&of(PrincipalKind::AutonomousAgent, "copilot").of(&set)));
+    }
+
+    #[test]
+    fn an_approval_is_asked_for_exactly_where_nothing_else_suffices(mut lists in lists(), ask in ask()) {
+        // What a human may only do with an approval is not lent: that is another claim.
+        lists.allow.retain(|(_, _, more)| *more != Some(LEND));
+        let asked = ask.of(&lists.set());
+        let (mut free, mut plain) = (lists.clone(), lists);
+        for (_, _, more) in &mut free.allow {
+            *more = match *more {
+                Some(ASK) => None,
+                Some(ASK_FOR_KEYS) => Some("secrets: {endpoint_key: reveal}"),
+                more => more,
+            };
+        }
+        plain.allow.retain(|(_, _, more)| ![Some(ASK), Some(ASK_FOR_KEYS)].contains(more));
+        prop_assert_eq!(allows(&asked), allows(&ask.of(&free.set())));
+        let of_allow = asked.approvals().next().is_some();
+        prop_assert_eq!(allows(&asked) && !of_allow, allows(&ask.of(&plain.set())));
     }
 
     #[test]

@@ -1,0 +1,121 @@
+//! `/api/v1/grants`.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    extract::{Path, Request as Call, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    super::{
+        Api, Peer,
+        call::{Refused, json_of},
+    },
+    Listed, MAX_BODY, Show, conflict, cursor, of_grant, shown, unavailable, unknown, unrecorded,
+};
+use crate::{
+    audit::event::GrantChange,
+    azureml::Kind,
+    gates::approvals::{Grant, GrantState, Party},
+    store::Page,
+};
+
+/// Nothing more than that it is taken back.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noted {}
+
+pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, call: Call) -> Response {
+    let (head, _) = call.into_parts();
+    let entered = async {
+        let listed = Listed::read(head.uri.query().unwrap_or_default())?;
+        let action = match listed.show {
+            Show::Mine => "amlgate/grants/read",
+            Show::All => "amlgate/others/grants/read",
+            Show::ToAnswer => return Err(Refused::malformed("`show` is `mine` or `all`")),
+        };
+        let principal = api.known(&head, peer).await?;
+        let allowed = api.allowed(&head, peer, principal.clone(), action, Kind::Read).await?;
+        Ok::<_, Refused>((allowed, principal, listed))
+    };
+    let (allowed, principal, listed) = match entered.await {
+        Ok(entered) => entered,
+        Err(refused) => return refused.into_response(),
+    };
+    let state = match listed.state.as_deref() {
+        None => None,
+        Some("active") => Some("active"),
+        Some("revoked") => Some("revoked"),
+        Some("expired") => Some("expired"),
+        Some(_) => return allowed.refuse(Refused::malformed("`state` is active, revoked or expired")),
+    };
+    let person = (listed.show == Show::Mine).then(|| principal.person().to_string());
+    let page = Page { person, state, before: listed.before, limit: listed.limit };
+    match api.gates.approvals().grants(page).await {
+        Ok(grants) => {
+            let whole = grants.len() < usize::try_from(listed.limit).unwrap_or(usize::MAX);
+            let next = grants.last().filter(|_| !whole).map(|last| cursor(last.made, &last.id));
+            let now = api.clock.now();
+            let all: Vec<_> = grants.iter().map(|grant| shown::grant(grant, now)).collect();
+            allowed.answer(StatusCode::OK, &json!({ "grants": all, "next": next }))
+        }
+        Err(error) => allowed.refuse(unavailable(&error)),
+    }
+}
+
+/// Whether a grant is somebody's own, or they approved it.
+fn concerns(grant: &Grant, party: &Party) -> bool {
+    let approved = || grant.terms.approvers.iter().any(|vote| vote.by.is_human_of(party));
+    grant.terms.holder.is_human_of(party) || approved()
+}
+
+pub async fn revoke(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Response {
+    let (head, body) = call.into_parts();
+    let entered = async {
+        let principal = api.known(&head, peer).await?;
+        let action = "amlgate/grants/revoke/action";
+        let allowed = api.allowed(&head, peer, principal.clone(), action, Kind::Action).await?;
+        Ok::<_, Refused>((allowed, principal))
+    };
+    let (allowed, principal) = match entered.await {
+        Ok(entered) => entered,
+        Err(refused) => return refused.into_response(),
+    };
+    let revoked = async {
+        json_of::<Noted>(&head, body, MAX_BODY).await?;
+        let approvals = api.gates.approvals();
+        let grant = approvals.grant(&id).await.map_err(|error| unavailable(&error))?;
+        let grant = grant.ok_or_else(|| unknown("grant"))?;
+        let party = Party::of(&principal, api.policies.peek().kind_of(&principal));
+        if !concerns(&grant, &party) {
+            let action = "amlgate/others/grants/revoke/action";
+            let others = api.allowed(&head, peer, principal.clone(), action, Kind::Action).await;
+            // Whoever may not see it is not told that it is there.
+            others.map_err(|_| unknown("grant"))?.done();
+        }
+        if !approvals.revoke(&id).await.map_err(|error| unavailable(&error))? {
+            let now = match grant.state(api.clock.now()) {
+                GrantState::Active | GrantState::Used => GrantState::Revoked,
+                over @ (GrantState::Revoked | GrantState::Expired) => over,
+            };
+            return Err(conflict(format!("the grant is {} already", now.name())));
+        }
+        let event = of_grant(&grant, Some(principal.id.to_string()), GrantChange::Revoked);
+        api.journal.happened(&event).await.map_err(|_| unrecorded())?;
+        Ok(Grant { revoked: true, ..grant })
+    };
+    match revoked.await {
+        Ok(grant) => allowed.answer(StatusCode::OK, &shown::grant(&grant, api.clock.now())),
+        Err(refused) => allowed.refuse(refused),
+    }
+}

@@ -1,0 +1,164 @@
+//! `/api/v1/requests` and `/api/v1/grants`: asking for approvals, answering, and taking grants back.
+//!
+//! A person asks for, sees and takes back their own, and answers what an entry lets them answer, under
+//! `amlgate/requests/*` and `amlgate/grants/*`; what is others' is under `amlgate/others/*`. An entry
+//! that lets somebody call this says nothing of whom they may approve: that says the `by` of the entry
+//! that demands the approval, and never whoever asked. Links never approve: only a POST with a body of
+//! JSON does, which no page of another origin can send.
+
+mod grants;
+mod requests;
+mod shown;
+
+use axum::http::StatusCode;
+
+pub(super) use self::{
+    grants::{list as list_grants, revoke},
+    requests::{approve, ask, deny, list, one, withdraw},
+};
+use super::{
+    Api, Peer,
+    call::{Refused, Said},
+};
+use crate::{
+    audit::event::{Event, GrantChange, Verdict},
+    gates::approvals::{Grant, Request},
+    identity::Principal,
+    store::StoreError,
+    time::Timestamp,
+};
+
+/// The largest body: a reason, a ticket, a decision.
+const MAX_BODY: usize = 8 << 10;
+/// Items of a page that does not say how many, and of the largest.
+const PAGE: u32 = 50;
+const LARGEST_PAGE: u32 = 200;
+
+fn unavailable(error: &StoreError) -> Refused {
+    Refused::unavailable(error.to_string())
+}
+
+fn unknown(what: &str) -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, Said::NotFound, format!("there is no such {what}"))
+}
+
+fn conflict(why: impl Into<String>) -> Refused {
+    Refused::new(StatusCode::CONFLICT, Said::Conflict, why)
+}
+
+fn unrecorded() -> Refused {
+    Refused::unavailable("what came of it cannot be recorded")
+}
+
+impl Api {
+    /// Who calls, with what is said elsewhere of groups that their token does not carry.
+    async fn known(&self, head: &axum::http::request::Parts, peer: Peer) -> Result<Principal, Refused> {
+        let principal = self.caller(&head.headers, peer).await?;
+        Ok(match self.policies.peek().groups_to_ask(&principal) {
+            None => principal,
+            Some(about) => (self.elsewhere.groups)((principal, about)).await,
+        })
+    }
+}
+
+/// What is recorded of a request that has come so far.
+pub fn of_request(request: &Request, by: Option<String>, verdict: Verdict, note: Option<String>) -> Event {
+    Event::Approval {
+        id: request.id.clone(),
+        entry: request.asked.entry.clone(),
+        requester: request.asked.requester.id.clone(),
+        by,
+        verdict,
+        reason: note,
+    }
+}
+
+/// What is recorded of a grant.
+pub fn of_grant(grant: &Grant, by: Option<String>, change: GrantChange) -> Event {
+    Event::Grant {
+        id: grant.id.clone(),
+        entry: grant.terms.entry.clone(),
+        subject: grant.terms.holder.id.clone(),
+        by,
+        change,
+        until: grant.expires.as_millis(),
+    }
+}
+
+/// What of a list is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Listed {
+    show: Show,
+    state: Option<String>,
+    before: Option<(Timestamp, String)>,
+    limit: u32,
+}
+
+/// Whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Show {
+    Mine,
+    ToAnswer,
+    All,
+}
+
+impl Listed {
+    fn read(query: &str) -> Result<Self, Refused> {
+        let mut listed = Self { show: Show::Mine, state: None, before: None, limit: PAGE };
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "show" => {
+                    listed.show = match &*value {
+                        "mine" => Show::Mine,
+                        "to_answer" => Show::ToAnswer,
+                        "all" => Show::All,
+                        _ => return Err(Refused::malformed("`show` is `mine`, `to_answer` or `all`")),
+                    }
+                }
+                "state" => listed.state = Some(value.into_owned()),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+                    listed.limit =
+                        limit.ok_or_else(|| Refused::malformed(format!("`limit` is 1 to {LARGEST_PAGE}")))?;
+                }
+                "cursor" => {
+                    let parts = value.split_once('.').and_then(|(made, id)| {
+                        let fits =
+                            id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+                        Some((Timestamp::from_millis(made.parse().ok()?), fits.then(|| id.to_owned())?))
+                    });
+                    listed.before = Some(parts.ok_or_else(|| {
+                        Refused::malformed("`cursor` is what the page before said as `next`")
+                    })?);
+                }
+                other => return Err(Refused::malformed(format!("`{other}` is no filter"))),
+            }
+        }
+        Ok(listed)
+    }
+}
+
+fn cursor(made: Timestamp, id: &str) -> String {
+    format!("{}.{id}", made.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_asked_for_in_few_words_and_no_others() {
+        let read = |query: &str| Listed::read(query).map_err(|refused| refused.message);
+        let listed = read("show=to_answer&state=pending&limit=3&cursor=17.a-b").unwrap();
+        assert_eq!(
+            (listed.show, listed.limit, listed.state.as_deref()),
+            (Show::ToAnswer, 3, Some("pending"))
+        );
+        assert_eq!(listed.before, Some((Timestamp::from_millis(17), "a-b".to_owned())));
+        assert_eq!(cursor(Timestamp::from_millis(17), "a-b"), "17.a-b");
+        assert_eq!(read("").unwrap().show, Show::Mine);
+        for query in ["show=others", "limit=0", "limit=201", "cursor=x", "cursor=1.'", "whose=mine"] {
+            assert!(read(query).is_err(), "{query}");
+        }
+    }
+}

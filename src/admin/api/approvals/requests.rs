@@ -1,0 +1,290 @@
+//! `/api/v1/requests`.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    extract::{Path, Request as Call, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        Api, Peer,
+        call::{Allowed, Refused, Said, json_of},
+    },
+    Listed, MAX_BODY, Show, conflict, cursor, of_grant, of_request, shown, unavailable, unknown, unrecorded,
+};
+use crate::{
+    audit::event::{GrantChange, Verdict},
+    azureml::Kind,
+    gates::approvals::{Answer, AnswerError, Answered, Approvals, AskError, Request, Wanted, request},
+    identity::Principal,
+    store::Page,
+};
+
+/// Requests that are looked at for one page of those that somebody may answer.
+const MOST_LOOKED_AT: usize = 2_000;
+
+/// What to ask for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// The decision that refused the call, as the answer named it.
+    decision: String,
+    /// Why.
+    reason: Option<String>,
+    /// The ticket.
+    ticket: Option<String>,
+}
+
+/// What is said to an answer.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noted {
+    /// In words, for who asked and for the record.
+    note: Option<String>,
+}
+
+pub async fn ask(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, call: Call) -> Response {
+    let (head, body) = call.into_parts();
+    let entered = async {
+        let principal = api.known(&head, peer).await?;
+        let allowed = api.allowed(&head, peer, principal.clone(), "amlgate/requests/write", Kind::Write);
+        Ok::<_, Refused>((allowed.await?, principal))
+    };
+    let (allowed, principal) = match entered.await {
+        Ok(entered) => entered,
+        Err(refused) => return refused.into_response(),
+    };
+    let asked = async {
+        let Asked { decision, reason, ticket } = json_of(&head, body, MAX_BODY).await?;
+        let policies = api.policies.current();
+        let wanted = Wanted { decision, reason, ticket };
+        let requests = api.gates.approvals().ask(&policies, &principal, wanted).await.map_err(not_asked)?;
+        for (request, _) in requests.iter().filter(|(_, new)| *new) {
+            let by = Some(principal.id.to_string());
+            let event = of_request(request, by, Verdict::Asked, request.asked.reason.clone());
+            api.journal.happened(&event).await.map_err(|_| unrecorded())?;
+        }
+        Ok((requests, policies))
+    };
+    match asked.await {
+        Ok((requests, policies)) => {
+            let new = requests.iter().any(|(_, new)| *new);
+            let now = api.clock.now();
+            let all: Vec<_> =
+                requests.iter().map(|(one, _)| shown::request(one, &principal, &policies, now)).collect();
+            let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+            allowed.answer(status, &json!({ "requests": all }))
+        }
+        Err(refused) => allowed.refuse(refused),
+    }
+}
+
+fn not_asked(error: AskError) -> Refused {
+    match &error {
+        AskError::Unknown => Refused::new(StatusCode::NOT_FOUND, Said::NotFound, error.to_string()),
+        AskError::Changed | AskError::TooMany => conflict(error.to_string()),
+        AskError::Wants { .. } | AskError::Text => Refused::malformed(error.to_string()),
+        AskError::Store(error) => unavailable(error),
+    }
+}
+
+pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, call: Call) -> Response {
+    let (head, _) = call.into_parts();
+    let entered = async {
+        let listed = Listed::read(head.uri.query().unwrap_or_default())?;
+        let principal = api.known(&head, peer).await?;
+        let action = match listed.show {
+            Show::Mine | Show::ToAnswer => "amlgate/requests/read",
+            Show::All => "amlgate/others/requests/read",
+        };
+        let allowed = api.allowed(&head, peer, principal.clone(), action, Kind::Read).await?;
+        Ok::<_, Refused>((allowed, principal, listed))
+    };
+    let (allowed, principal, listed) = match entered.await {
+        Ok(entered) => entered,
+        Err(refused) => return refused.into_response(),
+    };
+    match page(&api, &principal, listed).await {
+        Ok(answer) => allowed.answer(StatusCode::OK, &answer),
+        Err(refused) => allowed.refuse(refused),
+    }
+}
+
+async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value, Refused> {
+    let (policies, now) = (api.policies.current(), api.clock.now());
+    let state = match (&listed.state, listed.show) {
+        (_, Show::ToAnswer) => Some(request::State::Pending.name()),
+        (None, Show::Mine | Show::All) => None,
+        (Some(name), Show::Mine | Show::All) => {
+            let state = request::State::named(name).ok_or_else(|| {
+                Refused::malformed("`state` is pending, approved, denied, expired or withdrawn")
+            })?;
+            Some(state.name())
+        }
+    };
+    let person = (listed.show == Show::Mine).then(|| principal.person().to_string());
+    let limit = usize::try_from(listed.limit).unwrap_or(usize::MAX);
+    let mut found: Vec<Value> = Vec::new();
+    let (mut before, mut looked) = (listed.before, 0);
+    let next = loop {
+        let page = Page { person: person.clone(), state, before: before.clone(), limit: listed.limit };
+        let rows = api.gates.approvals().requests(page).await.map_err(|error| unavailable(&error))?;
+        let whole = rows.len() < limit;
+        looked += rows.len();
+        for row in &rows {
+            if found.len() == limit {
+                break;
+            }
+            before = Some((row.made, row.id.clone()));
+            let is_theirs = || {
+                let voter = Approvals::voter(&policies, principal, row);
+                row.state_at(now) == request::State::Pending && row.voice(&voter).is_ok()
+            };
+            if listed.show != Show::ToAnswer || is_theirs() {
+                found.push(shown::request(row, principal, &policies, now));
+            }
+        }
+        if found.len() == limit || looked >= MOST_LOOKED_AT {
+            break before.map(|(made, id)| cursor(made, &id));
+        }
+        if whole {
+            break None;
+        }
+    };
+    Ok(json!({ "requests": found, "next": next }))
+}
+
+pub async fn one(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Response {
+    let (head, _) = call.into_parts();
+    let entered = async {
+        let principal = api.known(&head, peer).await?;
+        let allowed =
+            api.allowed(&head, peer, principal.clone(), "amlgate/requests/read", Kind::Read).await?;
+        Ok::<_, Refused>((allowed, principal))
+    };
+    let (allowed, principal) = match entered.await {
+        Ok(entered) => entered,
+        Err(refused) => return refused.into_response(),
+    };
+    let found = async {
+        let found = api.gates.approvals().request(&id).await.map_err(|error| unavailable(&error))?;
+        let found = found.ok_or_else(|| unknown("request"))?;
+        let policies = api.policies.current();
+        if !concerns(&found, &Approvals::voter(&policies, &principal, &found)) {
+            let action = "amlgate/others/requests/read";
+            let others = api.allowed(&head, peer, principal.clone(), action, Kind::Read).await;
+            // Whoever may not see it is not told that it is there.
+            others.map_err(|_| unknown("request"))?.done();
+        }
+        Ok(shown::request(&found, &principal, &policies, api.clock.now()))
+    };
+    match found.await {
+        Ok(answer) => allowed.answer(StatusCode::OK, &answer),
+        Err(refused) => allowed.refuse(refused),
+    }
+}
+
+/// Whether a request is somebody's own, or theirs to answer, or they have answered it.
+fn concerns(request: &Request, voter: &crate::gates::approvals::Voter) -> bool {
+    let own = voter.party.is_human_of(&request.asked.requester);
+    own || request.voice(voter).is_ok() || request.votes.iter().any(|vote| vote.by.is_human_of(&voter.party))
+}
+
+pub async fn approve(api: State<Arc<Api>>, peer: Extension<Peer>, id: Path<String>, call: Call) -> Response {
+    answered(api, peer, id, call, "amlgate/requests/approve/action", Answer::Approve).await
+}
+
+pub async fn deny(api: State<Arc<Api>>, peer: Extension<Peer>, id: Path<String>, call: Call) -> Response {
+    answered(api, peer, id, call, "amlgate/requests/deny/action", Answer::Deny).await
+}
+
+pub async fn withdraw(api: State<Arc<Api>>, peer: Extension<Peer>, id: Path<String>, call: Call) -> Response {
+    answered(api, peer, id, call, "amlgate/requests/withdraw/action", |_| Answer::Withdraw).await
+}
+
+async fn answered(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    call: Call,
+    action: &'static str,
+    answer: impl FnOnce(Option<String>) -> Answer + Send,
+) -> Response {
+    let (head, body) = call.into_parts();
+    let entered = async {
+        let principal = api.known(&head, peer).await?;
+        let allowed = api.allowed(&head, peer, principal.clone(), action, Kind::Action).await?;
+        Ok::<_, Refused>((allowed, principal))
+    };
+    let (allowed, principal) = match entered.await {
+        Ok(entered) => entered,
+        Err(refused) => return refused.into_response(),
+    };
+    let given = json_of::<Noted>(&head, body, MAX_BODY).await;
+    match given {
+        Ok(said) => taken(&api, allowed, &principal, &id, answer(said.note)).await,
+        Err(refused) => allowed.refuse(refused),
+    }
+}
+
+/// Takes an answer, and records what came of it.
+async fn taken(api: &Api, allowed: Allowed, principal: &Principal, id: &str, answer: Answer) -> Response {
+    let policies = api.policies.current();
+    let Answered { request, grant } =
+        match api.gates.approvals().answer(&policies, principal, id, &answer).await {
+            Ok(answered) => answered,
+            Err(error) => return allowed.refuse(not_answered(&error)),
+        };
+    let verdict = match request.state {
+        request::State::Pending => Verdict::Voted,
+        request::State::Approved => Verdict::Approved,
+        request::State::Denied => Verdict::Denied,
+        request::State::Expired => Verdict::Expired,
+        request::State::Withdrawn => Verdict::Withdrawn,
+    };
+    let by = Some(principal.id.to_string());
+    let note = match answer {
+        Answer::Approve(note) | Answer::Deny(note) => note,
+        Answer::Withdraw => None,
+    };
+    let mut events = vec![of_request(&request, by.clone(), verdict, note)];
+    events.extend(grant.iter().map(|grant| of_grant(grant, by.clone(), GrantChange::Given)));
+    for event in events {
+        if api.journal.happened(&event).await.is_err() {
+            return allowed.refuse(unrecorded());
+        }
+    }
+    let now = api.clock.now();
+    let mut shown = shown::request(&request, principal, &policies, now);
+    if let (Some(grant), Some(shown)) = (&grant, shown.as_object_mut()) {
+        shown.insert("grant".to_owned(), shown::grant(grant, now));
+    }
+    allowed.answer(StatusCode::OK, &shown)
+}
+
+fn not_answered(error: &AnswerError) -> Refused {
+    use crate::gates::approvals::request::Unmoved;
+    let message = error.to_string();
+    match error {
+        AnswerError::Unknown => unknown("request"),
+        AnswerError::Unmoved(Unmoved::Over(_) | Unmoved::Waits) | AnswerError::Changed(_) => {
+            conflict(message)
+        }
+        AnswerError::Unmoved(Unmoved::NoVoice(_) | Unmoved::NotTheirs) => {
+            Refused::new(StatusCode::FORBIDDEN, Said::NotYours, message)
+        }
+        AnswerError::Text => Refused::malformed(message),
+        AnswerError::Store(error) => unavailable(error),
+    }
+}

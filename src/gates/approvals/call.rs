@@ -1,0 +1,241 @@
+//! A call as approvals know it: what a grant for it is bound to, what makes another the same call,
+//! and what people are shown of it. Pure.
+//!
+//! Everything is a digest over parts with their lengths, so that no two calls are mistaken for each
+//! other. What people see is cut and holds no query: its values may be secrets.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use super::people::Party;
+use crate::{
+    azureml::{Operation, ResourceId},
+    policy::{Approval, Covers, Permit},
+};
+
+/// At most so many actions, resources or sizes are shown.
+const SHOWN: usize = 8;
+/// The longest text that is shown, in characters.
+const LONGEST: usize = 512;
+/// The header by which clients number their calls.
+const CLIENT_REQUEST_ID: &str = "x-ms-client-request-id";
+
+/// Whether what the request carries is known whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKnown {
+    /// There is none, or it was read.
+    Whole,
+    /// It streams, and nobody has read it.
+    Streams,
+}
+
+/// A call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Who calls.
+    pub by: Party,
+    /// Method, path, query and body, if the body is known.
+    exact: Option<[u8; 32]>,
+    /// Where it is done.
+    place: String,
+    /// What makes another the same call sent again, if the body is known.
+    pub resend: Option<String>,
+    /// For people.
+    pub what: What,
+}
+
+/// A call, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct What {
+    /// The operation's name.
+    pub operation: String,
+    /// What it does, as Azure actions.
+    pub actions: Vec<String>,
+    /// To what.
+    pub resources: Vec<String>,
+    /// What it brings about.
+    pub effects: Vec<String>,
+    /// The classes of secrets in its answer.
+    pub secrets: Vec<String>,
+    /// The method.
+    pub method: String,
+    /// The route's name.
+    pub route: String,
+    /// The path.
+    pub path: String,
+    /// What it reserves, in words: nodes, sizes, hours.
+    pub reserves: Vec<String>,
+    /// SHA-256 of the body in hex; empty without one.
+    pub body: String,
+    /// From where it was sent.
+    pub from: String,
+}
+
+/// A digest over parts, each with its length.
+struct Parts(Context);
+
+impl Parts {
+    fn new(purpose: &str) -> Self {
+        let mut parts = Self(Context::new(&SHA256));
+        parts.put(purpose.as_bytes());
+        parts
+    }
+
+    fn put(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_be_bytes());
+        self.0.update(part);
+    }
+
+    fn end(self) -> [u8; 32] {
+        self.0.finish().as_ref().try_into().unwrap_or_default()
+    }
+}
+
+/// A digest in hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().map_or('0', char::from);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+impl Call {
+    /// The call that a permit is for.
+    #[must_use]
+    pub fn of(permit: &Permit, body: BodyKnown) -> Self {
+        let (principal, operation, request) = (permit.principal(), permit.operation(), permit.request());
+        let by = Party::of(principal, principal.kind);
+        let bytes = request.body.as_ref().map(|body| body.bytes());
+        let exact = (body == BodyKnown::Whole).then(|| {
+            let mut parts = Parts::new("amlgate call v1");
+            parts.put(request.route.as_bytes());
+            parts.put(request.method.as_str().as_bytes());
+            parts.put(request.target.host().as_bytes());
+            parts.put(request.target.path_and_query().as_bytes());
+            parts.put(bytes.map_or(&b""[..], |bytes| bytes));
+            parts.end()
+        });
+        let client_id = request.headers.get(CLIENT_REQUEST_ID).map_or(&b""[..], |id| id.as_bytes());
+        let resend = exact.map(|exact| {
+            let mut parts = Parts::new("amlgate resend v1");
+            parts.put(principal.id.to_string().as_bytes());
+            parts.put(by.agent.as_deref().unwrap_or_default().as_bytes());
+            parts.put(&exact);
+            parts.put(client_id);
+            hex(&parts.end())
+        });
+        let digest = bytes.map(|bytes| hex(aws_lc_rs::digest::digest(&SHA256, bytes).as_ref()));
+        Self { place: place(operation), exact, resend, what: what(permit, digest), by }
+    }
+
+    /// What a grant of an entry's for this call is bound to: who, which agent of theirs, the entry as
+    /// it is, and the call itself or the place where it is done. `None` if the call itself is wanted
+    /// and its body was not read.
+    #[must_use]
+    pub fn bound(&self, approval: &Approval) -> Option<String> {
+        let mut parts = Parts::new("amlgate grant v1");
+        parts.put(self.by.person.as_bytes());
+        parts.put(if self.by.agent.is_some() { b"agent" } else { b"self" });
+        parts.put(self.by.agent.as_deref().unwrap_or_default().as_bytes());
+        parts.put(approval.entry.name.as_bytes());
+        parts.put(&approval.version);
+        match approval.covers {
+            Covers::Request => parts.put(&self.exact?),
+            Covers::Entry => parts.put(self.place.as_bytes()),
+        }
+        Some(hex(&parts.end()))
+    }
+}
+
+/// Where something is done: the workspaces or registries that hold its resources, else the resources
+/// themselves, in the one form that comparing needs.
+fn place(operation: &Operation) -> String {
+    let mut places: Vec<_> = operation.acts.iter().map(|act| act.resource.as_ref().map(holder)).collect();
+    places.sort();
+    places.dedup();
+    let texts = places.into_iter().map(|place| place.unwrap_or_else(|| "unknown".to_owned()));
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn holder(resource: &ResourceId) -> String {
+    let mut ends = 0;
+    let segments: Vec<_> = resource.folded().split('/').collect();
+    for (at, segment) in segments.iter().enumerate() {
+        if matches!(*segment, "workspaces" | "registries") && at + 1 < segments.len() {
+            ends = at + 2;
+            break;
+        }
+    }
+    match segments.get(..ends) {
+        Some(held) if ends > 0 => held.join("/"),
+        _ => resource.folded().to_owned(),
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}\u{2026}", text.get(..at).unwrap_or_default()),
+    }
+}
+
+fn what(permit: &Permit, body: Option<String>) -> What {
+    let (operation, request) = (permit.operation(), permit.request());
+    let mut reserves = Vec::new();
+    if let Some(reserved) = &operation.facts.allocates {
+        reserves.extend(reserved.nodes.map(|nodes| format!("{nodes} nodes")));
+        reserves.extend(reserved.gpus.map(|gpus| format!("{gpus} GPUs")));
+        reserves.extend(reserved.hours.map(|hours| format!("{hours} hours")));
+        reserves.extend(reserved.skus.iter().flatten().take(SHOWN).map(|sku| cut(sku)));
+    }
+    let resources = operation.acts.iter().filter_map(|act| act.resource.as_ref());
+    What {
+        operation: cut(&operation.name),
+        actions: operation.acts.iter().take(SHOWN).map(|act| cut(act.action.as_str())).collect(),
+        resources: resources.take(SHOWN).map(|resource| cut(resource.as_str())).collect(),
+        effects: operation.effects.iter().map(|effect| effect.name().to_owned()).collect(),
+        secrets: operation.secrets.iter().map(|class| class.name().to_owned()).collect(),
+        method: request.method.to_string(),
+        route: request.route.to_string(),
+        path: cut(request.target.path()),
+        reserves,
+        body: body.unwrap_or_default(),
+        from: request.source.ip().to_canonical().to_string(),
+    }
+}
+
+/// What is remembered of a call that was refused for want of an approval, so that whoever made it can
+/// ask for one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Who called.
+    pub by: Party,
+    /// The entry that demands the approval.
+    pub entry: Arc<str>,
+    /// The entry as it was, in hex.
+    pub version: String,
+    /// What a grant would be bound to.
+    pub bound: String,
+    /// For people.
+    pub what: What,
+    /// The policies that were in force, by their digest in hex.
+    pub policies: String,
+}
+
+impl Refused {
+    /// Of a call for which a grant can be bound.
+    #[must_use]
+    pub fn of(call: &Call, approval: &Approval, policies: &[u8; 32]) -> Option<Self> {
+        Some(Self {
+            by: call.by.clone(),
+            entry: Arc::clone(&approval.entry.name),
+            version: hex(&approval.version),
+            bound: call.bound(approval)?,
+            what: call.what.clone(),
+            policies: hex(policies),
+        })
+    }
+}

@@ -1,0 +1,295 @@
+//! Who asked, who answers, and who is the same human: pure.
+//!
+//! Nobody answers their own request, whatever else they may: not under another identity that
+//! `people` maps to the same human, and not through software. The human for whom an agent acts
+//! counts as who asked, too, except where an entry wants that very human. Several demands are met by
+//! different humans.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    identity::{Caller, PrincipalKind},
+    policy::Approvers,
+};
+
+/// Somebody as a request remembers them. Issuers have no colon in their names, so that the texts are
+/// as good as what they were made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Party {
+    /// Issuer and subject, as records and `whoami` say them.
+    pub id: String,
+    /// The human behind that, or the same again.
+    pub person: String,
+    /// The client of an agent; nothing for whoever acts themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// A name for people to read; never decides anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl Party {
+    /// A caller, taken for this kind by the policies.
+    #[must_use]
+    pub fn of(caller: &Caller, kind: PrincipalKind) -> Self {
+        let agent = kind.is_agent().then(|| caller.client.as_deref().unwrap_or("unknown").to_owned());
+        let name = caller.display.as_deref().map(|name| name.chars().take(128).collect());
+        Self { id: caller.id.to_string(), person: caller.person().to_string(), agent, name }
+    }
+
+    /// Whether both are one human, by any of their identities.
+    #[must_use]
+    pub fn is_human_of(&self, other: &Self) -> bool {
+        [&self.id, &self.person].into_iter().any(|own| *own == other.id || *own == other.person)
+    }
+}
+
+/// Somebody who answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voter {
+    /// Who.
+    pub party: Party,
+    /// As what the policies see them.
+    pub kind: PrincipalKind,
+    /// The demands for people of a subject that they meet, by their places.
+    pub meets: Vec<usize>,
+}
+
+/// An answer that was given and counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vote {
+    /// Who gave it.
+    pub by: Party,
+    /// The demands that it can meet, by their places.
+    pub meets: Vec<usize>,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// What they said to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Why somebody's answer does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoVoice {
+    /// It is software, or a machine.
+    #[error("only a person who is signed in answers a request, no software and no machine")]
+    NotAPerson,
+    /// They asked themselves.
+    #[error("nobody answers their own request, under whatever identity")]
+    Own,
+    /// No demand is for people like them.
+    #[error("this request is for others to answer")]
+    NotAnApprover,
+    /// They said yes already.
+    #[error("you have answered it already")]
+    Twice,
+}
+
+/// The demands that somebody's answer can meet.
+///
+/// # Errors
+/// [`NoVoice`].
+pub fn voice(requester: &Party, demands: &[Approvers], voter: &Voter) -> Result<Vec<usize>, NoVoice> {
+    if voter.kind != PrincipalKind::Person {
+        return Err(NoVoice::NotAPerson);
+    }
+    let is_human = |at: &usize| demands.get(*at) == Some(&Approvers::Human);
+    if voter.party.is_human_of(requester) {
+        let own: Vec<_> = match requester.agent {
+            Some(_) => (0..demands.len()).filter(is_human).collect(),
+            None => Vec::new(),
+        };
+        return if own.is_empty() { Err(NoVoice::Own) } else { Ok(own) };
+    }
+    let others: Vec<_> =
+        voter.meets.iter().copied().filter(|at| *at < demands.len() && !is_human(at)).collect();
+    if others.is_empty() { Err(NoVoice::NotAnApprover) } else { Ok(others) }
+}
+
+/// Whether these answers meet all demands, each human counted for one of them.
+#[must_use]
+pub fn are_met(demands: &[Approvers], votes: &[Vote]) -> bool {
+    open(demands, votes).is_empty()
+}
+
+/// How many people are still needed of which demand, once as many are met as can be.
+#[must_use]
+pub fn open(demands: &[Approvers], votes: &[Vote]) -> Vec<(usize, u32)> {
+    let places: Vec<usize> = demands
+        .iter()
+        .enumerate()
+        .flat_map(|(at, demand)| {
+            let count = match demand {
+                Approvers::Human => 1,
+                Approvers::Subject { count, .. } => *count,
+            };
+            std::iter::repeat_n(at, usize::try_from(count).unwrap_or(usize::MAX).min(64))
+        })
+        .collect();
+    // Each vote is given one place, and moves to another where that frees one (Kuhn's algorithm).
+    let mut taken: Vec<Option<usize>> = vec![None; places.len()];
+    for vote in 0..votes.len() {
+        let mut seen = vec![false; places.len()];
+        seat(vote, votes, &places, &mut taken, &mut seen);
+    }
+    let mut open: Vec<(usize, u32)> = Vec::new();
+    for (place, by) in places.iter().zip(&taken) {
+        if by.is_some() {
+            continue;
+        }
+        match open.last_mut() {
+            Some((at, count)) if at == place => *count += 1,
+            _ => open.push((*place, 1)),
+        }
+    }
+    open
+}
+
+fn seat(
+    vote: usize,
+    votes: &[Vote],
+    places: &[usize],
+    taken: &mut [Option<usize>],
+    seen: &mut [bool],
+) -> bool {
+    let Some(meets) = votes.get(vote).map(|vote| &vote.meets) else { return false };
+    for (at, demand) in places.iter().enumerate() {
+        let Some(was) = seen.get_mut(at) else { continue };
+        if *was || !meets.contains(demand) {
+            continue;
+        }
+        *was = true;
+        let holder = taken.get(at).copied().flatten();
+        if holder.is_none_or(|holder| seat(holder, votes, places, taken, seen)) {
+            if let Some(place) = taken.get_mut(at) {
+                *place = Some(vote);
+            }
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn party(id: &str, person: &str) -> Party {
+        Party { id: id.into(), person: person.into(), agent: None, name: None }
+    }
+
+    fn voter(id: &str, person: &str, kind: PrincipalKind, meets: &[usize]) -> Voter {
+        Voter { party: party(id, person), kind, meets: meets.to_vec() }
+    }
+
+    fn of(name: &str, count: u32) -> Approvers {
+        Approvers::Subject { name: name.into(), count }
+    }
+
+    fn vote(id: &str, meets: &[usize]) -> Vote {
+        Vote { by: party(id, id), meets: meets.to_vec(), at: 0, note: None }
+    }
+
+    #[test]
+    fn nobody_answers_their_own_request_under_any_identity_that_is_theirs() {
+        let demands = [of("platform", 1)];
+        let asked = party("corp:ann", "corp:ann");
+        for (id, person) in [
+            ("corp:ann", "corp:ann"),
+            // She signed in elsewhere, and `people` knows it.
+            ("portal:ann", "corp:ann"),
+            // `people` has another canonical issuer since.
+            ("corp:ann", "portal:ann"),
+        ] {
+            let voter = voter(id, person, PrincipalKind::Person, &[0]);
+            assert_eq!(voice(&asked, &demands, &voter), Err(NoVoice::Own), "{id} {person}");
+        }
+        let mapped = party("portal:ann", "corp:ann");
+        let own = voter("corp:ann", "corp:ann", PrincipalKind::Person, &[0]);
+        assert_eq!(voice(&mapped, &demands, &own), Err(NoVoice::Own));
+        let bob = voter("corp:bob", "corp:bob", PrincipalKind::Person, &[0]);
+        assert_eq!(voice(&asked, &demands, &bob), Ok(vec![0]));
+    }
+
+    #[test]
+    fn software_and_machines_answer_nothing_whatever_they_belong_to() {
+        let demands = [of("platform", 1), Approvers::Human];
+        let asked = party("corp:ann", "corp:ann");
+        for kind in [PrincipalKind::Machine, PrincipalKind::Agent, PrincipalKind::AutonomousAgent] {
+            let bot = voter("corp:bob", "corp:bob", kind, &[0]);
+            assert_eq!(voice(&asked, &demands, &bot), Err(NoVoice::NotAPerson), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_human_of_an_agent_answers_for_themselves_and_for_nothing_else() {
+        let agent = Party { agent: Some("copilot".into()), ..party("corp:ann", "corp:ann") };
+        let ann = voter("portal:ann", "corp:ann", PrincipalKind::Person, &[0]);
+        let bob = voter("corp:bob", "corp:bob", PrincipalKind::Person, &[0]);
+        let both = [of("platform", 1), Approvers::Human];
+        assert_eq!(voice(&agent, &both, &ann), Ok(vec![1]));
+        assert_eq!(voice(&agent, &both, &bob), Ok(vec![0]), "nobody else is the human");
+        assert_eq!(voice(&agent, &[of("platform", 1)], &ann), Err(NoVoice::Own), "it asked in her name");
+        assert_eq!(voice(&agent, &[Approvers::Human], &bob), Err(NoVoice::NotAnApprover));
+        let herself = party("corp:ann", "corp:ann");
+        assert_eq!(voice(&herself, &both, &ann), Err(NoVoice::Own), "no agent asked");
+        let through_it = Voter { kind: PrincipalKind::Agent, ..ann };
+        assert_eq!(voice(&agent, &both, &through_it), Err(NoVoice::NotAPerson));
+    }
+
+    #[test]
+    fn each_human_counts_for_one_demand() {
+        let demands = [of("platform", 1), of("risk", 1)];
+        assert!(!are_met(&demands, &[vote("a", &[0, 1])]));
+        assert!(are_met(&demands, &[vote("a", &[0, 1]), vote("b", &[0])]), "a moves to the other place");
+        assert!(!are_met(&demands, &[vote("a", &[0]), vote("b", &[0])]));
+        assert_eq!(open(&demands, &[vote("a", &[0]), vote("b", &[0])]), [(1, 1)]);
+        let three = [of("platform", 3), Approvers::Human];
+        assert_eq!(open(&three, &[vote("a", &[0])]), [(0, 2), (1, 1)]);
+        assert!(are_met(&[], &[]));
+    }
+
+    /// By trying every way to give votes places.
+    fn naively(places: &[usize], votes: &[Vote]) -> bool {
+        match places.split_first() {
+            None => true,
+            Some((place, rest)) => (0..votes.len()).any(|at| {
+                votes[at].meets.contains(place) && {
+                    let mut left = votes.to_vec();
+                    left.remove(at);
+                    naively(rest, &left)
+                }
+            }),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn demands_are_met_exactly_if_there_is_a_way_to_meet_them(
+            counts in prop::collection::vec(1_u32..3, 1..4),
+            meets in prop::collection::vec(prop::collection::vec(0_usize..4, 0..4), 0..6),
+        ) {
+            let demands: Vec<_> = counts.iter().map(|count| of("s", *count)).collect();
+            let votes: Vec<_> = meets.iter().enumerate().map(|(n, meets)| vote(&n.to_string(), meets)).collect();
+            let places: Vec<usize> = counts.iter().enumerate().flat_map(|(at, n)| vec![at; *n as usize]).collect();
+            prop_assert_eq!(are_met(&demands, &votes), naively(&places, &votes));
+        }
+
+        #[test]
+        fn no_identity_of_the_requester_is_ever_heard_for_others_demands(
+            id in "[ab]", person in "[ab]", own in "[ab]", own_person in "[ab]", meets in prop::collection::vec(0_usize..3, 0..3), agent in any::<bool>(),
+        ) {
+            let demands = [of("s", 1), Approvers::Human, of("t", 1)];
+            let asked = Party { agent: agent.then(|| "bot".to_owned()), ..party(&id, &person) };
+            let voter = voter(&own, &own_person, PrincipalKind::Person, &meets);
+            if let Ok(heard) = voice(&asked, &demands, &voter) {
+                let same = voter.party.is_human_of(&asked);
+                prop_assert_eq!(same, heard == [1]);
+                prop_assert!(!same || agent);
+            }
+        }
+    }
+}

@@ -1,0 +1,564 @@
+//! Asking, answering, using and taking back, over real policies and a real store.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::{
+    request::{State, Unmoved},
+    *,
+};
+use crate::{
+    azureml::{
+        Act, Action, Audience, Effects, Facts, Inspected, Kind, Operation, Protocol, ResourceId, Secrets,
+    },
+    gates::{Cleared, Gates, Held},
+    http::Target,
+    identity::{Groups, Principal, PrincipalId, PrincipalKind, Revoked},
+    policy::{Azure, DecisionId, DenialCode, FileSet, Permit, RequestFacts, Standing, Surroundings, decide},
+    store::{Revocation, RevocationKind, Revocations, StoreAddress},
+    time::{Clock as _, ManualClock},
+};
+
+const POLICIES: &str = "
+version: 1
+subjects:
+  team: [{issuer: corp, group: team}]
+  platform: [{issuer: corp, group: platform}]
+  copilots: [{issuer: corp, agent: {client_id: copilot}}]
+allow:
+  - {name: all, who: [authenticated], actions: [\"*\"]}
+  - {name: agents, who: [copilots], actions: [\"*\"]}
+require:
+  - {name: once, who: [team], kinds: [write], approval: {by: [{subject: platform}]}}
+  - {name: while, who: [team], kinds: [delete], approval: {by: [{subject: platform}], covers: entry, valid_for: 4h}}
+  - {name: words, who: [team], kinds: [action], approval: {by: [{subject: platform}], ask: {reason: required, ticket: 'CHG[0-9]+'}}}
+  - {name: own human, who: [copilots], kinds: [write], approval: {by: [human]}}
+";
+
+struct Scene {
+    clock: Arc<ManualClock>,
+    gates: Gates,
+    store: Store,
+    policies: PolicySet,
+    revoked: Revoked,
+    _directory: tempfile::TempDir,
+}
+
+/// A call: who, what, where.
+#[derive(Clone)]
+struct Sent {
+    caller: Caller,
+    kind: Kind,
+    method: Method,
+    path: &'static str,
+    body: Option<&'static str>,
+    client_id: Option<&'static str>,
+}
+
+fn caller(subject: &str, groups: &[&str]) -> Caller {
+    Caller {
+        id: PrincipalId { issuer: "corp".into(), subject: subject.into() },
+        kind: PrincipalKind::Person,
+        tenant: None,
+        client: None,
+        display: Some(subject.into()),
+        groups: Groups::Known(groups.iter().map(|group| (*group).into()).collect()),
+        roles: Arc::new([]),
+        claims: Arc::default(),
+        expires: Timestamp::from_secs(2_000_000_000),
+        from_pull_request: false,
+        subjects_at_issue: None,
+        human: None,
+        token_digest: [0; 32],
+    }
+}
+
+fn ann() -> Caller {
+    caller("ann", &["team"])
+}
+
+fn bob() -> Caller {
+    caller("bob", &["platform"])
+}
+
+fn write() -> Sent {
+    Sent {
+        caller: ann(),
+        kind: Kind::Write,
+        method: Method::PUT,
+        path: "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/a/jobs/j",
+        body: Some("{\"a\":1}"),
+        client_id: None,
+    }
+}
+
+fn compiled(text: &str) -> PolicySet {
+    PolicySet::compile(&FileSet::from_texts([("p.yaml", text)]), &Surroundings::default())
+        .unwrap_or_else(|problems| panic!("{problems:?}"))
+        .0
+}
+
+impl Scene {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(StoreAddress::Sqlite(directory.path().join("a.db"))).unwrap();
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_secs(1_800_000_000)));
+        let gates = Gates::keeping(Arc::clone(&clock) as SharedClock, Some(store.clone()));
+        gates.approvals().at_console(Some("https://console/"));
+        let policies = compiled(POLICIES);
+        Self { clock, gates, store, policies, revoked: Revoked::default(), _directory: directory }
+    }
+
+    /// Another gate over the same store, with the same policies.
+    fn replica(&self) -> Gates {
+        Gates::keeping(Arc::clone(&self.clock) as SharedClock, Some(self.store.clone()))
+    }
+
+    fn permit(&self, sent: &Sent) -> Permit {
+        let operation = Operation {
+            name: "Test".into(),
+            acts: vec![Act {
+                action: Action::new("Microsoft.MachineLearningServices/workspaces/jobs/write"),
+                resource: ResourceId::parse(sent.path.split('?').next().unwrap()),
+            }],
+            kind: sent.kind,
+            effects: Effects::NONE,
+            unclear_effects: Effects::NONE,
+            secrets: Secrets::NONE,
+            facts: Facts::default(),
+            audience: Audience::Arm,
+            long_running: false,
+            protocol: Protocol::Arm,
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(id) = sent.client_id {
+            headers.insert("x-ms-client-request-id", HeaderValue::from_static(id));
+        }
+        let request = RequestFacts {
+            decision: DecisionId::fresh(),
+            route: "arm".into(),
+            method: sent.method.clone(),
+            target: Target::parse("gate", sent.path).unwrap(),
+            headers,
+            body: sent.body.map(|body| Arc::new(Inspected::parse(body.as_bytes()).unwrap())),
+            source: "10.0.0.1:1".parse().unwrap(),
+            received: self.clock.now(),
+        };
+        let principal = Principal::for_tests(sent.caller.clone());
+        let (standing, now) = (Standing::Entries, self.clock.now());
+        decide(&self.policies, principal, operation, request, standing, Azure::default(), now).unwrap()
+    }
+
+    async fn send(&self, sent: &Sent) -> Result<Cleared, Box<Held>> {
+        self.gates.clear_approved(self.permit(sent), BodyKnown::Whole, &self.revoked).await
+    }
+
+    /// What the call is refused with.
+    async fn refused(&self, sent: &Sent) -> (DenialCode, String, Held) {
+        let held = *self.send(sent).await.unwrap_err();
+        (held.denial.code, format!("{}\n{}", held.denial.cause, held.denial.cure), held)
+    }
+
+    async fn ask(&self, by: &Caller, decision: String, reason: Option<&str>) -> Result<Request, AskError> {
+        let wanted = Wanted { decision, reason: reason.map(Into::into), ticket: None };
+        self.gates.approvals().ask(&self.policies, by, wanted).await.map(|mut all| all.remove(0).0)
+    }
+
+    /// Sends the call, asks for it and has bob approve it.
+    async fn granted(&self, sent: &Sent) -> Grant {
+        let (code, said, held) = self.refused(sent).await;
+        assert_eq!(code, DenialCode::ApprovalRequired, "{said}");
+        let request = self.ask(&sent.caller, held.permit.decision().to_string(), None).await.unwrap();
+        self.answer(&bob(), &request.id, Answer::Approve(None)).await.unwrap().grant.unwrap()
+    }
+
+    async fn answer(&self, by: &Caller, id: &str, answer: Answer) -> Result<Answered, AnswerError> {
+        self.gates.approvals().answer(&self.policies, by, id, &answer).await
+    }
+
+    async fn used(&self, grant: &Grant) -> u32 {
+        self.gates.approvals().grant(&grant.id).await.unwrap().unwrap().used
+    }
+
+    /// Waits until what became of a call is noted.
+    async fn noted(&self, sent: &Sent, wanted: Option<&str>) {
+        let call = Call::of(&self.permit(sent), BodyKnown::Whole);
+        let bound = call.bound(self.policies.approval("once").unwrap()).unwrap();
+        for _ in 0..10_000 {
+            let found =
+                self.store.grants_for(&bound, call.resend.as_deref(), self.clock.now()).await.unwrap();
+            let state = found.first().and_then(|(_, last)| Some(last.as_ref()?.state.clone()));
+            if state.as_deref() == wanted {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("it is not noted");
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_asked_for_approved_by_another_and_goes_once() {
+    let scene = Scene::new();
+    let (code, said, held) = scene.refused(&write()).await;
+    assert_eq!(code, DenialCode::ApprovalRequired);
+    let decision = held.permit.decision().to_string();
+    assert!(said.contains("entry `once` demands the approval of 1 of `platform`"), "{said}");
+    assert!(said.contains(&format!("amlgate request create {decision}")), "{said}");
+    assert!(said.contains(&format!("https://console/requests/new?decision={decision}")), "{said}");
+    let request = scene.ask(&ann(), decision.clone(), Some("to retrain")).await.unwrap();
+    assert_eq!((request.state, request.asked.reason.as_deref()), (State::Pending, Some("to retrain")));
+    let (code, said, held) = scene.refused(&write()).await;
+    assert_eq!((code, held.denial.request.as_deref()), (DenialCode::ApprovalPending, Some(&*request.id)));
+    assert!(!said.contains("request create"), "{said}");
+    let again = scene.ask(&ann(), decision, Some("other words")).await.unwrap();
+    assert_eq!(again.id, request.id, "the same is not asked twice");
+    let grant = scene.answer(&bob(), &request.id, Answer::Approve(None)).await.unwrap().grant.unwrap();
+    let cleared = scene.send(&write()).await.unwrap();
+    assert_eq!(cleared.grants()[0].id, grant.id);
+    assert_eq!(scene.refused(&write()).await.0, DenialCode::AlreadySent, "nobody knows yet what came of it");
+    cleared.came(Came::Known);
+    drop(cleared);
+    scene.noted(&write(), Some("known")).await;
+    assert_eq!(scene.refused(&write()).await.0, DenialCode::ApprovalRequired, "it is a new call");
+    assert_eq!(scene.used(&grant).await, 1);
+}
+
+#[tokio::test]
+async fn of_many_who_send_the_approved_call_at_once_one_passes() {
+    let scene = Scene::new();
+    scene.granted(&write()).await;
+    let replicas = [scene.replica(), scene.replica()];
+    let calls = (0..12).map(|n| {
+        let id: &'static str = format!("call-{n}").leak();
+        let permit = scene.permit(&Sent { client_id: (n % 3 > 0).then_some(id), ..write() });
+        let (replicas, revoked) = (&replicas, &scene.revoked);
+        async move { replicas[n % 2].clear_approved(permit, BodyKnown::Whole, revoked).await }
+    });
+    let came = join_all(calls.map(Box::pin).collect()).await;
+    assert_eq!(came.iter().filter(|came| came.is_ok()).count(), 1);
+    for held in came.iter().filter_map(|came| came.as_ref().err()) {
+        assert!(
+            matches!(held.denial.code, DenialCode::ApprovalRequired | DenialCode::AlreadySent),
+            "{:?}",
+            held.denial
+        );
+    }
+}
+
+/// All of them at the same time.
+async fn join_all<F: Future + Unpin>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.into_iter().map(Some).collect();
+    let mut done: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (slot, out) in waiting.iter_mut().zip(&mut done) {
+            if let Some(future) = slot
+                && let std::task::Poll::Ready(value) = std::pin::Pin::new(future).poll(context)
+            {
+                *out = Some(value);
+                *slot = None;
+            }
+        }
+        if waiting.iter().all(Option::is_none) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
+#[tokio::test]
+async fn approving_one_call_approves_no_other() {
+    let scene = Scene::new();
+    scene.granted(&write()).await;
+    let other =
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/a/jobs/k";
+    for (what, sent) in [
+        ("body", Sent { body: Some("{\"a\":2}"), ..write() }),
+        ("no body", Sent { body: None, ..write() }),
+        ("method", Sent { method: Method::PATCH, ..write() }),
+        ("path", Sent { path: other, ..write() }),
+        (
+            "query",
+            Sent {
+                path: "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/a/jobs/j?x=1",
+                ..write()
+            },
+        ),
+        ("person", Sent { caller: caller("eve", &["team"]), ..write() }),
+    ] {
+        assert_eq!(scene.refused(&sent).await.0, DenialCode::ApprovalRequired, "{what}");
+    }
+    assert!(scene.send(&write()).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_approval_of_an_entry_covers_its_workspace_until_its_time_is_over() {
+    let scene = Scene::new();
+    let delete = |path| Sent { kind: Kind::Delete, method: Method::DELETE, body: None, path, ..write() };
+    const A: &str =
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/a/jobs/j";
+    const ALSO_A: &str =
+        "/subscriptions/S/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/A/models/m";
+    const B: &str =
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/b/jobs/j";
+    let grant = scene.granted(&delete(A)).await;
+    for _ in 0..3 {
+        let cleared = scene.send(&delete(ALSO_A)).await.unwrap();
+        assert!(!cleared.grants()[0].counted);
+    }
+    assert_eq!(scene.used(&grant).await, 0, "it is used as often as it holds");
+    assert_eq!(scene.refused(&delete(B)).await.0, DenialCode::ApprovalRequired);
+    assert_eq!(scene.refused(&write()).await.0, DenialCode::ApprovalRequired, "another entry's");
+    let permit = scene.permit(&delete(A));
+    assert!(scene.gates.clear_approved(permit, BodyKnown::Streams, &scene.revoked).await.is_ok());
+    scene.clock.advance(Duration::from_secs(4 * 3_600 - 1));
+    assert!(scene.send(&delete(A)).await.is_ok());
+    scene.clock.advance(Duration::from_secs(1));
+    assert_eq!(scene.refused(&delete(A)).await.0, DenialCode::ApprovalRequired);
+}
+
+#[tokio::test]
+async fn nobody_approves_their_own_call_under_any_identity_nor_does_software() {
+    let scene = Scene::new();
+    let held = scene.refused(&write()).await.2;
+    let request = scene.ask(&ann(), held.permit.decision().to_string(), None).await.unwrap();
+    let human = Some(ann().id);
+    let elsewhere = Caller { human, ..caller("ann-of-portal", &["platform"]) };
+    for (who, by) in [
+        ("herself, of the subject by now", caller("ann", &["team", "platform"])),
+        ("herself elsewhere", elsewhere),
+        ("software of bob's", bob().as_agent()),
+        ("a machine", Caller { kind: PrincipalKind::Machine, ..bob() }),
+        ("a client that the policies name as an agent", Caller { client: Some("copilot".into()), ..bob() }),
+        ("a stranger", caller("eve", &["team"])),
+        ("one whose groups nobody knows", Caller { groups: Groups::Overage, ..bob() }),
+    ] {
+        let error = scene.answer(&by, &request.id, Answer::Approve(None)).await.unwrap_err();
+        assert!(matches!(error, AnswerError::Unmoved(Unmoved::NoVoice(_))), "{who}: {error}");
+        let error = scene.answer(&by, &request.id, Answer::Deny(None)).await.unwrap_err();
+        assert!(matches!(error, AnswerError::Unmoved(Unmoved::NoVoice(_))), "{who}: {error}");
+    }
+    assert!(scene.answer(&bob(), &request.id, Answer::Withdraw).await.is_err());
+    assert!(scene.answer(&bob(), &request.id, Answer::Approve(None)).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_human_of_an_agent_approves_each_of_its_calls_and_nobody_else_does() {
+    let scene = Scene::new();
+    let agent = Caller { client: Some("copilot".into()), ..caller("ann", &[]) }.as_agent();
+    let sent = Sent { caller: agent.clone(), ..write() };
+    let held = scene.refused(&sent).await.2;
+    let decision = held.permit.decision().to_string();
+    let other = Caller { client: Some("elsewhere".into()), ..agent.clone() };
+    assert_eq!(scene.ask(&other, decision.clone(), None).await, Err(AskError::Unknown), "another agent");
+    assert_eq!(scene.ask(&bob(), decision.clone(), None).await, Err(AskError::Unknown));
+    let request = scene.ask(&agent, decision, None).await.unwrap();
+    for by in [bob(), agent.clone()] {
+        assert!(scene.answer(&by, &request.id, Answer::Approve(None)).await.is_err());
+    }
+    scene.answer(&caller("ann", &[]), &request.id, Answer::Approve(None)).await.unwrap();
+    assert!(scene.send(&Sent { body: Some("{\"a\":2}"), ..sent.clone() }).await.is_err(), "another call");
+    assert!(scene.send(&sent).await.is_ok());
+    // Whoever acts for nobody is told that nobody can, and gets no link.
+    let alone = Caller { kind: PrincipalKind::AutonomousAgent, ..agent };
+    let (code, said, held) = scene.refused(&Sent { caller: alone, ..write() }).await;
+    assert_eq!(code, DenialCode::ApprovalRequired);
+    assert!(said.contains("nobody can give it") && !said.contains("request create"), "{said}");
+    assert!(held.waits.is_none() && !said.contains("https://"), "{said}");
+}
+
+#[tokio::test]
+async fn reason_and_ticket_are_as_the_entry_wants_them() {
+    let scene = Scene::new();
+    let sent = Sent { kind: Kind::Action, method: Method::POST, ..write() };
+    let (_, said, held) = scene.refused(&sent).await;
+    assert!(said.ends_with("; give a reason and a ticket"), "{said}");
+    let decision = held.permit.decision().to_string();
+    let ask = async |reason: Option<&str>, ticket: Option<&str>| {
+        let wanted = Wanted {
+            decision: decision.clone(),
+            reason: reason.map(Into::into),
+            ticket: ticket.map(Into::into),
+        };
+        scene.gates.approvals().ask(&scene.policies, &ann(), wanted).await.map(|all| all.len())
+    };
+    let wants = |what: &str| Err(AskError::Wants { entry: "words".into(), what: what.into() });
+    assert_eq!(ask(None, Some("CHG1")).await, wants("a reason"));
+    assert_eq!(ask(Some("  "), Some("CHG1")).await, wants("a reason"));
+    assert_eq!(ask(Some("why"), None).await, wants("a ticket of the form `CHG[0-9]+`"));
+    assert_eq!(ask(Some("why"), Some("CHGx")).await, wants("a ticket of the form `CHG[0-9]+`"));
+    assert_eq!(ask(Some("a\u{1b}[31m"), Some("CHG1")).await, Err(AskError::Text));
+    assert_eq!(ask(Some(&"x".repeat(MAX_REASON + 1)), Some("CHG1")).await, Err(AskError::Text));
+    assert_eq!(ask(Some("why"), Some("CHG1")).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_denied_withdrawn_or_expired_request_grants_nothing_and_may_be_asked_again() {
+    let scene = Scene::new();
+    for answer in [Some(Answer::Deny(Some("not now".into()))), Some(Answer::Withdraw), None] {
+        let held = scene.refused(&write()).await.2;
+        let request = scene.ask(&ann(), held.permit.decision().to_string(), None).await.unwrap();
+        match answer {
+            Some(Answer::Withdraw) => {
+                drop(scene.answer(&ann(), &request.id, Answer::Withdraw).await.unwrap())
+            }
+            Some(answer) => drop(scene.answer(&bob(), &request.id, answer).await.unwrap()),
+            None => scene.clock.advance(PENDING_FOR),
+        }
+        let error = scene.answer(&bob(), &request.id, Answer::Approve(None)).await.unwrap_err();
+        assert!(matches!(error, AnswerError::Unmoved(Unmoved::Over(_))), "{error}");
+        assert_eq!(scene.refused(&write()).await.0, DenialCode::ApprovalRequired);
+    }
+    let (requests, grants) = scene.gates.approvals().expire().await.unwrap();
+    assert_eq!((requests.len(), grants.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_entry_that_changed_voids_what_was_asked_and_granted_for_it() {
+    let mut scene = Scene::new();
+    let held = scene.refused(&write()).await.2;
+    let decision = held.permit.decision().to_string();
+    let request = scene.ask(&ann(), decision.clone(), None).await.unwrap();
+    let unrelated = POLICIES.replace("name: while", "name: as long as");
+    scene.policies = compiled(&unrelated);
+    assert_eq!(scene.refused(&write()).await.0, DenialCode::ApprovalPending, "another entry's change");
+    let wider = unrelated.replace("group: platform", "group: everybody");
+    scene.policies = compiled(&wider);
+    let error = scene.answer(&caller("joe", &["everybody"]), &request.id, Answer::Approve(None)).await;
+    assert_eq!(error.unwrap_err(), AnswerError::Changed("once".into()));
+    assert_eq!(scene.ask(&ann(), decision, None).await, Err(AskError::Changed));
+    scene.policies = compiled(&unrelated);
+    scene.answer(&bob(), &request.id, Answer::Approve(None)).await.unwrap();
+    scene.policies = compiled(&wider);
+    assert_eq!(scene.refused(&write()).await.0, DenialCode::ApprovalRequired);
+    scene.policies = compiled(&unrelated);
+    assert!(scene.send(&write()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_grant_that_was_taken_back_or_whose_approver_was_revoked_is_used_no_more() {
+    let scene = Scene::new();
+    let grant = scene.granted(&write()).await;
+    let revocation = Revocation {
+        id: "r".to_owned(),
+        kind: RevocationKind::Principal,
+        issuer: "corp".to_owned(),
+        value: "bob".to_owned(),
+        issued_before: Some(scene.clock.now()),
+        made: scene.clock.now(),
+        expires: scene.clock.now().plus(Duration::from_secs(60)),
+        by: "corp:operator".to_owned(),
+        reason: "a stolen session".to_owned(),
+    };
+    let all = Revocations { version: 1, list: vec![revocation] };
+    scene.revoked.follow(Some(all), scene.clock.now());
+    assert_eq!(scene.refused(&write()).await.0, DenialCode::ApprovalRequired);
+    scene.revoked.follow(Some(Revocations { version: 2, list: vec![] }), scene.clock.now());
+    let cleared = scene.send(&write()).await.unwrap();
+    let by = cleared.grants()[0].clone();
+    assert_eq!(scene.gates.approvals().stands(&by, scene.clock.now()), Ok(()));
+    assert!(scene.gates.approvals().revoke(&grant.id).await.unwrap());
+    assert!(!scene.gates.approvals().revoke(&grant.id).await.unwrap());
+    let why = scene.gates.approvals().stands(&by, scene.clock.now()).unwrap_err();
+    assert_eq!(why, "the approval of entry `once` was taken back");
+    let replica = scene.replica();
+    replica.approvals().look().await.unwrap();
+    assert!(replica.approvals().stands(&by, scene.clock.now()).is_err(), "there, too");
+    drop(cleared);
+    scene.noted(&write(), None).await;
+    assert_eq!(
+        scene.refused(&write()).await.0,
+        DenialCode::ApprovalRequired,
+        "a use that is given back is of no grant"
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_never_reached_azure_keeps_its_use_and_one_that_may_have_is_not_sent_twice() {
+    let scene = Scene::new();
+    let grant = scene.granted(&write()).await;
+    let post = Sent { method: Method::POST, ..write() };
+    let other = scene.granted(&post).await;
+    let go = async |sent: &Sent, came: Option<Came>, noted: Option<&str>| {
+        let cleared = scene.send(sent).await.unwrap();
+        if let Some(came) = came {
+            cleared.came(came);
+        }
+        drop(cleared);
+        scene.noted(sent, noted).await;
+    };
+    // Never said what came of it: it was dropped before anything was sent.
+    go(&write(), None, None).await;
+    go(&write(), Some(Came::NotSent), None).await;
+    assert_eq!(scene.used(&grant).await, 0);
+    for _ in 0..5 {
+        go(&write(), Some(Came::Unknown), Some("unknown")).await;
+    }
+    assert_eq!(scene.used(&grant).await, 1, "a PUT goes again on the same use");
+    assert_eq!(scene.refused(&write()).await.0, DenialCode::AlreadySent, "five times");
+    let another = Sent { client_id: Some("another"), ..write() };
+    assert_eq!(scene.refused(&another).await.0, DenialCode::ApprovalRequired, "no resend: it takes a use");
+    let first = scene.permit(&post);
+    let decision = first.decision().to_string();
+    let cleared = scene.gates.clear_approved(first, BodyKnown::Whole, &scene.revoked).await.unwrap();
+    cleared.came(Came::Unknown);
+    drop(cleared);
+    scene.noted(&post, Some("unknown")).await;
+    let (code, said, held) = scene.refused(&post).await;
+    assert_eq!(code, DenialCode::AlreadySent);
+    assert!(said.contains(&decision) && held.waits.is_none(), "{said}");
+    assert_eq!(scene.used(&other).await, 1);
+}
+
+#[tokio::test]
+async fn without_a_store_or_without_the_body_nobody_can_approve_and_no_link_is_given() {
+    let scene = Scene::new();
+    let permit = scene.permit(&Sent { body: None, ..write() });
+    let held = scene.gates.clear_approved(permit, BodyKnown::Streams, &scene.revoked).await.unwrap_err();
+    assert!(held.denial.cure.contains("its body was not read"), "{:?}", held.denial);
+    let bare = Gates::new(Arc::clone(&scene.clock) as SharedClock);
+    let held =
+        bare.clear_approved(scene.permit(&write()), BodyKnown::Whole, &scene.revoked).await.unwrap_err();
+    assert!(held.denial.cure.contains("has no `store`"), "{:?}", held.denial);
+    assert!(held.waits.is_none() && !held.denial.cure.contains("request create"));
+    // Where nobody looks for approvals, nothing that needs one passes.
+    assert!(scene.gates.clear(scene.permit(&write())).is_err());
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_denies_what_needs_it_and_nothing_else() {
+    let clock = Arc::new(ManualClock::starting_at(Timestamp::from_secs(1_800_000_000)));
+    let address = StoreAddress::Postgres("postgres://u:p@127.0.0.1:1/x".to_owned().into());
+    let scene = Scene::new();
+    let dead = Gates::keeping(clock, Some(Store::new(address).unwrap()));
+    let held =
+        dead.clear_approved(scene.permit(&write()), BodyKnown::Whole, &scene.revoked).await.unwrap_err();
+    assert_eq!(held.denial.code, DenialCode::ApprovalRequired);
+    assert!(held.denial.cause.contains("cannot be looked up now"), "{:?}", held.denial);
+    let read = Sent { kind: Kind::Read, method: Method::GET, body: None, ..write() };
+    assert!(dead.clear_approved(scene.permit(&read), BodyKnown::Whole, &scene.revoked).await.is_ok());
+}
+
+#[tokio::test]
+async fn each_person_asks_so_much_and_no_more() {
+    let scene = Scene::new();
+    for n in 0..=PENDING {
+        scene.clock.advance(Duration::from_secs(1));
+        let body: &'static str = format!("{{\"n\":{n}}}").leak();
+        let held = scene.refused(&Sent { body: Some(body), ..write() }).await.2;
+        let asked = scene.ask(&ann(), held.permit.decision().to_string(), None).await;
+        assert_eq!(asked.is_ok(), n < PENDING, "{n}");
+        if n == PENDING {
+            assert_eq!(asked, Err(AskError::TooMany));
+        }
+    }
+    scene.clock.advance(REMEMBERED_FOR);
+    let held = scene.refused(&Sent { caller: caller("joe", &["team"]), ..write() }).await.2;
+    let decision = held.permit.decision().to_string();
+    scene.clock.advance(REMEMBERED_FOR);
+    assert_eq!(scene.ask(&caller("joe", &["team"]), decision, None).await, Err(AskError::Unknown));
+}

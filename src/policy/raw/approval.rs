@@ -1,0 +1,207 @@
+//! `approval` of an entry, as it is written.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        approval::{Covers, MAX_HOLD, MAX_VALID, Reason, Ticket},
+        document::{Node, Reader, Text, Tree},
+    },
+    entries::{choice, duration},
+};
+
+/// Its keys.
+pub(in crate::policy) const KEYS: &[&str] =
+    &["by", "covers", "uses", "valid_for", "hold", "never", "ask", "skip"];
+/// How it is written.
+const FORM: &str = "write `approval: {by: [{subject: NAME, count: 1}]}`, or `by: [human]` for an agent's own";
+/// Demands of one approval, and people whom one of them names: more is never waited for.
+const MOST: usize = 8;
+const MOST_PEOPLE: u32 = 16;
+/// How long a grant holds that does not say.
+const VALID: Duration = Duration::from_secs(3_600);
+
+/// `approval` of an entry.
+#[derive(Debug)]
+pub(in crate::policy) struct RawApproval {
+    pub by: Vec<RawApprovers>,
+    pub covers: Covers,
+    pub uses: Option<u32>,
+    pub valid_for: Duration,
+    pub hold: Duration,
+    pub reason: Reason,
+    pub ticket: Option<Ticket>,
+    pub skip: Option<Vec<Text>>,
+}
+
+/// One of `by`.
+#[derive(Debug)]
+pub(in crate::policy) enum RawApprovers {
+    Human,
+    Subject { name: Text, count: u32 },
+}
+
+pub(super) fn approval(reader: &mut Reader<'_>, tree: Tree) -> Option<RawApproval> {
+    let place = tree.place;
+    let before = reader.problems.len();
+    let mut fields = reader.fields(tree, "`approval`", KEYS, &[])?;
+    let by_place = fields.place_of("by").unwrap_or(place);
+    let by = match fields.take("by") {
+        None => {
+            reader.error_with(place, "`approval` needs `by`", FORM);
+            Vec::new()
+        }
+        Some(tree) => approvers(reader, tree),
+    };
+    if by.len() > MOST {
+        reader.error(by_place, format!("`by` has more than {MOST} demands"));
+    }
+    let covers = fields.take("covers").and_then(|tree| {
+        let text = reader.text(tree, "`covers`")?;
+        choice(reader, &text, "`covers`", &[("request", Covers::Request), ("entry", Covers::Entry)])
+    });
+    let covers = covers.unwrap_or(Covers::Request);
+    let uses = fields.take("uses").and_then(|tree| reader.count(tree, "`uses`"));
+    let uses = uses.or((covers == Covers::Request).then_some(1));
+    let valid_for = fields.take("valid_for").and_then(|tree| bounded(reader, tree, "`valid_for`", MAX_VALID));
+    let hold = fields.take("hold").and_then(|tree| bounded(reader, tree, "`hold`", MAX_HOLD));
+    if let Some(tree) = fields.take("never") {
+        never(reader, tree);
+    }
+    let (reason, ticket) = match fields.take("ask") {
+        Some(tree) => ask(reader, tree),
+        None => (Reason::Optional, None),
+    };
+    let skip = fields.take("skip").map(|tree| reader.texts(tree, "`skip`"));
+    (reader.problems.len() == before).then_some(RawApproval {
+        by,
+        covers,
+        uses,
+        valid_for: valid_for.unwrap_or(VALID),
+        hold: hold.unwrap_or_default(),
+        reason,
+        ticket,
+        skip,
+    })
+}
+
+fn approvers(reader: &mut Reader<'_>, tree: Tree) -> Vec<RawApprovers> {
+    let place = tree.place;
+    let items = match tree.value {
+        Node::List(items) => items,
+        // One need not be a list.
+        Node::Text(_) | Node::Map(_) | Node::Null | Node::Bool(_) | Node::Number(_) => vec![tree],
+    };
+    if items.is_empty() {
+        reader.error_with(place, "`by` is an empty list", FORM);
+    }
+    let mut all: Vec<RawApprovers> = Vec::new();
+    for item in items {
+        let place = item.place;
+        let Some(one) = approver(reader, item) else { continue };
+        let again = all.iter().any(|other| match (other, &one) {
+            (RawApprovers::Human, RawApprovers::Human) => true,
+            (RawApprovers::Subject { name, .. }, RawApprovers::Subject { name: other, .. }) => {
+                name.value == other.value
+            }
+            (RawApprovers::Human, RawApprovers::Subject { .. })
+            | (RawApprovers::Subject { .. }, RawApprovers::Human) => false,
+        });
+        if again {
+            reader.error_with(place, "`by` names the same twice", "write it once, with a `count`");
+        }
+        all.push(one);
+    }
+    all
+}
+
+fn approver(reader: &mut Reader<'_>, tree: Tree) -> Option<RawApprovers> {
+    if let Node::Text(_) = tree.value {
+        let text = reader.text(tree, "`by`")?;
+        if text.value == "human" {
+            return Some(RawApprovers::Human);
+        }
+        let hint = format!("write `{{subject: {}, count: 1}}`, or `human`", text.value);
+        reader.error_with(text.place, format!("`by` does not know `{}`", text.value), hint);
+        return None;
+    }
+    let place = tree.place;
+    let before = reader.problems.len();
+    let mut fields = reader.fields(tree, "one of `by`", &["subject", "count"], &["gerrit_group"])?;
+    let count_place = fields.place_of("count").unwrap_or(place);
+    let count = match fields.take("count") {
+        None => Some(1),
+        Some(tree) => reader.count(tree, "`count`"),
+    };
+    let Some(subject) = fields.take("subject") else {
+        if reader.problems.len() == before {
+            reader.error_with(place, "one of `by` names no `subject`", FORM);
+        }
+        return None;
+    };
+    let name = reader.text(subject, "`subject`")?;
+    let count = count?;
+    if count > MOST_PEOPLE {
+        reader.error(count_place, format!("`count` is more than {MOST_PEOPLE}"));
+        return None;
+    }
+    Some(RawApprovers::Subject { name, count })
+}
+
+fn bounded(reader: &mut Reader<'_>, tree: Tree, what: &str, most: Duration) -> Option<Duration> {
+    let text = reader.text(tree, what)?;
+    let found = duration(&text.value).filter(|found| found.as_secs() > 0);
+    match found {
+        None => {
+            let message = format!("`{}` is no duration of whole seconds", text.value);
+            reader.error_with(text.place, message, "write `60s`, `15m`, `4h` or `1d`");
+            None
+        }
+        Some(found) if found > most => {
+            reader.error(text.place, format!("{what} is longer than {} s", most.as_secs()));
+            None
+        }
+        Some(found) => Some(found),
+    }
+}
+
+/// Whoever asks never approves, so that it need not be written; who wrote the commit is not known in
+/// this version.
+fn never(reader: &mut Reader<'_>, tree: Tree) {
+    for text in reader.texts(tree, "`never`") {
+        match text.value.as_str() {
+            "requester" => {}
+            "commit_author" => {
+                let message = "`commit_author` in `never` is not in this version";
+                reader.error_with(text.place, message, "`requester` is always left out");
+            }
+            other => {
+                let message = format!("`never` does not know `{other}`");
+                reader.error_with(text.place, message, "`never` knows `requester`");
+            }
+        }
+    }
+}
+
+fn ask(reader: &mut Reader<'_>, tree: Tree) -> (Reason, Option<Ticket>) {
+    let Some(mut fields) = reader.fields(tree, "`ask`", &["reason", "ticket"], &[]) else {
+        return (Reason::Optional, None);
+    };
+    let reason = fields.take("reason").and_then(|tree| {
+        let text = reader.text(tree, "`reason`")?;
+        let known = [("required", Reason::Required), ("optional", Reason::Optional)];
+        choice(reader, &text, "`reason`", &known)
+    });
+    let ticket = fields.take("ticket").and_then(|tree| {
+        let text = reader.text(tree, "`ticket`")?;
+        match Ticket::new(&text.value) {
+            Ok(ticket) => Some(ticket),
+            Err(why) => {
+                let message = format!("`{}` is no regular expression", text.value);
+                reader.error_with(text.place, message, why);
+                None
+            }
+        }
+    });
+    (reason.unwrap_or(Reason::Optional), ticket)
+}

@@ -1,0 +1,288 @@
+//! A call that people must approve: their grants are looked for, the call waits for people where its
+//! entry or its caller wants that, and that a grant is used is recorded before the call is.
+//!
+//! What waits is judged again before it goes on, and while it waits whatever ends a live stream ends
+//! it. Who hangs up ends it by that; the request for approval stays, and the call that comes again
+//! joins it (DECISIONS 23 and 24).
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::{Gate, answer, respond::Refusal};
+use crate::{
+    audit::event::{Event, GrantChange, Verdict},
+    gates::{
+        Cleared, Held,
+        approvals::{AskError, BodyKnown, Request, State, Waits, Wanted},
+    },
+    policy::{self, Denial, DenialCode, Permit, approval::MAX_HOLD},
+};
+
+/// How often a call that waits is asked whether it may.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// The headers in which a call gives the words that asking takes.
+const REASON: &str = "x-amlgate-reason";
+const TICKET: &str = "x-amlgate-ticket";
+
+/// The permit cleared by the grants that it needs; or what the caller is told, recorded.
+pub(super) async fn cleared(gate: &Gate, permit: Permit, body: BodyKnown) -> Result<Cleared, Refusal> {
+    let parts = gate.parts();
+    match parts.gates.clear_approved(permit, body, parts.verifier.revoked()).await {
+        Ok(cleared) => used(gate, cleared).await,
+        Err(mut held) => {
+            let wait = how_long(&held, body);
+            match held.waits.take() {
+                Some(waits) if !wait.is_zero() => hold(gate, held, *waits, wait).await,
+                Some(_) | None => Err(refused(gate, held).await),
+            }
+        }
+    }
+}
+
+/// Records what holds a call up.
+pub(super) async fn refused(gate: &Gate, held: Box<Held>) -> Refusal {
+    match gate.parts().journal.held(&held).await {
+        Ok(()) => Refusal::Denied { denial: Box::new(held.denial), retry_after: held.retry_after },
+        Err(_) => Refusal::Unrecorded,
+    }
+}
+
+/// Records the grants that are used; what is not recorded is not sent, and gives them back.
+async fn used(gate: &Gate, cleared: Cleared) -> Result<Cleared, Refusal> {
+    for grant in cleared.grants().iter().filter(|grant| grant.counted) {
+        let event = Event::Grant {
+            id: grant.id.clone(),
+            entry: grant.entry.to_string(),
+            subject: grant.holder.clone(),
+            by: None,
+            change: GrantChange::Used,
+            until: grant.expires.as_millis(),
+        };
+        gate.parts().journal.happened(&event).await.map_err(|_| Refusal::Unrecorded)?;
+    }
+    Ok(cleared)
+}
+
+/// How long a call waits for people: as its caller wants, else as its entry does. One whose body
+/// streams does not: nobody would see that its caller is gone.
+fn how_long(held: &Held, body: BodyKnown) -> Duration {
+    let Some(waits) = &held.waits else { return Duration::ZERO };
+    let headers = &held.permit.request().headers;
+    let wordless = waits.wants_words && !headers.contains_key(REASON) && !headers.contains_key(TICKET);
+    if body == BodyKnown::Streams || (wordless && !waits.unasked.is_empty()) {
+        return Duration::ZERO;
+    }
+    preferred(headers).unwrap_or(waits.hold).min(MAX_HOLD)
+}
+
+/// `Prefer: wait=SECONDS` (RFC 7240, 4.3).
+fn preferred(headers: &HeaderMap) -> Option<Duration> {
+    let all = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let each = all.flat_map(|value| value.split(','));
+    let mut waits = each.filter_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("wait").then(|| value.parse().ok().map(Duration::from_secs))?
+    });
+    waits.next()
+}
+
+fn word(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned)
+}
+
+/// Asks for what nobody was asked for yet, and waits.
+async fn hold(gate: &Gate, held: Box<Held>, waits: Waits, wait: Duration) -> Result<Cleared, Refusal> {
+    let approvals = gate.parts().gates.approvals();
+    let person = held.permit.principal().person().to_string();
+    let Some(_place) = approvals.place(&person) else { return Err(refused(gate, held).await) };
+    let until = gate.now().plus(wait);
+    let Waits { unasked, mut asked, .. } = waits;
+    if !unasked.is_empty() {
+        let headers = &held.permit.request().headers;
+        let wanted = Wanted {
+            decision: held.permit.decision().to_string(),
+            reason: word(headers, REASON),
+            ticket: word(headers, TICKET),
+        };
+        let policies = gate.parts().policies.current();
+        match approvals.open(&policies, unasked, wanted).await {
+            Ok(requests) => {
+                for (request, new) in &requests {
+                    if *new {
+                        told(gate, request).await?;
+                    }
+                }
+                asked.extend(requests.into_iter().map(|(request, _)| request.id));
+            }
+            Err(error) => return Err(unasked_for(gate, held, &error).await),
+        }
+    }
+    wait_for(gate, held, &asked, until).await
+}
+
+async fn told(gate: &Gate, request: &Request) -> Result<(), Refusal> {
+    let event = Event::Approval {
+        id: request.id.clone(),
+        entry: request.asked.entry.clone(),
+        requester: request.asked.requester.id.clone(),
+        by: None,
+        verdict: Verdict::Asked,
+        reason: request.asked.reason.clone(),
+    };
+    gate.parts().journal.happened(&event).await.map_err(|_| Refusal::Unrecorded)
+}
+
+/// Nothing could be asked: the caller is told why, beside what they were told anyhow.
+async fn unasked_for(gate: &Gate, mut held: Box<Held>, error: &AskError) -> Refusal {
+    held.denial.cause.push_str(&format!("; nobody was asked: {error}"));
+    refused(gate, held).await
+}
+
+/// Waits until all are approved, one is not, the time is over, or the call may no longer wait.
+async fn wait_for(
+    gate: &Gate,
+    mut held: Box<Held>,
+    asked: &[String],
+    until: crate::time::Timestamp,
+) -> Result<Cleared, Refusal> {
+    let parts = gate.parts();
+    let approvals = parts.gates.approvals();
+    let mut changes = approvals.changes();
+    let mut generation = held.permit.generation();
+    loop {
+        changes.borrow_and_update();
+        let now = gate.now();
+        if let Err(why) = may_wait(gate, &held.permit, now) {
+            held.denial = Denial { code: DenialCode::ApprovalRequired, cause: why, ..held.denial };
+            "the call waited for an approval; send it again".clone_into(&mut held.denial.cure);
+            return Err(refused(gate, held).await);
+        }
+        if parts.policies.peek().generation() != generation {
+            generation = parts.policies.peek().generation();
+            // What they no longer allow waits no longer.
+            drop(again(gate, &held.permit).await?);
+        }
+        match answered(gate, asked).await {
+            Come::Approved => {
+                let permit = again(gate, &held.permit).await?;
+                let revoked = parts.verifier.revoked();
+                match parts.gates.approved(permit, BodyKnown::Whole, revoked).await {
+                    Ok(cleared) => return used(gate, cleared).await,
+                    Err(held) => return Err(refused(gate, held).await),
+                }
+            }
+            Come::Not(request) => {
+                held.denial = not_given(&held, &request);
+                return Err(refused(gate, held).await);
+            }
+            Come::Waits if now >= until => {
+                held.denial.code = DenialCode::ApprovalPending;
+                held.denial.request = asked.first().map(|id| id.as_str().into());
+                let id = asked.first().map(String::as_str).unwrap_or_default();
+                held.denial.cure = format!(
+                    "request {id} still waits: send the call again once it is answered; `amlgate request watch {id}` tells you when"
+                );
+                return Err(refused(gate, held).await);
+            }
+            Come::Waits => {}
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = parts.clock.sleep_until(until.min(now.plus(ASK_EVERY))) => {}
+        }
+    }
+}
+
+/// Whether the caller is still who they were.
+fn may_wait(gate: &Gate, permit: &Permit, now: crate::time::Timestamp) -> Result<(), String> {
+    let principal = permit.principal();
+    if now >= principal.expires {
+        return Err("your token has expired meanwhile".to_owned());
+    }
+    principal.stands(now).map_err(|why| why.to_string())?;
+    answer::is_vouched_for(&gate.parts().verifier, principal, now)
+}
+
+/// The call as it is judged now.
+async fn again(gate: &Gate, permit: &Permit) -> Result<Permit, Refusal> {
+    let parts = gate.parts();
+    let policies = parts.policies.current();
+    let principal = permit.principal().clone();
+    let (operation, request) = (permit.operation().clone(), permit.request().clone());
+    let azure = match policies.azure_scopes(&principal, &operation, &request) {
+        none if none.is_empty() => policy::Azure::default(),
+        scopes => parts.rights.of(&principal, scopes).await,
+    };
+    match policy::decide(&policies, principal, operation, request, permit.standing(), azure, gate.now()) {
+        Ok(permit) => Ok(permit),
+        Err(denied) => {
+            parts.journal.denied(&denied).await.map_err(|_| Refusal::Unrecorded)?;
+            let denial = denied.judgement.denial.ok_or(Refusal::Internal)?;
+            Err(Refusal::Denied { denial: Box::new(denial), retry_after: None })
+        }
+    }
+}
+
+/// How far what was asked has come.
+enum Come {
+    Waits,
+    Approved,
+    Not(Box<Request>),
+}
+
+async fn answered(gate: &Gate, asked: &[String]) -> Come {
+    let mut come = Come::Approved;
+    for id in asked {
+        // A store that does not answer now may answer the next time.
+        let Ok(Some(request)) = gate.parts().gates.approvals().request(id).await else {
+            return Come::Waits;
+        };
+        match request.state_at(gate.now()) {
+            State::Approved => {}
+            State::Pending => come = Come::Waits,
+            State::Denied | State::Expired | State::Withdrawn => return Come::Not(Box::new(request)),
+        }
+    }
+    come
+}
+
+fn not_given(held: &Held, request: &Request) -> Denial {
+    let state = request.state.name();
+    let last = request.votes.last().filter(|_| request.state == State::Denied);
+    let note = last.and_then(|vote| vote.note.as_ref()).map(|note| format!(": {note}")).unwrap_or_default();
+    Denial {
+        code: DenialCode::ApprovalRequired,
+        cause: format!("request {} for entry `{}` was {state}{note}", request.id, request.asked.entry),
+        cure: "send the call again to ask again".to_owned(),
+        request: Some(request.id.as_str().into()),
+        ..held.denial.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_caller_says_how_long_in_the_form_of_rfc_7240() {
+        for (values, seconds) in [
+            (&["wait=30"][..], Some(30)),
+            (&["respond-async, wait=10"], Some(10)),
+            (&["return=minimal", "Wait = \"5\"; x=1"], Some(5)),
+            (&["wait=0"], Some(0)),
+            (&["wait=soon"], None),
+            (&["respond-async"], None),
+            (&[], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("prefer", HeaderValue::from_str(value).unwrap());
+            }
+            assert_eq!(preferred(&headers), seconds.map(Duration::from_secs), "{values:?}");
+        }
+    }
+}
