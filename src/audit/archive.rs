@@ -242,3 +242,104 @@ impl Storage for WithArchive {
         read_only()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{note::tests::signer, storage::faulty::FaultyDisk};
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// Three segments of two records, of which each is an hour after the one before; all but the last
+    /// are packed, and six records are published.
+    fn disk() -> FaultyDisk {
+        let mut disk = FaultyDisk::default();
+        for segment in 0..3_u64 {
+            let mut text = segment::Header::after("log", &super::super::merkle::Range::default()).line();
+            for record in 0..2 {
+                let time = (segment * 2 + record) * 3_600_000;
+                text.extend_from_slice(format!("{{\"time\":{time}}}\n").as_bytes());
+            }
+            let name = segment::name(segment * 2);
+            disk.replace(&name, &text).unwrap();
+            if segment < 2 {
+                segment::pack(&mut disk, &name).unwrap();
+            }
+        }
+        disk.replace(CHECKPOINT, signer().sign(6, &[0; 32]).as_bytes()).unwrap();
+        disk
+    }
+
+    fn due(disk: &FaultyDisk, done: u64, taken: u64, hours: u64) -> Option<u64> {
+        let now = Timestamp::from_secs(hours * 3_600);
+        Finder::default().due(disk, done, taken, HOUR, now).unwrap().map(|due| due.first)
+    }
+
+    #[test]
+    fn the_oldest_segment_is_due_when_its_newest_record_is_old_enough() {
+        let disk = disk();
+        assert_eq!(due(&disk, 0, u64::MAX, 1), None);
+        assert_eq!(due(&disk, 0, u64::MAX, 2), Some(0));
+        assert_eq!(due(&disk, 0, u64::MAX, 100), Some(0));
+        assert_eq!(due(&disk, 2, u64::MAX, 3), None);
+        assert_eq!(due(&disk, 2, u64::MAX, 4), Some(2));
+        assert_eq!(due(&disk, 4, u64::MAX, 100), None, "the segment that is written stays");
+    }
+
+    #[test]
+    fn what_is_not_packed_not_published_or_not_exported_stays() {
+        let disk = disk();
+        assert_eq!(due(&disk, 0, 1, 100), None, "a sink has yet to read it");
+        assert_eq!(due(&disk, 0, 2, 100), Some(0));
+        let mut behind = disk.clone();
+        behind.replace(CHECKPOINT, signer().sign(1, &[0; 32]).as_bytes()).unwrap();
+        assert_eq!(due(&behind, 0, u64::MAX, 100), None);
+        let mut plain = self::disk();
+        let name = segment::name(0);
+        let bytes = segment::read(&plain, &segment::packed(&name)).unwrap();
+        plain.replace(&name, &bytes).unwrap();
+        plain.discard(&segment::packed(&name)).unwrap();
+        assert_eq!(due(&plain, 0, u64::MAX, 100), None);
+    }
+
+    #[test]
+    fn what_is_noted_is_missing_only_while_it_is_not_there() {
+        let mut disk = disk();
+        let archived = |first: u64| Archived {
+            segment: segment::packed(&segment::name(first)),
+            first,
+            until: first + 2,
+            newest: (first + 1) * 3_600_000,
+            sha256: String::new(),
+            bytes: 1,
+            url: format!("https://kept/{first}"),
+        };
+        for first in [2, 0, 2] {
+            add(&mut disk, &archived(first)).unwrap();
+        }
+        assert_eq!(noted(&disk), [archived(0), archived(2)]);
+        assert_eq!(missing(&disk, None).unwrap(), []);
+        disk.discard(&archived(0).segment).unwrap();
+        disk.discard(&archived(2).segment).unwrap();
+        assert_eq!(missing(&disk, None).unwrap(), [archived(0), archived(2)]);
+        assert_eq!(missing(&disk, Some(Timestamp::from_secs(2 * 3_600))).unwrap(), [archived(2)]);
+    }
+
+    #[test]
+    fn fetched_segments_are_read_where_the_log_has_none_and_nothing_else_is_taken_from_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, fetched) = (dir.path().join("log"), dir.path().join("fetched"));
+        fs::create_dir_all(fetched.join("log")).unwrap();
+        fs::create_dir(&log).unwrap();
+        let header = segment::Header::after("log", &super::super::merkle::Range::default()).line();
+        fs::write(log.join(segment::name(2)), &header).unwrap();
+        for name in [segment::name(0), segment::name(2), "heads".to_owned(), "checkpoint".to_owned()] {
+            fs::write(fetched.join("log").join(name), b"fetched").unwrap();
+        }
+        let whole = WithArchive::new(log, &[fetched]).unwrap();
+        assert_eq!(whole.list().unwrap(), [segment::name(0), segment::name(2)]);
+        assert_eq!(whole.read(&segment::name(0)).unwrap(), b"fetched");
+        assert_eq!(whole.read(&segment::name(2)).unwrap(), header);
+        assert!(whole.read("heads").is_err() && whole.clone().discard("heads").is_err());
+    }
+}

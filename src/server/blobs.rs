@@ -85,13 +85,9 @@ impl Container {
     /// Adds a blob in blocks; those that are there from before, for the same content, are not sent
     /// again. `mark` tells contents apart: their digest.
     pub async fn add_in_blocks(&self, name: &str, bytes: &Bytes, mark: &[u8; 32]) -> Result<Added, String> {
-        let there = self.blocks(name).await?;
+        let there = self.left(name).await?;
         let mut list = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
-        for number in 0..bytes.len().div_ceil(BLOCK) {
-            let from = number * BLOCK;
-            let part = bytes.slice(from..bytes.len().min(from + BLOCK));
-            let id = STANDARD
-                .encode([mark.get(..20).unwrap_or_default(), &(number as u32).to_be_bytes()].concat());
+        for (id, part) in blocks(bytes, mark) {
             if !there.contains(&(id.clone(), part.len())) {
                 let query = form_urlencoded::Serializer::new("comp=block".to_owned())
                     .append_pair("blockid", &id)
@@ -111,7 +107,7 @@ impl Container {
     }
 
     /// The blocks of a blob that is not whole yet, with their sizes.
-    async fn blocks(&self, name: &str) -> Result<Vec<(String, usize)>, String> {
+    async fn left(&self, name: &str) -> Result<Vec<(String, usize)>, String> {
         let query = "comp=blocklist&blocklisttype=uncommitted";
         let answer = self.blob(Method::GET, name, query, HeaderMap::new(), Bytes::new()).await?;
         match answer.status() {
@@ -193,6 +189,15 @@ impl Container {
     }
 }
 
+/// The blocks of a blob, each with its id: of one length, and another for every content.
+fn blocks(bytes: &Bytes, mark: &[u8; 32]) -> impl Iterator<Item = (String, Bytes)> {
+    (0..bytes.len().div_ceil(BLOCK)).map(|number| {
+        let from = number * BLOCK;
+        let id = [mark.get(..20).unwrap_or_default(), &(number as u32).to_be_bytes()].concat();
+        (STANDARD.encode(id), bytes.slice(from..bytes.len().min(from + BLOCK)))
+    })
+}
+
 /// What an element of a flat XML says.
 fn element(xml: &str, name: &str) -> Option<String> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
@@ -229,4 +234,42 @@ fn refused(answer: &Response<Bytes>, credential: &str) -> String {
         _ => String::new(),
     };
     format!("storage answered {status} ({code}){mend}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn blocks_make_up_the_blob_and_are_told_apart_by_place_and_content() {
+        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7] {
+            let whole: Bytes = (0..length).map(|n| (n % 251) as u8).collect();
+            let (one, other) = ([1; 32], [2; 32]);
+            let parts: Vec<_> = blocks(&whole, &one).collect();
+            assert_eq!(parts.iter().map(|(_, part)| &part[..]).collect::<Vec<_>>().concat(), whole);
+            assert_eq!(blocks(&whole, &one).collect::<Vec<_>>(), parts, "the same again");
+            let ids: BTreeSet<_> = parts.iter().map(|(id, _)| id.clone()).collect();
+            assert_eq!(ids.len(), parts.len());
+            assert!(ids.iter().all(|id| id.len() == 32), "storage wants ids of one length");
+            assert!(blocks(&whole, &other).all(|(id, _)| !ids.contains(&id)));
+        }
+    }
+
+    #[test]
+    fn only_what_says_that_a_blob_is_there_counts_as_that() {
+        let answer = |status: u16, code: &'static str| {
+            let answer = Response::builder().status(status).header("x-ms-error-code", code);
+            added(answer.body(Bytes::new()).unwrap(), "gate")
+        };
+        assert_eq!(answer(201, ""), Ok(Added::Stored));
+        assert_eq!(answer(409, "BlobAlreadyExists"), Ok(Added::There));
+        assert_eq!(answer(409, "BlobImmutableDueToPolicy"), Ok(Added::There));
+        for (status, code) in
+            [(409, "ContainerBeingDeleted"), (403, "AuthorizationPermissionMismatch"), (500, "x")]
+        {
+            assert!(answer(status, code).is_err_and(|why| why.contains(code)), "{status}");
+        }
+    }
 }
