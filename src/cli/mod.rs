@@ -13,6 +13,7 @@ pub mod init;
 pub mod login;
 pub mod policy;
 pub mod relay;
+pub mod request;
 pub mod run;
 pub mod sandbox;
 pub mod serve;
@@ -69,12 +70,18 @@ enum Verb {
     Policy(policy::Args),
     /// Prints the variables that lead a shell through the relay.
     Env(env::Args),
+    /// Lists and takes back what was approved.
+    #[command(subcommand)]
+    Grant(request::Grants),
     /// Signs in to a gate.
     Login(login::Login),
     /// Forgets the tokens of a gate.
     Logout(login::Logout),
     /// Adds the signed-in person's token to every tunnel, on this machine's loopback.
     Relay(relay::Args),
+    /// Asks for approvals, and answers those who ask.
+    #[command(subcommand)]
+    Request(request::Requests),
     /// Runs a command whose requests go through the gate.
     Run(run::Args),
     /// Prints the signed-in person's token, or says what a gate would make of one.
@@ -110,9 +117,11 @@ pub fn main() -> ExitCode {
         Verb::Init(args) => init::run(&args),
         Verb::Policy(args) => policy::run(&args),
         Verb::Env(args) => env::run(&args),
+        Verb::Grant(args) => request::grants(&args),
         Verb::Login(args) => login::login(&args),
         Verb::Logout(args) => login::logout(&args),
         Verb::Relay(args) => relay::run(&args),
+        Verb::Request(args) => request::requests(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Token(args) => token::run(&args),
         Verb::Whoami(args) => login::whoami(&args),

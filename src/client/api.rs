@@ -48,7 +48,18 @@ struct Problem {
     title: Option<String>,
 }
 
-/// Asks the API of the gate at `gate` a question of JSON.
+/// A call to the API.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path and query.
+    pub path: &'a str,
+    /// Its body, if it has one.
+    pub body: Option<&'a serde_json::Value>,
+}
+
+/// Calls the API of the gate at `gate`.
 ///
 /// # Errors
 /// [`AskError`]; nothing of the token is in it.
@@ -57,25 +68,28 @@ pub async fn ask<T: DeserializeOwned>(
     gate: &str,
     trust: Option<Trust>,
     token: &SecretString,
-    (path, question): (&str, &serde_json::Value),
+    call: Call<'_>,
 ) -> Result<T, AskError> {
     let described = describe(connector, gate, trust.clone()).await?;
     let api = described.api.ok_or_else(|| AskError::NoApi(gate.to_owned()))?;
     let unprotected = || AskError::Unprotected(api.clone());
-    let uri: Uri = format!("{}{path}", api.trim_end_matches('/')).parse().map_err(|_| unprotected())?;
+    let uri: Uri =
+        format!("{}{}", api.trim_end_matches('/'), call.path).parse().map_err(|_| unprotected())?;
     let to = destination(&uri, trust).ok_or_else(unprotected)?;
-    let mut request = Request::new(Bytes::from(question.to_string()));
-    *request.method_mut() = Method::POST;
+    let mut request = Request::new(Bytes::from(call.body.map(ToString::to_string).unwrap_or_default()));
+    *request.method_mut() = call.method.clone();
     *request.uri_mut() = uri;
     let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).map_err(|_| {
         AskError::Refused { status: StatusCode::UNAUTHORIZED, message: "the token is none".to_owned() }
     })?;
     bearer.set_sensitive(true);
     request.headers_mut().insert(header::AUTHORIZATION, bearer);
-    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if call.body.is_some() {
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     let limits = FetchLimits { body: MAX_ANSWER, ..FetchLimits::default() };
     let answer = connector.send(&to, request, limits).await?;
-    if answer.status() != StatusCode::OK {
+    if !answer.status().is_success() {
         let said: Option<Problem> = serde_json::from_slice(answer.body()).ok();
         let said = said.and_then(|problem| problem.detail.or(problem.title));
         // Whoever answers chose these words: a terminal is not to obey them.

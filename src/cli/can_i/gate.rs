@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use http::Method;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 use crate::{
     cli::{
@@ -13,7 +14,7 @@ use crate::{
         print_data, put, report,
         token::{self, Who},
     },
-    client::{AskError, GateError, Sessions, SignIn, ask},
+    client::{AskError, Call, GateError, Sessions, SignIn, ask},
     net::Trust,
     policy::may::{Answer, Line},
     time::{Clock as _, SystemClock},
@@ -84,17 +85,23 @@ impl Gate {
         Ok(Self { url, trust, token })
     }
 
-    fn ask<T: serde::de::DeserializeOwned>(
+    fn ask<T: DeserializeOwned>(&self, path: &str, question: &Value) -> Result<T, ExitCode> {
+        self.call(&Method::POST, path, Some(question))
+    }
+
+    /// What the API says to a call; where it says nothing good, that was said.
+    pub fn call<T: DeserializeOwned>(
         &self,
+        method: &Method,
         path: &str,
-        question: &serde_json::Value,
+        body: Option<&Value>,
     ) -> Result<T, ExitCode> {
         let asked = || -> Result<T, NoAnswer> {
             let roots = self.trust.as_deref().map(|pem| Trust::new(Some(pem.as_bytes()))).transpose();
             let roots = roots.map_err(ClientError::from)?;
             let connector = connector()?;
-            let question = (path, question);
-            Ok(runtime()?.block_on(ask(&connector, &self.url, roots, &self.token, question))?)
+            let call = Call { method, path, body };
+            Ok(runtime()?.block_on(ask(&connector, &self.url, roots, &self.token, call))?)
         };
         asked().map_err(|error| report(&error, error.code()))
     }
