@@ -1,5 +1,7 @@
 //! The console: pages that a browser shows, over the whole gate.
 
+mod requests;
+
 use http::{Method, StatusCode, header};
 use serde_json::json;
 
@@ -10,7 +12,7 @@ use crate::{
     world::{Answer, Changes, VERSION, World, whole, workspace},
 };
 
-const PAGES: [&str; 5] = ["/access", "/decisions", "/audit", "/routes", "/policies"];
+const PAGES: [&str; 7] = ["/access", "/requests", "/grants", "/decisions", "/audit", "/routes", "/policies"];
 const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 

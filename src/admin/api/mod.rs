@@ -5,7 +5,7 @@
 //! call goes the road of any request (caller, decision, gates, record) and only then does anything.
 //! What changes something waits until its intent is durable. It does not serve pages.
 
-mod approvals;
+pub(super) mod approvals;
 mod bodies;
 mod call;
 mod can_i;

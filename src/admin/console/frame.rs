@@ -44,8 +44,10 @@ impl Choice {
     }
 }
 
-const PLACES: [Place; 5] = [
+const PLACES: [Place; 7] = [
     Place { path: "/access", name: "My access" },
+    Place { path: "/requests", name: "Requests" },
+    Place { path: "/grants", name: "Grants" },
     Place { path: "/decisions", name: "Decisions" },
     Place { path: "/audit", name: "Record" },
     Place { path: "/routes", name: "Routes" },

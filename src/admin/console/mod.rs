@@ -11,6 +11,7 @@ mod chart;
 mod decisions;
 mod frame;
 mod policies;
+mod requests;
 mod routes;
 mod rows;
 
@@ -21,7 +22,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header, request::Parts},
     middleware,
     response::{IntoResponse as _, Redirect, Response},
-    routing::get,
+    routing::{get, post},
 };
 use frame::{Choice, Frame, Notice, html};
 
@@ -43,6 +44,12 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/decisions", get(decisions::live))
         .route("/decisions/{id}", get(decisions::one))
         .route("/audit", get(decisions::search))
+        .route("/requests", get(requests::list).post(requests::ask))
+        .route("/requests/new", get(requests::new))
+        .route("/requests/{id}", get(requests::one))
+        .route("/requests/{id}/{verb}", post(requests::answer))
+        .route("/grants", get(requests::grants))
+        .route("/grants/{id}/revoke", post(requests::revoke))
         .route("/routes", get(routes::page))
         .route("/policies", get(policies::page).post(policies::what_if))
         .with_state(api)
@@ -105,7 +112,7 @@ async fn visit(api: &Api, peer: Peer, head: Parts, active: &'static str) -> Resu
         }
         Some(_) | None => {}
     }
-    match api.caller(&head.headers, peer).await {
+    match api.known(&head, peer).await {
         Ok(principal) => {
             let frame = Frame::of(&principal, active, sessions.as_deref());
             Ok(Visit { head, peer, principal, frame })

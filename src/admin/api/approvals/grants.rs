@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::{
     Extension,
     extract::{Path, Request as Call, State},
-    http::StatusCode,
+    http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     super::{
@@ -22,6 +22,7 @@ use crate::{
     audit::event::GrantChange,
     azureml::Kind,
     gates::approvals::{Grant, GrantState, Party},
+    identity::Principal,
     store::Page,
 };
 
@@ -47,25 +48,37 @@ pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>,
         Ok(entered) => entered,
         Err(refused) => return refused.into_response(),
     };
+    match page(&api, &principal, listed).await {
+        Ok(answer) => allowed.answer(StatusCode::OK, &answer),
+        Err(refused) => allowed.refuse(refused),
+    }
+}
+
+/// A page of those that `query` asks for, as the API's has it.
+pub(in crate::admin) async fn listed(
+    api: &Api,
+    principal: &Principal,
+    query: &str,
+) -> Result<Value, Refused> {
+    page(api, principal, Listed::read(query)?).await
+}
+
+async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value, Refused> {
     let state = match listed.state.as_deref() {
         None => None,
         Some("active") => Some("active"),
         Some("revoked") => Some("revoked"),
         Some("expired") => Some("expired"),
-        Some(_) => return allowed.refuse(Refused::malformed("`state` is active, revoked or expired")),
+        Some(_) => return Err(Refused::malformed("`state` is active, revoked or expired")),
     };
     let person = (listed.show == Show::Mine).then(|| principal.person().to_string());
     let page = Page { person, state, before: listed.before, limit: listed.limit };
-    match api.gates.approvals().grants(page).await {
-        Ok(grants) => {
-            let whole = grants.len() < usize::try_from(listed.limit).unwrap_or(usize::MAX);
-            let next = grants.last().filter(|_| !whole).map(|last| cursor(last.made, &last.id));
-            let now = api.clock.now();
-            let all: Vec<_> = grants.iter().map(|grant| shown::grant(grant, now)).collect();
-            allowed.answer(StatusCode::OK, &json!({ "grants": all, "next": next }))
-        }
-        Err(error) => allowed.refuse(unavailable(&error)),
-    }
+    let grants = api.gates.approvals().grants(page).await.map_err(|error| unavailable(&error))?;
+    let whole = grants.len() < usize::try_from(listed.limit).unwrap_or(usize::MAX);
+    let next = grants.last().filter(|_| !whole).map(|last| cursor(last.made, &last.id));
+    let now = api.clock.now();
+    let all: Vec<_> = grants.iter().map(|grant| shown::grant(grant, now)).collect();
+    Ok(json!({ "grants": all, "next": next }))
 }
 
 /// Whether a grant is somebody's own, or they approved it.
@@ -93,29 +106,40 @@ pub async fn revoke(
     };
     let revoked = async {
         json_of::<Noted>(&head, body, MAX_BODY).await?;
-        let approvals = api.gates.approvals();
-        let grant = approvals.grant(&id).await.map_err(|error| unavailable(&error))?;
-        let grant = grant.ok_or_else(|| unknown("grant"))?;
-        let party = Party::of(&principal, api.policies.peek().kind_of(&principal));
-        if !concerns(&grant, &party) {
-            let action = "amlgate/others/grants/revoke/action";
-            let others = api.allowed(&head, peer, principal.clone(), action, Kind::Action).await;
-            // Whoever may not see it is not told that it is there.
-            others.map_err(|_| unknown("grant"))?.done();
-        }
-        if !approvals.revoke(&id).await.map_err(|error| unavailable(&error))? {
-            let now = match grant.state(api.clock.now()) {
-                GrantState::Active | GrantState::Used => GrantState::Revoked,
-                over @ (GrantState::Revoked | GrantState::Expired) => over,
-            };
-            return Err(conflict(format!("the grant is {} already", now.name())));
-        }
-        let event = of_grant(&grant, Some(principal.id.to_string()), GrantChange::Revoked);
-        api.journal.happened(&event).await.map_err(|_| unrecorded())?;
-        Ok(Grant { revoked: true, ..grant })
+        taken_back(&api, &head, peer, &principal, &id).await
     };
     match revoked.await {
-        Ok(grant) => allowed.answer(StatusCode::OK, &shown::grant(&grant, api.clock.now())),
+        Ok(shown) => allowed.answer(StatusCode::OK, &shown),
         Err(refused) => allowed.refuse(refused),
     }
+}
+
+/// Takes a grant back, if it is whoever asks' own, they approved it, or they may take back any.
+pub(in crate::admin) async fn taken_back(
+    api: &Api,
+    head: &Parts,
+    peer: Peer,
+    principal: &Principal,
+    id: &str,
+) -> Result<Value, Refused> {
+    let approvals = api.gates.approvals();
+    let grant = approvals.grant(id).await.map_err(|error| unavailable(&error))?;
+    let grant = grant.ok_or_else(|| unknown("grant"))?;
+    let party = Party::of(principal, api.policies.peek().kind_of(principal));
+    if !concerns(&grant, &party) {
+        let action = "amlgate/others/grants/revoke/action";
+        let others = api.allowed(head, peer, principal.clone(), action, Kind::Action).await;
+        // Whoever may not see it is not told that it is there.
+        others.map_err(|_| unknown("grant"))?.done();
+    }
+    if !approvals.revoke(id).await.map_err(|error| unavailable(&error))? {
+        let now = match grant.state(api.clock.now()) {
+            GrantState::Active | GrantState::Used => GrantState::Revoked,
+            over @ (GrantState::Revoked | GrantState::Expired) => over,
+        };
+        return Err(conflict(format!("the grant is {} already", now.name())));
+    }
+    let event = of_grant(&grant, Some(principal.id.to_string()), GrantChange::Revoked);
+    api.journal.happened(&event).await.map_err(|_| unrecorded())?;
+    Ok(shown::grant(&Grant { revoked: true, ..grant }, api.clock.now()))
 }

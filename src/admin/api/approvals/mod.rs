@@ -16,6 +16,10 @@ pub(super) use self::{
     grants::{list as list_grants, revoke},
     requests::{approve, ask, deny, list, one, withdraw},
 };
+pub(in crate::admin) use self::{
+    grants::{listed as grants_of, taken_back},
+    requests::{ask_for, found, listed as requests_of, taken},
+};
 use super::{
     Api, Peer,
     call::{Refused, Said},
@@ -52,7 +56,11 @@ fn unrecorded() -> Refused {
 
 impl Api {
     /// Who calls, with what is said elsewhere of groups that their token does not carry.
-    async fn known(&self, head: &axum::http::request::Parts, peer: Peer) -> Result<Principal, Refused> {
+    pub(in crate::admin) async fn known(
+        &self,
+        head: &axum::http::request::Parts,
+        peer: Peer,
+    ) -> Result<Principal, Refused> {
         let principal = self.caller(&head.headers, peer).await?;
         Ok(match self.policies.peek().groups_to_ask(&principal) {
             None => principal,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension,
     extract::{Path, Request as Call, State},
-    http::StatusCode,
+    http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         Api, Peer,
-        call::{Allowed, Refused, Said, json_of},
+        call::{Refused, Said, json_of},
     },
     Listed, MAX_BODY, Show, conflict, cursor, of_grant, of_request, shown, unavailable, unknown, unrecorded,
 };
@@ -62,27 +62,33 @@ pub async fn ask(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, 
     };
     let asked = async {
         let Asked { decision, reason, ticket } = json_of(&head, body, MAX_BODY).await?;
-        let policies = api.policies.current();
-        let wanted = Wanted { decision, reason, ticket };
-        let requests = api.gates.approvals().ask(&policies, &principal, wanted).await.map_err(not_asked)?;
-        for (request, _) in requests.iter().filter(|(_, new)| *new) {
-            let by = Some(principal.id.to_string());
-            let event = of_request(request, by, Verdict::Asked, request.asked.reason.clone());
-            api.journal.happened(&event).await.map_err(|_| unrecorded())?;
-        }
-        Ok((requests, policies))
+        ask_for(&api, &principal, Wanted { decision, reason, ticket }).await
     };
     match asked.await {
-        Ok((requests, policies)) => {
-            let new = requests.iter().any(|(_, new)| *new);
-            let now = api.clock.now();
-            let all: Vec<_> =
-                requests.iter().map(|(one, _)| shown::request(one, &principal, &policies, now)).collect();
-            let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-            allowed.answer(status, &json!({ "requests": all }))
-        }
+        Ok((status, answer)) => allowed.answer(status, &answer),
         Err(refused) => allowed.refuse(refused),
     }
+}
+
+/// Asks, and records what is new.
+pub(in crate::admin) async fn ask_for(
+    api: &Api,
+    principal: &Principal,
+    wanted: Wanted,
+) -> Result<(StatusCode, Value), Refused> {
+    let policies = api.policies.current();
+    let requests = api.gates.approvals().ask(&policies, principal, wanted).await.map_err(not_asked)?;
+    for (request, _) in requests.iter().filter(|(_, new)| *new) {
+        let by = Some(principal.id.to_string());
+        let event = of_request(request, by, Verdict::Asked, request.asked.reason.clone());
+        api.journal.happened(&event).await.map_err(|_| unrecorded())?;
+    }
+    let new = requests.iter().any(|(_, new)| *new);
+    let now = api.clock.now();
+    let all: Vec<_> =
+        requests.iter().map(|(one, _)| shown::request(one, principal, &policies, now)).collect();
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, json!({ "requests": all })))
 }
 
 fn not_asked(error: AskError) -> Refused {
@@ -114,6 +120,15 @@ pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>,
         Ok(answer) => allowed.answer(StatusCode::OK, &answer),
         Err(refused) => allowed.refuse(refused),
     }
+}
+
+/// A page of those that `query` asks for, as the API's has it.
+pub(in crate::admin) async fn listed(
+    api: &Api,
+    principal: &Principal,
+    query: &str,
+) -> Result<Value, Refused> {
+    page(api, principal, Listed::read(query)?).await
 }
 
 async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value, Refused> {
@@ -177,22 +192,30 @@ pub async fn one(
         Ok(entered) => entered,
         Err(refused) => return refused.into_response(),
     };
-    let found = async {
-        let found = api.gates.approvals().request(&id).await.map_err(|error| unavailable(&error))?;
-        let found = found.ok_or_else(|| unknown("request"))?;
-        let policies = api.policies.current();
-        if !concerns(&found, &Approvals::voter(&policies, &principal, &found)) {
-            let action = "amlgate/others/requests/read";
-            let others = api.allowed(&head, peer, principal.clone(), action, Kind::Read).await;
-            // Whoever may not see it is not told that it is there.
-            others.map_err(|_| unknown("request"))?.done();
-        }
-        Ok(shown::request(&found, &principal, &policies, api.clock.now()))
-    };
-    match found.await {
+    match found(&api, &head, peer, &principal, &id).await {
         Ok(answer) => allowed.answer(StatusCode::OK, &answer),
         Err(refused) => allowed.refuse(refused),
     }
+}
+
+/// A request, if it concerns whoever looks, or they may see those of others.
+pub(in crate::admin) async fn found(
+    api: &Api,
+    head: &Parts,
+    peer: Peer,
+    principal: &Principal,
+    id: &str,
+) -> Result<Value, Refused> {
+    let found = api.gates.approvals().request(id).await.map_err(|error| unavailable(&error))?;
+    let found = found.ok_or_else(|| unknown("request"))?;
+    let policies = api.policies.current();
+    if !concerns(&found, &Approvals::voter(&policies, principal, &found)) {
+        let action = "amlgate/others/requests/read";
+        let others = api.allowed(head, peer, principal.clone(), action, Kind::Read).await;
+        // Whoever may not see it is not told that it is there.
+        others.map_err(|_| unknown("request"))?.done();
+    }
+    Ok(shown::request(&found, principal, &policies, api.clock.now()))
 }
 
 /// Whether a request is somebody's own, or theirs to answer, or they have answered it.
@@ -231,21 +254,26 @@ async fn answered(
         Ok(entered) => entered,
         Err(refused) => return refused.into_response(),
     };
-    let given = json_of::<Noted>(&head, body, MAX_BODY).await;
-    match given {
-        Ok(said) => taken(&api, allowed, &principal, &id, answer(said.note)).await,
+    let given = async {
+        let said = json_of::<Noted>(&head, body, MAX_BODY).await?;
+        taken(&api, &principal, &id, answer(said.note)).await
+    };
+    match given.await {
+        Ok(shown) => allowed.answer(StatusCode::OK, &shown),
         Err(refused) => allowed.refuse(refused),
     }
 }
 
 /// Takes an answer, and records what came of it.
-async fn taken(api: &Api, allowed: Allowed, principal: &Principal, id: &str, answer: Answer) -> Response {
+pub(in crate::admin) async fn taken(
+    api: &Api,
+    principal: &Principal,
+    id: &str,
+    answer: Answer,
+) -> Result<Value, Refused> {
     let policies = api.policies.current();
-    let Answered { request, grant } =
-        match api.gates.approvals().answer(&policies, principal, id, &answer).await {
-            Ok(answered) => answered,
-            Err(error) => return allowed.refuse(not_answered(&error)),
-        };
+    let answered = api.gates.approvals().answer(&policies, principal, id, &answer).await;
+    let Answered { request, grant } = answered.map_err(|error| not_answered(&error))?;
     let verdict = match request.state {
         request::State::Pending => Verdict::Voted,
         request::State::Approved => Verdict::Approved,
@@ -261,16 +289,14 @@ async fn taken(api: &Api, allowed: Allowed, principal: &Principal, id: &str, ans
     let mut events = vec![of_request(&request, by.clone(), verdict, note)];
     events.extend(grant.iter().map(|grant| of_grant(grant, by.clone(), GrantChange::Given)));
     for event in events {
-        if api.journal.happened(&event).await.is_err() {
-            return allowed.refuse(unrecorded());
-        }
+        api.journal.happened(&event).await.map_err(|_| unrecorded())?;
     }
     let now = api.clock.now();
     let mut shown = shown::request(&request, principal, &policies, now);
     if let (Some(grant), Some(shown)) = (&grant, shown.as_object_mut()) {
         shown.insert("grant".to_owned(), shown::grant(grant, now));
     }
-    allowed.answer(StatusCode::OK, &shown)
+    Ok(shown)
 }
 
 fn not_answered(error: &AnswerError) -> Refused {
