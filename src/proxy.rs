@@ -172,7 +172,7 @@ async fn pass(
     };
     watch.ended(Stage::Name);
     // May they?
-    let policies = gate.parts().policies.current();
+    let mut policies = gate.parts().policies.current();
     let Caller { principal, slot } = caller;
     let azure = match policies.azure_scopes(&principal, &operation, &facts) {
         none if none.is_empty() => policy::Azure::default(),
@@ -187,19 +187,19 @@ async fn pass(
             return Err(Refusal::Denied { denial: Box::new(denial), retry_after: None });
         }
     };
-    let asks_people = permit.judgement().approvals().next().is_some();
     // Boxed: few requests wait for people, and few are held up.
-    let cleared = if asks_people {
+    let cleared = if permit.judgement().approvals().next().is_some() {
         let known = if unread.is_some() { BodyKnown::Streams } else { BodyKnown::Whole };
-        Box::pin(approve::cleared(gate, permit, known)).await?
+        let cleared = Box::pin(approve::cleared(gate, permit, known)).await?;
+        // Who waited is treated as the policies say that let them go on.
+        policies = gate.parts().policies.current();
+        cleared
     } else {
         match gate.parts().gates.clear(permit) {
             Ok(cleared) => cleared,
             Err(held) => return Err(Box::pin(approve::refused(gate, held)).await),
         }
     };
-    // Who waited is treated as the policies say that let them go on.
-    let policies = if asks_people { gate.parts().policies.current() } else { policies };
     known.verdict = "allowed";
     watch.ended(Stage::Decide);
     // Record, token, upstream, answer.

@@ -336,7 +336,8 @@ impl Journal {
     /// [`Unwritable`] if no place was free in time: the answer is 503 then.
     pub async fn denied(&self, denied: &Denied) -> Result<(), Unwritable> {
         let Some(denial) = &denied.judgement.denial else { return Ok(()) };
-        let parts = Parts {
+        // Rendered before anything is waited for: what it is made of is not kept meanwhile.
+        let line = record::render(&Parts {
             phase: Phase::Denial(denial),
             caller: &denied.principal,
             operation: Some(&denied.operation),
@@ -349,8 +350,8 @@ impl Journal {
             grants: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
-        };
-        self.queue(record::render(&parts)).await
+        });
+        self.queue(line).await
     }
 
     /// Records that a gate stopped a permitted request.
@@ -373,7 +374,8 @@ impl Journal {
         request: &RequestFacts,
         denial: &Denial,
     ) -> Result<(), Unwritable> {
-        let parts = Parts {
+        // Rendered before anything is waited for: what it is made of is not kept meanwhile.
+        let line = record::render(&Parts {
             phase: Phase::Denial(denial),
             caller: principal,
             operation: None,
@@ -386,8 +388,8 @@ impl Journal {
             grants: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
-        };
-        self.queue(record::render(&parts)).await
+        });
+        self.queue(line).await
     }
 
     /// Counts a refusal before anybody was known; the counts become records with the next head.
