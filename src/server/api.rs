@@ -172,9 +172,17 @@ pub(super) async fn look(store: &Store, verifier: &Verifier, clock: &SharedClock
 
 /// Keeps them fresh, and the store small, for ever.
 pub(super) async fn follow(store: &Store, verifier: &Verifier, clock: &SharedClock) {
+    tokio::join!(store.listen(), look_on(store, verifier, clock));
+}
+
+async fn look_on(store: &Store, verifier: &Verifier, clock: &SharedClock) {
     let mut forgotten = clock.now();
+    let mut heard = store.heard();
     loop {
-        clock.sleep(LOOK_EVERY).await;
+        tokio::select! {
+            () = clock.sleep(LOOK_EVERY) => {}
+            () = store.changed(&mut heard) => {}
+        }
         look(store, verifier, clock).await;
         let now = clock.now();
         if now.since(forgotten) >= FORGET_EVERY {

@@ -12,6 +12,7 @@
 
 mod approvals;
 mod error;
+mod notices;
 mod revocations;
 mod sessions;
 mod spent;
@@ -29,6 +30,7 @@ use std::{
 pub use approvals::{Asked, CallRow, GrantRow, Page, RequestRow, Settled, Taken, UseRow};
 use arc_swap::ArcSwapOption;
 pub use error::{OpenError, StoreError};
+pub use notices::Heard;
 pub use revocations::{Revocation, RevocationKind, Revocations};
 use secrecy::{ExposeSecret as _, SecretString};
 pub use sessions::SessionRow;
@@ -39,7 +41,7 @@ use sqlx::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, watch},
     task::JoinHandle,
 };
 pub use upkeep::Checked;
@@ -78,6 +80,8 @@ struct Inner {
     places: Semaphore,
     /// What the last question failed of, for `/readyz`.
     failure: ArcSwapOption<StoreError>,
+    /// Counts what was heard of changes.
+    changes: watch::Sender<u64>,
 }
 
 impl Store {
@@ -113,6 +117,7 @@ impl Store {
                 control: Handle::current(),
                 places: Semaphore::new(MAX_QUESTIONS),
                 failure: ArcSwapOption::empty(),
+                changes: watch::Sender::new(0),
             }),
         })
     }

@@ -66,11 +66,12 @@ pub struct Revocations {
 }
 
 impl Store {
-    /// Revokes; every replica refuses it within half a second or so.
+    /// Revokes; every replica refuses it within half a second or so, and at once where it hears of it.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn revoke(&self, new: Revocation) -> Result<(), StoreError> {
+        let notice = self.notice();
         self.ask(move |pool| async move {
             let mut transaction = pool.begin().await?;
             // The counter first: whoever sees its value sees the row.
@@ -93,6 +94,7 @@ impl Store {
             .bind(new.reason)
             .execute(&mut *transaction)
             .await?;
+            notice.give(&mut transaction).await?;
             transaction.commit().await
         })
         .await
@@ -103,7 +105,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn lift_revocation(&self, id: &str) -> Result<bool, StoreError> {
-        let id = id.to_owned();
+        let (id, notice) = (id.to_owned(), self.notice());
         self.ask(move |pool| async move {
             let mut transaction = pool.begin().await?;
             sqlx::query("UPDATE changes SET version = version + 1 WHERE topic = 'revocations'")
@@ -113,6 +115,7 @@ impl Store {
                 .bind(id)
                 .execute(&mut *transaction)
                 .await?;
+            notice.give(&mut transaction).await?;
             transaction.commit().await?;
             Ok(lifted.rows_affected() == 1)
         })

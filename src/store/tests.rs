@@ -79,6 +79,37 @@ fn revocation(id: &str, issued_before: Option<Timestamp>) -> Revocation {
 }
 
 #[tokio::test]
+async fn a_replica_hears_of_a_change_when_it_is_made() {
+    let bench = Bench::new().await;
+    let theirs = bench.replica();
+    let mut heard = theirs.heard();
+    if bench.on_sqlite() {
+        // Nobody else has the file open: there is nothing to hear, and nothing is made up.
+        bench.store.revoke(revocation("a", None)).await.unwrap();
+        tokio::select! {
+            biased;
+            () = theirs.listen() => unreachable!(),
+            () = theirs.changed(&mut heard) => panic!("heard of what nobody told"),
+            () = std::future::ready(()) => {}
+        }
+        return;
+    }
+    let listening = theirs.clone();
+    let listening = tokio::spawn(async move { listening.listen().await });
+    let hears = async |heard: &mut Heard| {
+        tokio::time::timeout(Duration::from_secs(30), theirs.changed(heard)).await.expect("nothing is heard")
+    };
+    // That it listens now: what was told before may have been missed.
+    hears(&mut heard).await;
+    bench.store.revoke(revocation("a", None)).await.unwrap();
+    hears(&mut heard).await;
+    assert_eq!(theirs.revocations(None, at(200)).await.unwrap().unwrap().list.len(), 1);
+    assert!(bench.store.lift_revocation("a").await.unwrap());
+    hears(&mut heard).await;
+    listening.abort();
+}
+
+#[tokio::test]
 async fn a_session_is_read_as_it_was_kept() {
     let bench = Bench::new().await;
     for row in [session("a", "ada", Some("s1")), session("b", "ada", None)] {
