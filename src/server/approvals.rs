@@ -37,8 +37,12 @@ pub(super) async fn look(gates: &Gates) {
 /// Looks for ever, ends what is over and records that.
 pub(super) async fn follow(gates: &Gates, journal: &Journal, clock: &SharedClock) {
     let (mut expired, mut forgotten) = (clock.now(), clock.now());
+    let mut heard = None;
     loop {
-        clock.sleep(LOOK_EVERY).await;
+        tokio::select! {
+            () = clock.sleep(LOOK_EVERY) => {}
+            () = gates.approvals().told(&mut heard) => {}
+        }
         look(gates).await;
         let now = clock.now();
         if now.since(expired) >= EXPIRE_EVERY {

@@ -37,7 +37,7 @@ use self::{places::Places, request::Event, withdrawn::Withdrawn};
 use crate::{
     identity::Caller,
     policy::PolicySet,
-    store::{Page, Store, StoreError},
+    store::{Heard, Page, Store, StoreError},
     time::{SharedClock, Timestamp},
 };
 
@@ -112,6 +112,12 @@ impl Approvals {
             self.changed.send_replace(version);
         }
         Ok(())
+    }
+
+    /// Waits until another replica tells of a change; for ever where none does.
+    pub async fn told(&self, heard: &mut Option<Heard>) {
+        let Some(store) = &self.store else { return std::future::pending().await };
+        store.changed(heard.get_or_insert_with(|| store.heard())).await;
     }
 
     /// Changes whenever something about approvals did, on any replica.

@@ -319,7 +319,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn revoke_grant(&self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let id = id.to_owned();
+        let (id, notice) = (id.to_owned(), self.notice());
         self.ask(move |pool| async move {
             let mut transaction = pool.begin().await?;
             let revoked = sqlx::query(
@@ -334,6 +334,7 @@ impl Store {
                 return Ok(false);
             }
             sqlx::query(CHANGED).execute(&mut *transaction).await?;
+            notice.give(&mut transaction).await?;
             transaction.commit().await?;
             Ok(true)
         })

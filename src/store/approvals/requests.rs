@@ -263,6 +263,7 @@ impl Store {
         row: RequestRow,
         brings: Option<GrantRow>,
     ) -> Result<bool, StoreError> {
+        let notice = self.notice();
         self.ask(move |pool| async move {
             let mut transaction = pool.begin().await?;
             let changed = sqlx::query(
@@ -285,6 +286,7 @@ impl Store {
                 grant.insert(&mut transaction).await?;
             }
             sqlx::query(CHANGED).execute(&mut *transaction).await?;
+            notice.give(&mut transaction).await?;
             transaction.commit().await?;
             Ok(true)
         })
