@@ -141,7 +141,9 @@ async fn exchange(
         .map_err(unminted)?;
     watch.ended(Stage::Token);
     let mut again = Again::of(&sent.body);
-    let Sent { onward, body, chosen, policies, upgrade: _ } = sent;
+    // All of it is taken apart: what stays of it would be kept as long as the request lasts.
+    let Sent { onward, body, chosen, policies, upgrade } = sent;
+    drop(upgrade);
     let taker = match &body {
         Outgoing::Streaming(_) => attempt.outcome().takes_request(),
         Outgoing::None | Outgoing::Judged(_) => None,
