@@ -16,6 +16,7 @@ request in an open tunnel. CPU ratios of a round are the result, rates are compa
 
 import argparse
 import base64
+import getpass
 import os
 import pathlib
 import re
@@ -65,6 +66,11 @@ def squid(folder, tls, authority, key):
     port = free_port()
     subprocess.run([CERTGEN, "-c", "-s", home / "ssl_db", "-M", "4MB"], check=True, capture_output=True)
     (home / "hosts").write_text(f"127.0.0.1 {HOST}\n")
+    user = getpass.getuser()
+    if os.getuid() == 0:
+        # It refuses to be root: Debian's package has a user for it.
+        user = "proxy"
+        key = shutil.copy(key, home / "authority.key")
     (home / "squid.conf").write_text(f"""
 http_port 127.0.0.1:{port} ssl-bump cert={authority} key={key} generate-host-certificates=on dynamic_cert_mem_cache_size=4MB
 sslcrtd_program {CERTGEN} -s {home}/ssl_db -M 4MB
@@ -80,10 +86,13 @@ pid_filename {home}/squid.pid
 coredump_dir {home}
 hosts_file {home}/hosts
 pinger_enable off
-cache_effective_user {os.environ.get("USER") or "root"}
+cache_effective_user {user}
 shutdown_lifetime 1 seconds
 max_filedescriptors 16384
 """)
+    if user == "proxy":
+        for path in [home, *home.rglob("*")]:
+            shutil.chown(path, user, user)
     return Proxy("squid ssl-bump", ["squid", "-N", "-f", home / "squid.conf"], port)
 
 

@@ -1,8 +1,8 @@
 //! Bodies of requests and answers, kept where an entry of the policies says so.
 //!
 //! What passes is copied as it passes, up to a bound, and holds nobody up. When the request ends, what
-//! must not be kept is left out of the copy ([`redact`]), the rest is sealed with a key of its own and
-//! becomes a blob beside the log ([`shelf`]), named by the digest of its ciphertext; the leaf has that
+//! must not be kept is left out of the copy (`redact`), the rest is sealed with a key of its own and
+//! becomes a blob beside the log (`shelf`), named by the digest of its ciphertext; the leaf has that
 //! digest, the size, and a keyed tag of all that passed. Blobs go hour by hour when their time is over;
 //! the leaves that name them stay.
 //!
