@@ -56,13 +56,14 @@ pub(crate) enum Door<'t> {
     Tunnel(&'t forward::Tunnel),
 }
 
-/// Serves one request of a connection to the reverse proxy.
-pub async fn serve(
-    gate: &Gate,
-    connection: &Connection<ConnectionMemo>,
+/// Serves one request of a connection to the reverse proxy. No future around another: each would hold
+/// the request once more.
+pub fn serve<'g>(
+    gate: &'g Gate,
+    connection: &'g Connection<ConnectionMemo>,
     request: Request<Incoming>,
-) -> Response<Body> {
-    serve_through(gate, connection, request, Door::Reverse).await
+) -> impl Future<Output = Response<Body>> + use<'g> {
+    serve_through(gate, connection, request, Door::Reverse)
 }
 
 /// Serves one request of a connection, whichever way it came.
@@ -154,6 +155,8 @@ async fn pass(
         Some(about) => Box::pin(identify::grouped(gate, caller, about)).await,
     };
     watch.ended(Stage::Identify);
+    // What is kept of a request is kept as long as it lasts.
+    drop((host, target));
     // From here on everything is recorded with the caller's name.
     known.verdict = "denied";
     let upgrade = upgrade::wanted(&head, &chosen.route);

@@ -159,17 +159,16 @@ async fn exchange(
                 watch.ended(Stage::Upstream);
                 if let Some(challenge) = challenge(&attempt, &answer) {
                     if let Some(bytes) = again.take() {
-                        // Read nothing of the refusal: its connection ends with it.
-                        attempt = parts
-                            .credentials
-                            .again(attempt, &parts.keys, Some(&challenge))
+                        // Read nothing of the refusal: its connection ends with it. Boxed, as all that
+                        // follows: few requests go twice.
+                        attempt = Box::pin(parts.credentials.again(attempt, &parts.keys, Some(&challenge)))
                             .await
                             .map_err(unminted)?;
                         body = bytes;
                         continue;
                     }
                     // Whoever sends it again gets the fresh token.
-                    let refreshed = parts.credentials.refresh(&attempt, &challenge).await;
+                    let refreshed = Box::pin(parts.credentials.refresh(&attempt, &challenge)).await;
                     attempt.outcome().ended(Ending::NotSent);
                     if let Err(error) = refreshed {
                         tracing::warn!(%error, "no fresh token");
@@ -183,7 +182,7 @@ async fn exchange(
                     });
                 }
                 if answer.response.status() == StatusCode::UNAUTHORIZED
-                    && parts.keys.forget(&attempt).await
+                    && Box::pin(parts.keys.forget(&attempt)).await
                     && attempt.is_first()
                 {
                     let Some(bytes) = again.take() else {
@@ -193,7 +192,9 @@ async fn exchange(
                             retry_after: 0,
                         });
                     };
-                    attempt = parts.credentials.again(attempt, &parts.keys, None).await.map_err(unminted)?;
+                    attempt = Box::pin(parts.credentials.again(attempt, &parts.keys, None))
+                        .await
+                        .map_err(unminted)?;
                     body = bytes;
                     continue;
                 }
@@ -202,7 +203,8 @@ async fn exchange(
             // Azure has not looked at it: once more, by another connection (DECISIONS 13 and 19).
             Err(Failure::Unprocessed { .. }) if attempt.is_first() && again.is_there() => {
                 metrics::counter!("amlgate_upstream_unprocessed_total").increment(1);
-                attempt = parts.credentials.again(attempt, &parts.keys, None).await.map_err(unminted)?;
+                attempt =
+                    Box::pin(parts.credentials.again(attempt, &parts.keys, None)).await.map_err(unminted)?;
                 body = again.take().unwrap_or(Body::Empty);
             }
             Err(failure) => return Err(failed(attempt, &failure, upload.sent())),

@@ -59,7 +59,10 @@ impl Class {
             Some("credential_changed" | "exporter_changed" | "signing_key_changed") => Self::Keys,
             Some("tunnel_opened" | "tunnel_ended") => Self::Tunnel,
             Some("signed_in" | "sign_in_refused" | "signed_out") => Self::SignIn,
-            Some("approval_asked" | "approved" | "approval_denied" | "approval_expired") => Self::Approval,
+            Some(
+                "approval_asked" | "approval_voted" | "approved" | "approval_denied" | "approval_expired"
+                | "approval_withdrawn",
+            ) => Self::Approval,
             Some("grant_given" | "grant_used" | "grant_revoked" | "grant_expired") => Self::Grant,
             Some("stopped" | "log_ended") => Self::Stop,
             Some("recovered" | "record_resumed" | "records_retired" | "records_archived") => Self::Log,
