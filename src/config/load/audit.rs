@@ -77,7 +77,7 @@ fn branch(text: &str) -> Result<String, String> {
 fn container(text: &str) -> Result<(BaseUrl, String, String), String> {
     let wanted = || {
         format!(
-            "`{text}` is not a container: write `https://ACCOUNT.blob.core.windows.net/CONTAINER`, a prefix behind it if need be"
+            "`{text}` is not a container: write the URL of the account's blobs and the container, `https://ACCOUNT.blob.CLOUD/CONTAINER`, a prefix behind it if need be"
         )
     };
     let (url, path) = split(text).map_err(|_| wanted())?;
