@@ -49,7 +49,9 @@ impl Line {
             let more = ["reason", "problem", "what"]
                 .iter()
                 .find_map(|k| self.text(&format!("/unmapped/amlgate/{k}")));
-            return format!("{time}  {:<28} {:<12} {}", "-", event, more.unwrap_or_default());
+            // Whoever did it, or else whom it is about; the gate's own doings have neither.
+            let who = self.text("/actor/user/uid").or_else(|| self.text("/user/uid")).unwrap_or("-");
+            return format!("{time}  {who:<28} {event:<28} {}", more.unwrap_or_default());
         }
         let phase = self.text("/unmapped/amlgate/phase").unwrap_or_default();
         let result = match phase {
@@ -71,5 +73,22 @@ impl Line {
         let on = self.text("/resources/0/name").unwrap_or_default();
         let who = self.text("/actor/user/uid").unwrap_or_default();
         format!("{time}  {who:<28} {result:<28} {method:<6} {what}  {on}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_names_whoever_did_it_or_whom_it_is_about() {
+        let row = |golden: &str| {
+            let record = Record { position: 0, line: golden.as_bytes().to_vec() };
+            Line::of(record).unwrap().row()
+        };
+        let asked = row(include_str!("../../audit/tests/golden/approval_asked.json"));
+        assert!(asked.contains("  corp:ann  ") && asked.contains("approval_asked"), "{asked}");
+        assert!(row(include_str!("../../audit/tests/golden/signed_in.json")).contains("  corp:ann  "));
+        assert!(row(include_str!("../../audit/tests/golden/started.json")).contains("  -  "));
     }
 }
