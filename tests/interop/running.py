@@ -60,7 +60,7 @@ class Process:
     def stop(self):
         self.process.send_signal(signal.SIGINT)
         try:
-            ended = self.process.wait(20)
+            ended = self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
