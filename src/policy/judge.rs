@@ -4,30 +4,33 @@
 //! `require` entry that matches any act must be satisfied. What the answer holds of secrets needs
 //! entries of its own: a role brings what jobs cannot be submitted without, every other class must
 //! be named. An `allow` entry that wants people's approval counts only where no entry without one
-//! suffices, and then its approval is an obligation; so it is in `require`. If several things are wrong, the caller is told the one that no new right would mend
-//! first: a denial, then what is missing, then secrets, then demands. All of it is kept as the
-//! changes that would turn the decision together.
+//! suffices, and then its approval is an obligation; so it is in `require`. If several things are
+//! wrong, the caller is told the one that no new right would mend first: a denial, then what is
+//! missing, then secrets, then demands. All of it is kept as the changes that would turn the decision
+//! together.
+
+mod ahead;
+mod granted;
 
 use std::sync::Arc;
 
+pub(super) use ahead::{azure_scopes, reads_body};
+use granted::{BROUGHT_BY_ROLES, Granted};
+
 use super::{
-    Denial, DenialCode, EntryRef, Judgement, Obligation, PolicySet, Question, SecretTreatment, Standing,
+    Denial, DenialCode, Judgement, Obligation, PolicySet, Question, Standing,
     condition::Roots,
-    entry::{Cause, Check, Context, Entry, Selector},
+    entry::{Context, Entry},
     flip::Change,
     hypothesis::Hypothesis,
     index::{Doubt, Look},
     lent::Human,
     raw::List,
+    selector::{Cause, Check, Selector},
     step_up::StepUpWanted,
-    who::Membership,
     words,
 };
-use crate::azureml::{Act, ResourceId, SecretClass};
-
-/// Classes that every role brings, because jobs cannot be submitted without them.
-const BROUGHT_BY_ROLES: [SecretClass; 3] =
-    [SecretClass::UploadSas, SecretClass::DownloadSas, SecretClass::RunToken];
+use crate::azureml::{Act, SecretClass};
 
 /// Of a past request it is not known how its caller signed in.
 const UNRECORDED_SIGN_IN: &str = "how the caller signed in is not in the record";
@@ -434,130 +437,4 @@ impl<'a> Bench<'a> {
             Some(words::stepped_up(entry, entry.step_up.as_ref()?, wanted, &self.context))
         })
     }
-}
-
-/// What allow entries let through.
-struct Granted {
-    /// For each act, by its number: the entry that allows it.
-    allowed: Vec<Option<EntryRef>>,
-    secrets: SecretsGranted,
-}
-
-impl Granted {
-    fn new(acts: usize) -> Self {
-        Self { allowed: vec![None; acts], secrets: SecretsGranted::new(acts) }
-    }
-}
-
-/// What allow entries grant of secrets, act by act.
-struct SecretsGranted {
-    /// For each act and class, by its number: the best treatment named for it.
-    named: Vec<Vec<(SecretClass, SecretTreatment)>>,
-    /// Whether some act is allowed by a role.
-    by_role: bool,
-}
-
-impl SecretsGranted {
-    fn new(acts: usize) -> Self {
-        Self { named: vec![Vec::new(); acts], by_role: false }
-    }
-
-    fn add(&mut self, entry: &Entry, act: usize, matches: bool, reaches: impl FnOnce() -> bool) {
-        self.by_role |= matches && (entry.role.is_some() || entry.rights.is_some());
-        if entry.secrets.is_none() || !reaches() {
-            return;
-        }
-        let Some(named) = self.named.get_mut(act) else { return };
-        named.extend(SecretClass::ALL.iter().filter_map(|class| Some((*class, entry.names(*class)?))));
-    }
-
-    /// Whether no treatment of a class is named for an act.
-    fn lacks(&self, class: SecretClass, act: usize) -> bool {
-        self.named.get(act).is_some_and(|named| !named.iter().any(|(known, _)| *known == class))
-    }
-
-    /// A class is treated as every act allows: revealed only if each of them has an entry that says
-    /// so, because the request does not tell which of them the answer comes from.
-    fn treatment(&self, class: SecretClass) -> Option<SecretTreatment> {
-        if self.by_role && BROUGHT_BY_ROLES.contains(&class) {
-            return Some(SecretTreatment::Reveal);
-        }
-        let best = self.named.iter().map(|named| {
-            let mut of_class = named.iter().filter(|(c, _)| *c == class).map(|(_, how)| *how).peekable();
-            of_class.peek()?;
-            let revealed = of_class.any(|how| how == SecretTreatment::Reveal);
-            Some(if revealed { SecretTreatment::Reveal } else { SecretTreatment::Substitute })
-        });
-        best.reduce(|one, other| match (one?, other?) {
-            (SecretTreatment::Reveal, SecretTreatment::Reveal) => Some(SecretTreatment::Reveal),
-            (SecretTreatment::Substitute, _) | (_, SecretTreatment::Substitute) => {
-                Some(SecretTreatment::Substitute)
-            }
-        })
-        .flatten()
-    }
-}
-
-/// Where the caller's rights in Azure must be read: the scopes of entries that nothing else rules out,
-/// those of the human's included for whom an agent acts.
-pub(super) fn azure_scopes(set: &PolicySet, question: &Question<'_>) -> Vec<ResourceId> {
-    let seen = set.seen(question.caller);
-    let question = &Question { caller: &seen, ..*question };
-    let mut scopes = Vec::new();
-    let membership = set.membership(question.caller, &Hypothesis::default());
-    mirrored(set, question, &membership, &mut scopes);
-    if let Some(human) = Human::of(set, question.caller, None) {
-        mirrored(set, &human.question(question), human.membership(), &mut scopes);
-    }
-    scopes
-}
-
-fn mirrored(set: &PolicySet, question: &Question<'_>, membership: &Membership, scopes: &mut Vec<ResourceId>) {
-    let context = Context::new(question, membership, None);
-    let look = set.index.look(question, membership);
-    let candidates = look.candidates(List::Allow, Doubt::Fails);
-    let candidates = candidates.into_iter().filter_map(|n| set.entries.get(usize::try_from(n).ok()?));
-    for entry in candidates.filter(|entry| entry.rights.is_some()) {
-        if !fit(entry, &Selector::OF_REQUEST, &context, None).matches(List::Allow) {
-            continue;
-        }
-        for act in &question.operation.acts {
-            let rest = fit(entry, &[Selector::Scope, Selector::Role, Selector::Actions], &context, Some(act));
-            let scope = act.resource.as_ref().and_then(|resource| entry.azure_scope(resource));
-            if let Some(scope) = scope.filter(|scope| rest.matches(List::Allow) && !scopes.contains(*scope)) {
-                scopes.push(scope.clone());
-            }
-        }
-    }
-}
-
-/// Whether some entry that could apply reads the body.
-pub(super) fn reads_body(set: &PolicySet, question: &Question<'_>) -> bool {
-    let seen = set.seen(question.caller);
-    let question = &Question { caller: &seen, ..*question };
-    let membership = set.membership(question.caller, &Hypothesis::default());
-    let lists = [List::Allow, List::Deny, List::Require];
-    if could_read(set, question, &membership, &lists) {
-        return true;
-    }
-    // Conditions of the human's own entries decide what an agent may do.
-    let human = Human::of(set, question.caller, None);
-    human.is_some_and(|human| could_read(set, &human.question(question), human.membership(), &[List::Allow]))
-}
-
-fn could_read(set: &PolicySet, question: &Question<'_>, membership: &Membership, lists: &[List]) -> bool {
-    let context = Context::new(question, membership, None);
-    let look = set.index.look(question, membership);
-    let candidates = |list: &List| {
-        let found = look.candidates(*list, Doubt::Counts);
-        found.into_iter().filter_map(|n| set.entries.get(usize::try_from(n).ok()?))
-    };
-    lists.iter().flat_map(candidates).any(|entry| {
-        let approval = entry.approval_wanted(&context).is_some_and(|approval| approval.binds_body());
-        (approval || entry.when.as_ref().is_some_and(super::condition::Condition::reads_body))
-            && !fit(entry, &Selector::OF_REQUEST, &context, None).fails
-            && question.operation.acts.iter().any(|act| {
-                !fit(entry, &[Selector::Scope, Selector::Role, Selector::Actions], &context, Some(act)).fails
-            })
-    })
 }

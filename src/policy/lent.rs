@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use super::{
     PolicySet, Question,
-    entry::{Check, Context, Selector},
+    entry::Context,
     hypothesis::{Hypothesis, Recalled},
     index::Doubt,
     judge::{fit, fit_act},
     raw::List,
+    selector::{Check, Selector},
     who::Membership,
 };
 use crate::{azureml::Act, identity::Caller};

@@ -30,6 +30,7 @@ pub mod replay;
 pub mod request;
 pub mod rights;
 pub mod roles;
+mod selector;
 mod step_up;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,6 @@ mod who;
 mod words;
 
 pub use approval::{Approval, Approvers, Covers};
-pub use entry::Selector;
 pub use files::FileSet;
 pub use flip::Change;
 pub use hypothesis::Hypothesis;
@@ -52,6 +52,7 @@ pub use raw::List;
 pub use recording::{Pointer, Recording};
 pub use request::{DecisionId, RequestFacts};
 pub use rights::Azure;
+pub use selector::Selector;
 pub use step_up::StepUpWanted;
 pub use trace::{EntryTrace, SelectorTrace, Verdict};
 pub use view::EntryView;

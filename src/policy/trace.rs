@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::{
     Approval, EntryRef, Hypothesis, PolicySet, Question,
-    entry::{Check, Context, Entry, Selector},
+    entry::{Context, Entry},
     judge::Fit,
     lent::Human,
     raw::List,
     rights::Word,
+    selector::{Check, Selector},
     who::SubjectIx,
 };
 use crate::azureml::Act;

@@ -7,9 +7,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Denial, DenialCode, EntryRef,
-    entry::{Check, Context, Entry, Selector},
+    entry::{Context, Entry},
     flip::{Change, Named},
     judge::Fit,
+    selector::{Check, Selector},
     step_up::{self, StepUp, StepUpWanted},
 };
 use crate::azureml::{Act, Operation, SecretClass, UnknownOperation};
