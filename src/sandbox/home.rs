@@ -413,7 +413,7 @@ mod tests {
         };
         let (set, warnings) = crate::policy::PolicySet::load(&read.policies, &around)
             .unwrap_or_else(|problems| panic!("{problems:#?}"));
-        assert_eq!((set.entries().count(), warnings.len()), (14, 0), "{warnings:#?}");
+        assert_eq!((set.entries().count(), warnings.len()), (15, 0), "{warnings:#?}");
     }
 
     #[cfg(unix)]

@@ -185,6 +185,13 @@ allow:
 deny:
   - name: nothing is opened to public networks
     effects: [expose_network]
+
+require:
+  - name: jobs of more than four nodes need a reviewer
+    who: [data-scientists]
+    effects: [allocate_compute]
+    when: allocates.nodes > 4
+    approval: {{by: [{{subject: reviewers, count: 1}}], ask: {{reason: required}}}}
 "#,
         workspace = workspace_id(names::WORKSPACE),
         group = names::group_id(),
@@ -214,7 +221,20 @@ cases:
     as: {{issuer: sandbox, subject: "repo:contoso/vision:ref:refs/heads/main", claims: {{repository_id: "42", ref: refs/heads/main, event_name: push}}}}
     request: {{method: GET, url: "{url}/jobs?api-version={VERSION}"}}
     expect: {{decision: deny, code: AuthorizationFailed}}
-"#
+  - name: sam asks before she takes eight nodes
+    as: {{issuer: sandbox, subject: user-sam, groups: [data-science]}}
+    request: {{method: PUT, url: "{url}/jobs/big?api-version={VERSION}", body: {big}}}
+    expect: {{decision: needs_approval, entry: jobs of more than four nodes need a reviewer}}
+"#,
+        big = job(8),
+    )
+}
+
+/// The body that submits a job of so many nodes.
+fn job(nodes: u32) -> String {
+    let workspace = workspace_id(names::WORKSPACE);
+    format!(
+        r#"{{"properties":{{"jobType":"Command","command":"python train.py","experimentName":"churn","environmentId":"{workspace}/environments/sklearn/versions/1","computeId":"{workspace}/computes/cpu-cluster","resources":{{"instanceCount":{nodes}}}}}}}"#
     )
 }
 
@@ -223,9 +243,7 @@ pub fn commands(program: &str, dir: &Path, layout: &Layout) -> String {
     let workspace = workspace_id(names::WORKSPACE);
     let dir = quoted(&dir.display().to_string());
     let program = quoted(program);
-    let job = format!(
-        r#"{{"properties":{{"jobType":"Command","command":"python train.py","experimentName":"churn","environmentId":"{workspace}/environments/sklearn/versions/1","computeId":"{workspace}/computes/cpu-cluster"}}}}"#
-    );
+    let (job, big) = (job(1), job(8));
     format!(
         r#"
 # Paste this into another terminal first.
@@ -246,6 +264,15 @@ as sam -X DELETE "$GATE$WS?$V"
 # Rita reviews models: she reads them (200) and submits nothing (403).
 as rita "$GATE$WS/models?$V"
 as rita -X PUT -H 'Content-Type: application/json' "$GATE$WS/jobs/ritas?$V" -d '{job}'
+
+# Eight nodes need Rita's yes: Sam is refused (403) and told how to ask, asks, Rita approves, and the call passes (201), once.
+big() {{ as sam -X PUT -H 'Content-Type: application/json' "$GATE$WS/jobs/sams-big?$V" -d '{big}'; }}
+ask() {{ who=$1; shift; amlgate sandbox token "$who" --dir "$SANDBOX" | amlgate request "$@" --as - --gate "$GATE" --ca "$SANDBOX/certs/ca.pem"; }}
+DECISION=$(big | tee /dev/stderr | sed -n 's/.*request create \([0-9a-f-]*\).*/\1/p')
+ask sam create "$DECISION" --reason 'to retrain on the new data'
+ask rita approve "$(ask rita list --show to-answer | cut -d' ' -f1)"
+big
+# Or answer in a browser, signed in as rita: http://{admin}/requests
 
 # A CI job scores the endpoint (200). It is a caller of the gate; the endpoint's key it never sees.
 as ci -X POST -H 'Content-Type: application/json' "$GATE/endpoints/{endpoint}/score" -d '{{"input_data":{{"data":[[1,2,3],[-4,0,1]]}}}}'
@@ -270,6 +297,7 @@ amlgate audit verify "$SANDBOX/var/audit"
 "#,
         gate = layout.gate,
         forward = layout.forward_address,
+        admin = layout.admin_address,
         endpoint = names::ENDPOINT,
     )
 }
