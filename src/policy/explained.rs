@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{DenialCode, EntryRef, EntryTrace, PolicySet, Verdict, described::Described, flip, may::But};
+use super::{
+    EntryRef, EntryTrace, PolicySet, SelectorTrace, Verdict, described::Described, flip, may::But,
+    permit::Told,
+};
 
 /// What decided, and what came close.
 #[derive(Debug, Clone, Serialize)]
@@ -18,7 +21,7 @@ pub struct Explained {
     pub code: Option<&'static str>,
     /// Why it is refused.
     pub cause: Option<String>,
-    /// What the caller is told to do about it.
+    /// What the caller is told to do about it; `None` unless it is denied.
     pub cure: Option<String>,
     /// The entries that allow it, one for each act.
     pub allowed_by: Vec<EntryRef>,
@@ -48,6 +51,8 @@ pub struct Considered {
     pub counts: bool,
     /// Whether it is only watched.
     pub dry_run: bool,
+    /// Whose approval it demands.
+    pub approval: Option<String>,
     /// What each of its selectors says.
     pub selectors: Vec<Held>,
     /// Whether it comes close: it counts, or misses by one selector.
@@ -81,26 +86,15 @@ impl Explained {
         let flips = question.as_ref().map(|q| flip::flips(set, q)).unwrap_or_default();
         let acts = question.as_ref().map_or(&[][..], |q| &q.operation.acts);
         let actions: Vec<&str> = acts.iter().map(|act| act.action.as_str()).collect();
-        let denial = judgement.denial.as_ref();
-        let wanted = judgement.wanted_approvals();
-        let asks = wanted.as_ref().map(|_| DenialCode::ApprovalRequired.name());
-        let but = |(effect, denial): &(crate::azureml::Effect, super::Denial)| But {
-            effect: effect.name().to_owned(),
-            code: denial.code.name().to_owned(),
-            cause: denial.cause.clone(),
-        };
+        let Told { decision, code, cause } = judgement.told();
         Self {
-            decision: match (denial, &wanted) {
-                (Some(_), _) => "deny",
-                (None, Some(_)) => "needs_approval",
-                (None, None) => "allow",
-            },
+            decision,
             about: described.about(),
-            code: denial.map(|denial| denial.code.name()).or(asks),
-            cause: denial.map(|denial| denial.cause.clone()).or(wanted),
-            cure: denial.map(|denial| denial.cure.clone()),
+            code,
+            cause,
+            cure: judgement.denial.map(|denial| denial.cure),
             through: described.assignment(),
-            but: described.hinges(set).iter().map(but).collect(),
+            but: But::all(set, described),
             entries: traces.iter().map(|trace| Considered::of(trace, &actions)).collect(),
             flips: flips.sets.iter().map(|set| set.iter().map(ToString::to_string).collect()).collect(),
             exhaustive: flips.exhaustive,
@@ -114,7 +108,7 @@ impl Considered {
     fn of(trace: &EntryTrace, actions: &[&str]) -> Self {
         let missed = trace.selectors.iter().filter(|s| s.verdict != Verdict::Matches);
         let missed: BTreeSet<_> = missed.map(|s| s.selector.name()).collect();
-        let held = |selector: &super::SelectorTrace| Held {
+        let held = |selector: &SelectorTrace| Held {
             selector: selector.selector.name(),
             act: selector.act,
             verdict: match selector.verdict {
@@ -134,6 +128,7 @@ impl Considered {
             entry: trace.entry.clone(),
             counts: trace.matches,
             dry_run: trace.dry_run,
+            approval: trace.approval.as_ref().map(|approval| approval.words()),
             selectors: trace.selectors.iter().map(held).collect(),
             close: trace.matches || missed.len() <= 1,
         }

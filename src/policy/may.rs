@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DenialCode, PolicySet, described::Described};
+use super::{DenialCode, PolicySet, described::Described, permit::Told};
 
 /// Whether they may do one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,19 +56,12 @@ impl Answer {
     pub fn of(set: &PolicySet, described: &Described) -> Self {
         let judgement = described.judge(set);
         let denial = judgement.denial.as_ref();
-        let but = described.hinges(set);
-        let wanted = judgement.wanted_approvals();
-        let decision = match (denial, &wanted) {
-            (Some(_), _) => "deny",
-            (None, Some(_)) => "needs_approval",
-            (None, None) => "allow",
-        };
-        let code = denial.map(|denial| denial.code).or(wanted.as_ref().map(|_| DenialCode::ApprovalRequired));
+        let Told { decision, code, cause } = judgement.told();
         Self {
             decision: decision.to_owned(),
             about: described.about(),
-            code: code.map(|code| code.name().to_owned()),
-            cause: denial.map(|denial| denial.cause.clone()).or(wanted),
+            code: code.map(ToOwned::to_owned),
+            cause,
             cure: denial.map(|denial| denial.cure.clone()),
             allowed_by: judgement
                 .allowed_by
@@ -76,15 +69,21 @@ impl Answer {
                 .map(|entry| Named { name: entry.name.to_string() })
                 .collect(),
             through: described.assignment().filter(|_| denial.is_none()),
-            but: but
-                .iter()
-                .map(|(effect, denial)| But {
-                    effect: effect.name().to_owned(),
-                    code: denial.code.name().to_owned(),
-                    cause: denial.cause.clone(),
-                })
-                .collect(),
+            but: But::all(set, described),
         }
+    }
+}
+
+impl But {
+    /// Every effect that a question hinges on.
+    pub(super) fn all(set: &PolicySet, described: &Described) -> Vec<Self> {
+        let hinges = described.hinges(set).into_iter();
+        let each = hinges.map(|(effect, denial)| Self {
+            effect: effect.name().to_owned(),
+            code: denial.code.name().to_owned(),
+            cause: denial.cause,
+        });
+        each.collect()
     }
 }
 

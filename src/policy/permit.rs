@@ -180,6 +180,28 @@ impl Judgement {
         let each: Vec<_> = each.collect();
         (!each.is_empty()).then(|| each.join(", and "))
     }
+
+    /// What it comes to.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        let (decision, code, cause) = match (&self.denial, self.wanted_approvals()) {
+            (Some(denial), _) => ("deny", Some(denial.code), Some(denial.cause.clone())),
+            (None, Some(wanted)) => ("needs_approval", Some(DenialCode::ApprovalRequired), Some(wanted)),
+            (None, None) => ("allow", None, None),
+        };
+        Told { decision, code: code.map(DenialCode::name), cause }
+    }
+}
+
+/// What a judgement comes to, in the words of `policy why`, `can-i`, the API and the console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// `allow`, `needs_approval` or `deny`.
+    pub decision: &'static str,
+    /// Of what does not go on: the code with which it is refused.
+    pub code: Option<&'static str>,
+    /// And why.
+    pub cause: Option<String>,
 }
 
 /// A favourable decision on one request: made by [`decide`] alone.

@@ -5,7 +5,8 @@ use crate::{
     azureml::{SecretClass, Secrets as Held},
     policy::{
         Approvers, Covers, DenialCode, SecretTreatment, StreamLimits, cases, decide,
-        described::Door,
+        described::{Described, Door},
+        explained::Explained,
         flip,
         lease::Cut,
         replay::{Replayed, replay},
@@ -233,6 +234,14 @@ fn tests_flips_traces_and_replays_say_the_same() {
     );
     assert_eq!(DenialCode::ApprovalRequired.name(), "ApprovalRequired");
     assert!(set.views().iter().any(|view| format!("{:?}", view.keys).contains("by 1 of `platform`")));
+    let described = Described::of(who, operation, request, Standing::Entries);
+    let explained = serde_json::to_value(Explained::of(&set, &described)).unwrap();
+    let told = ["decision", "code", "cause", "cure"].map(|key| explained[key].as_str());
+    let cause = "entry `writes` demands the approval of 1 of `platform`";
+    assert_eq!(told, [Some("needs_approval"), Some("ApprovalRequired"), Some(cause), None]);
+    let entries = explained["entries"].as_array().unwrap();
+    let approval = |name| &entries.iter().find(|one| one["entry"]["name"] == name).unwrap()["approval"];
+    assert_eq!((approval("writes"), approval("reads")), (&"1 of `platform`".into(), &Value::Null));
 }
 
 #[test]
