@@ -281,9 +281,11 @@ async fn meaning(
         }
     };
     let empty = body.is_end_stream();
-    let judged = named.body_need() == BodyNeed::Inspect
-        || gate.parts().policies.peek().reads_body(&caller.principal, named.so_far(), &facts);
-    let outgoing = if judged && !empty {
+    // Without a body no entry is asked whether it reads it.
+    let judged = !empty
+        && (named.body_need() == BodyNeed::Inspect
+            || gate.parts().policies.peek().reads_body(&caller.principal, named.so_far(), &facts));
+    let outgoing = if judged {
         // Boxed: few bodies are judged.
         match Box::pin(inspect(gate, onward, body)).await {
             Ok(inspected) => {

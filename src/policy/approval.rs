@@ -149,11 +149,10 @@ impl Approval {
         self.by.contains(&Approvers::Human)
     }
 
-    /// What of it a caller of this kind must have: a human who calls is the human already.
+    /// Whether a caller of this kind needs anybody: a human who calls is the human already.
     #[must_use]
-    pub fn demands_of(&self, kind: PrincipalKind) -> Vec<Approvers> {
-        let met = |by: &&Approvers| kind == PrincipalKind::Person && **by == Approvers::Human;
-        self.by.iter().filter(|by| !met(by)).cloned().collect()
+    pub fn asks(&self, kind: PrincipalKind) -> bool {
+        self.by.iter().any(|by| kind != PrincipalKind::Person || *by != Approvers::Human)
     }
 
     /// Whether the body of what it concerns must be read: the call is bound with its body.
@@ -184,9 +183,7 @@ impl Entry {
         }
         let skipped =
             demand.skip.as_deref().is_some_and(|skip| matches!(context.membership.fit(skip), Fit::Yes));
-        let kind = context.question.caller.kind;
-        let none = demand.approval.demands_of(kind).is_empty();
-        (!skipped && !none).then_some(&demand.approval)
+        (!skipped && demand.approval.asks(context.question.caller.kind)).then_some(&demand.approval)
     }
 }
 

@@ -318,8 +318,8 @@ pub(super) fn is_vouched_for(
 /// while they read the time.
 pub(super) struct Leased {
     lease: Lease,
-    grants: Box<[GrantUse]>,
-    gates: Arc<Gates>,
+    /// The grants by which it began, if people had to approve it, and who knows whether they stand.
+    approved: Option<(Arc<Gates>, Box<[GrantUse]>)>,
     policies: Arc<LivePolicies>,
     verifier: Arc<Verifier>,
     clock: SharedClock,
@@ -334,8 +334,8 @@ impl Leased {
         let rights = gate.parts().rights.clone();
         let (clock, verifier) = (Arc::clone(&gate.parts().clock), Arc::clone(&gate.parts().verifier));
         let groups = gate.parts().groups.clone();
-        let gates = Arc::clone(&gate.parts().gates);
-        Self { lease, grants: grants.into(), gates, policies, clock, rights, groups, verifier }
+        let approved = (!grants.is_empty()).then(|| (Arc::clone(&gate.parts().gates), grants.into()));
+        Self { lease, approved, policies, clock, rights, groups, verifier }
     }
 }
 
@@ -343,8 +343,8 @@ impl Watch for Leased {
     fn may_go_on(&mut self) -> Result<(), String> {
         let now = self.clock.now();
         is_vouched_for(&self.verifier, self.lease.principal(), now)?;
-        for grant in &self.grants {
-            self.gates.approvals().stands(grant, now)?;
+        if let Some((gates, grants)) = &self.approved {
+            grants.iter().try_for_each(|grant| gates.approvals().stands(grant, now))?;
         }
         let policies = self.policies.peek();
         let changed = policies.generation() != self.lease.generation();
