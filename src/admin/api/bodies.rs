@@ -7,7 +7,7 @@ use axum::{
     Extension,
     extract::{Path, Request, State},
     http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use tokio::task::spawn_blocking;
 
@@ -31,19 +31,12 @@ pub(super) async fn read(
     Extension(peer): Extension<Peer>,
     Path(digest): Path<String>,
     request: Request,
-) -> Response {
+) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
-    let principal = match api.caller(&head.headers, peer).await {
-        Ok(principal) => principal,
-        Err(refused) => return refused.into_response(),
-    };
-    let allowed = match api.allowed(&head, peer, principal.clone(), ACTION, Kind::Read).await {
-        Ok(allowed) => allowed,
-        Err(refused) => return refused.into_response(),
-    };
+    let (allowed, principal) = api.entered(&head, peer, ACTION, Kind::Read).await?;
     let opened = match api.opened(digest.clone()).await {
         Ok(opened) => opened,
-        Err(refused) => return allowed.refuse(refused),
+        Err(refused) => return Ok(allowed.refuse(refused)),
     };
     let event = Event::BodyRead {
         caller: principal.id.to_string(),
@@ -54,7 +47,7 @@ pub(super) async fn read(
         side: opened.side.name(),
     };
     if api.journal.happened(&event).await.is_err() {
-        return allowed.refuse(Refused::unavailable("that the body is read cannot be recorded"));
+        return Ok(allowed.refuse(Refused::unavailable("that the body is read cannot be recorded")));
     }
     let mut response = allowed.give(opened.body.to_vec());
     let headers = response.headers_mut();
@@ -66,7 +59,7 @@ pub(super) async fn read(
     if let Ok(of) = HeaderValue::from_str(&opened.decision) {
         headers.insert("x-amlgate-body-of", of);
     }
-    response
+    Ok(response)
 }
 
 impl Api {

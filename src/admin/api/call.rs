@@ -279,6 +279,19 @@ impl Api {
         }
     }
 
+    /// Who calls, if they may do `action`, and its record.
+    pub(super) async fn entered(
+        &self,
+        head: &Parts,
+        peer: Peer,
+        action: &str,
+        kind: Kind,
+    ) -> Result<(Allowed, Principal), Refused> {
+        let principal = self.caller(&head.headers, peer).await?;
+        let allowed = self.allowed(head, peer, principal.clone(), action, kind).await?;
+        Ok((allowed, principal))
+    }
+
     /// Whether the caller may do `action`, and its record.
     pub(in crate::admin) async fn allowed(
         &self,

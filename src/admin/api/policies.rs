@@ -8,7 +8,7 @@ use axum::{
     Extension,
     extract::{Request, State},
     http::StatusCode,
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -59,16 +59,9 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Response {
+) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
-    let principal = match api.caller(&head.headers, peer).await {
-        Ok(principal) => principal,
-        Err(refused) => return refused.into_response(),
-    };
-    let allowed = match api.allowed(&head, peer, principal, ACTION, Kind::Read).await {
-        Ok(allowed) => allowed,
-        Err(refused) => return refused.into_response(),
-    };
+    let (allowed, _) = api.entered(&head, peer, ACTION, Kind::Read).await?;
     let (set, status) = (api.policies.current(), api.policies.status());
     let words = |problems: &[crate::yaml::Problem]| -> Vec<String> {
         problems.iter().map(ToString::to_string).collect()
@@ -80,34 +73,27 @@ pub(super) async fn list(
         "warnings": words(&status.warnings),
         "problems": words(&status.problems),
     });
-    allowed.answer(StatusCode::OK, &body)
+    Ok(allowed.answer(StatusCode::OK, &body))
 }
 
 pub(super) async fn why(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Response {
+) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let principal = match api.caller(&head.headers, peer).await {
-        Ok(principal) => principal,
-        Err(refused) => return refused.into_response(),
-    };
-    let own = Caller::clone(&principal);
-    let allowed = match api.allowed(&head, peer, principal, ACTION, Kind::Read).await {
-        Ok(allowed) => allowed,
-        Err(refused) => return refused.into_response(),
-    };
+    let (allowed, principal) = api.entered(&head, peer, ACTION, Kind::Read).await?;
     let asked: Asked = match json_of(&head, body, MAX_QUESTION).await {
         Ok(asked) => asked,
-        Err(refused) => return allowed.refuse(refused),
+        Err(refused) => return Ok(allowed.refuse(refused)),
     };
     let body = asked.body.as_ref().map(|body| body.to_string().into_bytes());
     let words = Words { method: asked.method, url: asked.url, body, resource: asked.resource };
-    match api.explained(own, asked.caller.as_ref(), &words, peer).await {
+    let own = Caller::clone(&principal);
+    Ok(match api.explained(own, asked.caller.as_ref(), &words, peer).await {
         Ok(explained) => allowed.answer(StatusCode::OK, &explained),
         Err(refused) => allowed.refuse(refused),
-    }
+    })
 }
 
 impl Api {

@@ -21,7 +21,7 @@ use axum::{
     Extension,
     extract::{Request, State},
     http::StatusCode,
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 pub(super) use proof::proof;
 use serde::Serialize;
@@ -146,24 +146,17 @@ pub(super) async fn read(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Response {
+) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
-    let principal = match api.caller(&head.headers, peer).await {
-        Ok(principal) => principal,
-        Err(refused) => return refused.into_response(),
-    };
-    let allowed = match api.allowed(&head, peer, principal.clone(), ACTION, Kind::Read).await {
-        Ok(allowed) => allowed,
-        Err(refused) => return refused.into_response(),
-    };
+    let (allowed, principal) = api.entered(&head, peer, ACTION, Kind::Read).await?;
     let asked = match Asked::read(head.uri.query().unwrap_or_default(), &api.log.origin) {
         Ok(asked) => asked,
-        Err(refused) => return allowed.refuse(refused),
+        Err(refused) => return Ok(allowed.refuse(refused)),
     };
-    match api.found(&asked, &principal).await {
+    Ok(match api.found(&asked, &principal).await {
         Ok((page, from)) => api.given(allowed, &principal, peer, &asked, &page, from).await,
         Err(refused) => allowed.refuse(refused),
-    }
+    })
 }
 
 /// Whether a record tells something else than that the record was read: whoever waits would wait for

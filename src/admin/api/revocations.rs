@@ -130,9 +130,8 @@ async fn entered<'a>(
     verb: &str,
     kind: Kind,
 ) -> Result<(Allowed, &'a Store, Principal), Refused> {
-    let principal = api.caller(&head.headers, peer).await?;
     let action = format!("amlgate/revocations/{verb}");
-    let allowed = api.allowed(head, peer, principal.clone(), &action, kind).await?;
+    let (allowed, principal) = api.entered(head, peer, &action, kind).await?;
     match &api.store {
         Some(store) => Ok((allowed, store, principal)),
         None => {

@@ -6,12 +6,12 @@ use axum::{
     Extension,
     extract::{Request, State},
     http::StatusCode,
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Api, Peer};
+use super::{Api, Peer, call::Refused};
 use crate::{
     admin::State as Condition,
     azureml::{Kind, Protocol},
@@ -76,17 +76,9 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Response {
+) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
-    let principal = match api.caller(&head.headers, peer).await {
-        Ok(principal) => principal,
-        Err(refused) => return refused.into_response(),
-    };
-    match api.allowed(&head, peer, principal, ACTION, Kind::Read).await {
-        Ok(allowed) => {
-            let body = json!({"routes": (api.doors.routes)(), "dependencies": api.dependencies()});
-            allowed.answer(StatusCode::OK, &body)
-        }
-        Err(refused) => refused.into_response(),
-    }
+    let (allowed, _) = api.entered(&head, peer, ACTION, Kind::Read).await?;
+    let body = json!({"routes": (api.doors.routes)(), "dependencies": api.dependencies()});
+    Ok(allowed.answer(StatusCode::OK, &body))
 }

@@ -15,9 +15,8 @@ use super::{
     super::api::{Allowed, Api, Asked, Peer, READ_RECORD, Refused, Said, is_news},
     Choice, Frame, Visit,
     chart::Chart,
-    html, refusal,
+    entered, html, refusal,
     rows::Row,
-    visit,
 };
 use crate::{audit::query::Filter, azureml::Kind, identity::Principal};
 
@@ -86,18 +85,14 @@ struct Shown {
 }
 
 /// Who looks, if they may read the record.
-async fn entered(
+async fn reader(
     api: &Api,
     peer: Peer,
     request: Request,
     active: &'static str,
 ) -> Result<(Visit, Allowed), Box<Response>> {
     let (head, _) = request.into_parts();
-    let visit = visit(api, peer, head, active).await?;
-    match api.allowed(&visit.head, visit.peer, visit.principal.clone(), READ_RECORD, Kind::Read).await {
-        Ok(allowed) => Ok((visit, allowed)),
-        Err(refused) => Err(Box::new(refusal(refused, visit.frame))),
-    }
+    entered(api, peer, head, active, READ_RECORD, Kind::Read).await
 }
 
 /// The newest records, as many as are counted: of requests to what is behind the gate, and others.
@@ -123,7 +118,7 @@ pub(super) async fn live(
     request: Request,
 ) -> Response {
     let (Visit { head, peer, principal, mut frame }, allowed) =
-        match entered(&api, peer, request, "/decisions").await {
+        match reader(&api, peer, request, "/decisions").await {
             Ok(entered) => entered,
             Err(response) => return *response,
         };
@@ -170,7 +165,7 @@ pub(super) async fn search(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let (Visit { head, peer, principal, frame }, allowed) = match entered(&api, peer, request, "/audit").await
+    let (Visit { head, peer, principal, frame }, allowed) = match reader(&api, peer, request, "/audit").await
     {
         Ok(entered) => entered,
         Err(response) => return *response,
@@ -252,7 +247,7 @@ pub(super) async fn one(
     request: Request,
 ) -> Response {
     let (Visit { peer, principal, frame, .. }, allowed) =
-        match entered(&api, peer, request, "/decisions").await {
+        match reader(&api, peer, request, "/decisions").await {
             Ok(entered) => entered,
             Err(response) => return *response,
         };

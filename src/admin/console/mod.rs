@@ -27,10 +27,10 @@ use axum::{
 use frame::{Choice, Frame, Notice, html};
 
 use super::{
-    api::{Api, Peer, Refused},
+    api::{Allowed, Api, Peer, Refused},
     sign_in,
 };
-use crate::identity::Principal;
+use crate::{azureml::Kind, identity::Principal};
 
 /// What browsers may do with a page: show it with its own style, and send its forms back here.
 const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; \
@@ -121,6 +121,22 @@ async fn visit(api: &Api, peer: Peer, head: Parts, active: &'static str) -> Resu
             Err(signs_in(&head))
         }
         Err(refused) => Err(Box::new(refusal(refused, Frame::nobody()))),
+    }
+}
+
+/// Who comes, if they may do this.
+async fn entered(
+    api: &Api,
+    peer: Peer,
+    head: Parts,
+    active: &'static str,
+    action: &str,
+    kind: Kind,
+) -> Result<(Visit, Allowed), Box<Response>> {
+    let visit = visit(api, peer, head, active).await?;
+    match api.allowed(&visit.head, visit.peer, visit.principal.clone(), action, kind).await {
+        Ok(allowed) => Ok((visit, allowed)),
+        Err(refused) => Err(Box::new(refusal(refused, visit.frame))),
     }
 }
 

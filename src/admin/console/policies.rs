@@ -13,9 +13,8 @@ use http_body_util::{BodyExt as _, Limited};
 
 use super::{
     super::api::{Api, Peer, READ_POLICIES, Words},
-    Choice, Frame, Visit, html, refusal,
+    Choice, Frame, Visit, entered, html,
     rows::anchor,
-    visit,
 };
 use crate::{
     azureml::Kind,
@@ -85,14 +84,10 @@ pub(super) async fn what_if(
 
 async fn answered(api: &Arc<Api>, peer: Peer, request: Request, asks: bool) -> Response {
     let (head, body) = request.into_parts();
-    let Visit { head, peer, principal, frame } = match visit(api, peer, head, "/policies").await {
-        Ok(visit) => visit,
+    let entered = entered(api, peer, head, "/policies", READ_POLICIES, Kind::Read).await;
+    let (Visit { peer, principal, frame, .. }, allowed) = match entered {
+        Ok(entered) => entered,
         Err(response) => return *response,
-    };
-    let own = Caller::clone(&principal);
-    let allowed = match api.allowed(&head, peer, principal, READ_POLICIES, Kind::Read).await {
-        Ok(allowed) => allowed,
-        Err(refused) => return refusal(refused, frame),
     };
     let (set, status) = (api.policies.current(), api.policies.status());
     let entries = set.views().into_iter().map(|view| {
@@ -118,7 +113,7 @@ async fn answered(api: &Arc<Api>, peer: Peer, request: Request, asks: bool) -> R
             Ok(body) => {
                 page.asked = Question::read(&body.to_bytes());
                 page.methods = Choice::of(METHODS, &page.asked.method);
-                match page.asked.answered(api, own, peer).await {
+                match page.asked.answered(api, Caller::clone(&principal), peer).await {
                     Ok(explained) => page.explained = Some(explained),
                     Err(why) => page.wrong = Some(why),
                 }

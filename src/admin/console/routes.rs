@@ -16,9 +16,8 @@ use super::{
         State as Condition,
         api::{Api, Peer, READ_ROUTES},
     },
-    Frame, Visit, decisions, html, refusal,
+    Frame, Visit, decisions, entered, html, refusal,
     rows::{Tally, by_route},
-    visit,
 };
 use crate::azureml::Kind;
 
@@ -54,13 +53,10 @@ pub(super) async fn page(
     request: Request,
 ) -> Response {
     let (head, _) = request.into_parts();
-    let Visit { head, peer, principal, frame } = match visit(&api, peer, head, "/routes").await {
-        Ok(visit) => visit,
+    let entered = entered(&api, peer, head, "/routes", READ_ROUTES, Kind::Read).await;
+    let (Visit { frame, .. }, allowed) = match entered {
+        Ok(entered) => entered,
         Err(response) => return *response,
-    };
-    let allowed = match api.allowed(&head, peer, principal.clone(), READ_ROUTES, Kind::Read).await {
-        Ok(allowed) => allowed,
-        Err(refused) => return refusal(refused, frame),
     };
     // Numbers of the record, and no record: how often, and how long.
     let rows = match decisions::newest(&api).await {

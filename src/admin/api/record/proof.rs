@@ -29,26 +29,19 @@ pub(in crate::admin::api) async fn proof(
     Extension(peer): Extension<Peer>,
     Path(decision): Path<String>,
     request: Request,
-) -> Response {
+) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
-    let principal = match api.caller(&head.headers, peer).await {
-        Ok(principal) => principal,
-        Err(refused) => return refused.into_response(),
-    };
-    let allowed = match api.allowed(&head, peer, principal.clone(), ACTION, Kind::Read).await {
-        Ok(allowed) => allowed,
-        Err(refused) => return refused.into_response(),
-    };
+    let (allowed, principal) = api.entered(&head, peer, ACTION, Kind::Read).await?;
     let Ok(decision) = Uuid::parse_str(&decision) else {
-        return allowed.refuse(Refused::malformed("a decision's id stands in `x-amlgate-decision`"));
+        return Ok(allowed.refuse(Refused::malformed("a decision's id stands in `x-amlgate-decision`")));
     };
     let proofs = match api.log.proofs(decision).await {
         Ok(proofs) => proofs,
-        Err(refused) => return allowed.refuse(refused),
+        Err(refused) => return Ok(allowed.refuse(refused)),
     };
     let query = format!("proof decision={decision}");
     if let Err(refused) = api.told_read(&allowed, &principal, peer, query, proofs.len()).await {
-        return allowed.refuse(refused);
+        return Ok(allowed.refuse(refused));
     }
     let name = format!("attachment; filename=\"{decision}.tlog-proof\"");
     let head = [
@@ -57,7 +50,7 @@ pub(in crate::admin::api) async fn proof(
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    allowed.shown((StatusCode::OK, head, proofs.concat()).into_response())
+    Ok(allowed.shown((StatusCode::OK, head, proofs.concat()).into_response()))
 }
 
 impl LogRead {
@@ -82,8 +75,7 @@ impl LogRead {
             let why = "the log holds no record of this decision";
             return Err(Refused::new(StatusCode::NOT_FOUND, Said::NotFound, why));
         }
-        let place = Arc::clone(&self.searches).acquire_owned().await;
-        let place = place.map_err(|_| Refused::unavailable("the gate stops"))?;
+        let place = self.place().await?;
         let directory = self.directory.clone();
         let proven = spawn_blocking(move || -> Result<Vec<String>, ProverError> {
             let _place = place;
