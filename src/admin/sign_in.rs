@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The session's cookie.
-const SESSION: &str = "__Host-amlgate";
+pub(super) const SESSION: &str = "__Host-amlgate";
 /// The cookie of a sign-in under way.
 const PENDING: &str = "__Host-amlgate-sign-in";
 /// The longest logout token in its form, in bytes.

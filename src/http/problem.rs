@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::Body;
 
@@ -35,6 +37,35 @@ pub struct Problem<'a> {
     pub info: Value,
 }
 
+/// The body of [`Shape::Problem`].
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Problem", description = "RFC 9457.")]
+pub struct Rfc9457<'a> {
+    /// `urn:amlgate:` and the code.
+    r#type: String,
+    /// The code: one word for programs.
+    title: &'a str,
+    /// The status.
+    status: u16,
+    /// For people: what is wrong, and how to mend it.
+    detail: &'a str,
+    /// The same again, as clients of OpenAI's look for it: an extension member (section 3.2).
+    error: Rfc9457Error<'a>,
+    /// For programs that know the gate: the decision, if there was one.
+    #[schemars(with = "Option<Map<String, Value>>")]
+    amlgate: &'a Value,
+}
+
+/// Of [`Rfc9457`].
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProblemError", description = "What is wrong.")]
+pub struct Rfc9457Error<'a> {
+    /// The code.
+    code: &'a str,
+    /// For people.
+    message: &'a str,
+}
+
 /// The answer in the given shape.
 #[must_use]
 pub fn answer(shape: Shape, problem: &Problem<'_>) -> Response<Body> {
@@ -60,10 +91,16 @@ pub fn answer(shape: Shape, problem: &Problem<'_>) -> Response<Body> {
             "application/json",
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": problem.code, "code": status}),
         ),
-        // `error` is an extension member (section 3.2): OpenAI's clients print nothing else of a refusal.
         Shape::Problem => (
             "application/problem+json",
-            json!({"type": format!("urn:amlgate:{}", problem.code), "title": problem.code, "status": status, "error": {"code": problem.code, "message": message}, "detail": message, "amlgate": problem.info}),
+            json!(Rfc9457 {
+                r#type: format!("urn:amlgate:{}", problem.code),
+                title: problem.code,
+                status,
+                detail: &message,
+                error: Rfc9457Error { code: problem.code, message: &message },
+                amlgate: &problem.info,
+            }),
         ),
         Shape::Storage => ("application/xml", Value::String(storage_error(problem.code, &message))),
     };

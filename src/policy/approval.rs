@@ -66,7 +66,7 @@ pub enum Approvers {
 }
 
 /// What one approval is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Covers {
     /// The very call that was asked about: method, path, query and body.

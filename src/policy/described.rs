@@ -7,6 +7,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, Method};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// A caller in words: `as` of a test case, `--as` of `policy why`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribedCaller {
     /// The issuer's name in the configuration.

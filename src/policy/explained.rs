@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -11,9 +12,10 @@ use super::{
 };
 
 /// What decided, and what came close.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Explained {
     /// `allow`, `needs_approval` or `deny`.
+    #[schemars(extend("enum" = ["allow", "needs_approval", "deny"]))]
     pub decision: &'static str,
     /// What was asked.
     pub about: String,
@@ -41,7 +43,8 @@ pub struct Explained {
 }
 
 /// An entry that was held against the question.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ConsideredEntry")]
 pub struct Considered {
     /// `allow`, `deny` or `require`.
     pub list: String,
@@ -61,13 +64,15 @@ pub struct Considered {
 }
 
 /// What one selector says.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "SelectorVerdict")]
 pub struct Held {
     /// Which.
     pub selector: &'static str,
     /// Of which act, by its place in the operation.
     pub act: Option<usize>,
     /// `matches`, `fails` or `unevaluable`.
+    #[schemars(extend("enum" = ["matches", "fails", "unevaluable"]))]
     pub verdict: &'static str,
     /// What was wanted and what was found, in words.
     pub detail: String,

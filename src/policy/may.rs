@@ -7,14 +7,17 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{DenialCode, PolicySet, described::Described, permit::Told};
 
 /// Whether they may do one thing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CanI")]
 pub struct Answer {
     /// `allow`, `needs_approval` or `deny`.
+    #[schemars(extend("enum" = ["allow", "needs_approval", "deny"]))]
     pub decision: String,
     /// What was asked.
     pub about: String,
@@ -33,14 +36,16 @@ pub struct Answer {
 }
 
 /// An entry, by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "EntryName")]
 pub struct Named {
     /// Its name.
     pub name: String,
 }
 
 /// An effect with which something is refused that is allowed without.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RefusedEffect")]
 pub struct But {
     /// The effect.
     pub effect: String,
@@ -88,7 +93,8 @@ impl But {
 }
 
 /// What somebody may do, or could if one thing more were so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CanILine")]
 pub struct Line {
     /// The Azure action.
     pub action: String,

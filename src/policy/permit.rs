@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Names an entry and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, schemars::JsonSchema)]
 pub struct EntryRef {
     /// The entry's name.
     pub name: Arc<str>,

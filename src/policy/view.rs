@@ -1,5 +1,6 @@
 //! Entries as people read them: every name replaced by what it stands for.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -10,9 +11,11 @@ use super::{
 };
 
 /// One entry, keys in the order of the contract.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Entry")]
 pub struct EntryView {
     /// `allow`, `deny` or `require`.
+    #[schemars(extend("enum" = ["allow", "deny", "require"]))]
     pub list: String,
     /// Its name and place.
     pub entry: EntryRef,

@@ -162,7 +162,7 @@ allow:
   # The gate's own API (`/api/v1`); Azure's roles grant none of it.
   - name: everybody may ask who they are and what they may do, and exchange their token for a short one
     who: [authenticated]
-    actions: [amlgate/whoami/read, amlgate/can-i/read, amlgate/token/action]
+    actions: [amlgate/whoami/read, amlgate/can-i/read, amlgate/token/action, amlgate/openapi/read]
   - name: people ask for approvals, and answer the requests that are theirs to answer
     who: [authenticated]
     actions: [amlgate/requests/*, amlgate/grants/*]

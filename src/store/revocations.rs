@@ -6,7 +6,9 @@ use super::{Store, StoreError, instant, millis};
 use crate::time::Timestamp;
 
 /// What a revocation names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum RevocationKind {
     /// Everything of a principal.

@@ -38,6 +38,7 @@ mod inner;
 mod lasting;
 mod machines;
 mod on_behalf_of;
+mod openapi;
 mod operations;
 mod peer;
 mod plain;

@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use super::{
     Api, Peer,
     call::{Refused, Said},
+    openapi::{Answer, Operation, Parameter, Shape},
 };
 use crate::{
     audit::{
@@ -25,6 +26,31 @@ use crate::{
 
 /// What reads of bodies are called in policies and in the record.
 const ACTION: &str = "amlgate/audit/bodies/read";
+
+pub(super) const READ: Operation = Operation {
+    about: "That somebody read it is recorded before it is given.",
+    parameters: &[Parameter::path(
+        "digest",
+        "`blob` of one of a record's `bodies`.",
+        Shape::Pattern("^[0-9a-f]{64}$"),
+    )],
+    problems: &[
+        (StatusCode::NOT_FOUND, "It was never kept, or not so long."),
+        (StatusCode::INTERNAL_SERVER_ERROR, "It was changed, or cannot be opened."),
+    ],
+    ..Operation::judged(
+        "readBody",
+        "A recorded body",
+        &[ACTION],
+        &[Answer {
+            headers: &[
+                ("x-amlgate-body-side", "`request` or `response`."),
+                ("x-amlgate-body-of", "The decision whose body it is."),
+            ],
+            ..Answer::of(StatusCode::OK, "Its bytes.", "application/octet-stream")
+        }],
+    )
+};
 
 pub(super) async fn read(
     State(api): State<Arc<Api>>,

@@ -44,6 +44,7 @@ pub(in crate::admin) enum Said {
     Conflict,
     Unavailable,
     NotWhole,
+    OtherMethod,
 }
 
 impl Said {
@@ -58,6 +59,7 @@ impl Said {
             Self::Conflict => "Conflict",
             Self::Unavailable => "ServiceUnavailable",
             Self::NotWhole => "RecordNotWhole",
+            Self::OtherMethod => "MethodNotAllowed",
         }
     }
 }

@@ -9,12 +9,13 @@ use axum::{
     http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     Api, Peer,
     call::{Allowed, Refused, json_of},
+    openapi::{self, Body, Operation},
 };
 use crate::{
     azureml::{self, Kind, ResourceId},
@@ -26,6 +27,8 @@ use crate::{
     },
 };
 
+/// What this is called in policies and in the record.
+const ACTION: &str = "amlgate/can-i/read";
 /// The largest question, in bytes: an action and an ARM id.
 const MAX_QUESTION: usize = 8 << 10;
 /// The most scopes at which everything is listed at once.
@@ -61,8 +64,31 @@ impl fmt::Debug for Elsewhere {
     }
 }
 
-#[derive(Debug, Deserialize)]
+pub(super) const ONE: Operation = Operation {
+    body: Some(Body::json::<Asked>(MAX_QUESTION)),
+    ..Operation::judged(
+        "canI",
+        "Whether the caller may do something, and by which entry or why not",
+        &[ACTION],
+        &[openapi::Answer::json::<Answer>(StatusCode::OK, "The decision, as a request's would be.")],
+    )
+};
+
+pub(super) const LIST: Operation = Operation {
+    about: "Everything at a scope, or at the scopes that entries name, if these are at most 256.",
+    body: Some(Body::json::<Listed>(MAX_QUESTION)),
+    ..Operation::judged(
+        "canIList",
+        "Everything that the caller may do",
+        &[ACTION],
+        &[openapi::Answer::json::<Can>(StatusCode::OK, "What they may do, line by line.")],
+    )
+};
+
+/// May I do this?
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CanIQuestion")]
 struct Asked {
     /// The Azure action.
     action: String,
@@ -70,11 +96,21 @@ struct Asked {
     scope: String,
 }
 
-#[derive(Debug, Deserialize)]
+/// What may I do?
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CanIListQuestion")]
 struct Listed {
     /// Where; the scopes that entries name, if it is not given.
     scope: Option<String>,
+}
+
+/// What somebody may do.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CanIList")]
+struct Can {
+    /// Action by action, and scope by scope.
+    can: Vec<Line>,
 }
 
 pub(super) async fn one(
@@ -102,7 +138,7 @@ pub(super) async fn list(
         Err(refused) => return *refused,
     };
     match asker.list(asked.scope).await {
-        Ok(lines) => allowed.answer(StatusCode::OK, &json!({ "can": lines })),
+        Ok(lines) => allowed.answer(StatusCode::OK, &Can { can: lines }),
         Err(refused) => allowed.refuse(refused),
     }
 }
@@ -155,7 +191,7 @@ impl Asker {
             Some(about) => (api.elsewhere.groups)((principal, about)).await,
         };
         let caller = Caller::clone(&principal);
-        let allowed = api.allowed(head, peer, principal, "amlgate/can-i/read", Kind::Read).await?;
+        let allowed = api.allowed(head, peer, principal, ACTION, Kind::Read).await?;
         Ok((allowed, Self { api: Arc::clone(api), set, caller, peer }))
     }
 

@@ -10,11 +10,14 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
     Api, MAX_BODY, Peer,
     call::{Refused, Said},
+    openapi::{self, Answer, Operation, Parameter, Shape},
 };
 use crate::{
     azureml::Kind,
@@ -45,6 +48,81 @@ const PARAMETERS: [&str; 10] = [
     "client_id",
 ];
 
+/// What this is called in policies and in the record.
+const ACTION: &str = "amlgate/token/action";
+
+pub(super) const EXCHANGE: Operation = Operation {
+    about: "RFC 8693: a token of any issuer becomes one of the gate's, for the reverse proxy's URL alone, for \
+            at most 15 minutes and never longer than its origin, of the same principal. The token that is \
+            exchanged says who calls, who is judged as `amlgate/token/action`.",
+    parameters: &[Parameter::header(
+        "DPoP",
+        "A proof of possession (RFC 9449): the token is bound to its key.",
+        Shape::Text(16 << 10),
+    )],
+    body: Some(openapi::Body::form(form_of_exchange, MAX_BODY)),
+    ..Operation::open(
+        "exchangeToken",
+        "Exchanges a token for a short one of the gate's",
+        &[
+            Answer::json::<Exchanged>(StatusCode::OK, "The token."),
+            flawed(StatusCode::BAD_REQUEST, "It is asked wrongly, or the token is not accepted."),
+            flawed(StatusCode::UNAUTHORIZED, "The caller must sign in again, or stronger."),
+            flawed(StatusCode::FORBIDDEN, "The policies do not let the caller do this."),
+            flawed(StatusCode::TOO_MANY_REQUESTS, "A limit of the policies is reached."),
+            flawed(StatusCode::INTERNAL_SERVER_ERROR, "The token could not be signed."),
+            flawed(StatusCode::NOT_IMPLEMENTED, "The configuration lets the gate issue no tokens."),
+            flawed(StatusCode::SERVICE_UNAVAILABLE, "What the answer needs cannot be had now."),
+        ],
+    )
+};
+
+const fn flawed(status: StatusCode, about: &'static str) -> Answer {
+    Answer::json::<FlawBody>(status, about)
+}
+
+/// RFC 8693, 2.2.1.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ExchangedToken")]
+struct Exchanged {
+    /// The token.
+    access_token: String,
+    /// `urn:ietf:params:oauth:token-type:access_token`.
+    issued_token_type: &'static str,
+    /// `DPoP` if it is bound to a key.
+    #[schemars(extend("enum" = ["Bearer", "DPoP"]))]
+    token_type: &'static str,
+    /// Seconds.
+    expires_in: u64,
+}
+
+/// RFC 6749, 5.2.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TokenError")]
+struct FlawBody {
+    /// One word for programs.
+    error: &'static str,
+    /// For people.
+    error_description: String,
+}
+
+fn form_of_exchange(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "required": ["grant_type", "subject_token", "subject_token_type"],
+        "properties": {
+            "grant_type": {"const": GRANT},
+            "subject_token": {"type": "string", "minLength": 1, "description": "The token to exchange."},
+            "subject_token_type": {"enum": SUBJECTS},
+            "requested_token_type": {"enum": ISSUED},
+            "audience": {"type": "string", "description": "The reverse proxy's URL, if any."},
+            "resource": {"type": "string", "description": "The same."},
+            "scope": {"const": "", "description": "Tokens of the gate have none."},
+            "client_id": {"type": "string", "description": "Says nothing here."},
+        },
+    })
+}
+
 /// An error of the token endpoint (RFC 6749, 5.2; RFC 8693, 2.2.2).
 struct Flaw {
     status: StatusCode,
@@ -61,9 +139,12 @@ impl From<Refused> for Flaw {
         let error = match refused.said {
             Said::Denied(_) => "unauthorized_client",
             Said::Unauthenticated => return flaw("invalid_request", "the `subject_token` is not accepted"),
-            Said::Malformed | Said::NotFound | Said::NotConfigured | Said::NotYours | Said::Conflict => {
-                "invalid_request"
-            }
+            Said::Malformed
+            | Said::NotFound
+            | Said::NotConfigured
+            | Said::NotYours
+            | Said::Conflict
+            | Said::OtherMethod => "invalid_request",
             Said::Unavailable => "temporarily_unavailable",
             Said::NotWhole => "server_error",
         };
@@ -81,13 +162,14 @@ pub(super) async fn exchange(
         Ok(body) => exchanged(&api, peer, &head, &body.to_bytes()).await,
         Err(_) => Err(flaw("invalid_request", "the body is too large, or broke off")),
     };
-    let mut response = exchanged.unwrap_or_else(|flaw| {
-        let body =
-            json!({"error": flaw.error, "error_description": format!("amlgate: {}", flaw.description)});
-        (flaw.status, Json(body)).into_response()
-    });
+    let mut response = exchanged
+        .unwrap_or_else(|flaw| (flaw.status, Json(told(flaw.error, flaw.description))).into_response());
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+fn told(error: &'static str, why: impl std::fmt::Display) -> FlawBody {
+    FlawBody { error, error_description: format!("amlgate: {why}") }
 }
 
 async fn exchanged(api: &Api, peer: Peer, head: &Parts, body: &Bytes) -> Result<Response, Flaw> {
@@ -139,7 +221,7 @@ async fn exchanged(api: &Api, peer: Peer, head: &Parts, body: &Bytes) -> Result<
         Flaw::from(refused)
     })?;
     let key = proven(api, head, &own.url())?;
-    let allowed = api.allowed(head, peer, principal.clone(), "amlgate/token/action", Kind::Action).await?;
+    let allowed = api.allowed(head, peer, principal.clone(), ACTION, Kind::Action).await?;
     let exchanged = match api.verifier.exchange(&principal, key.as_deref()) {
         Ok(exchanged) => exchanged,
         Err(why) => {
@@ -152,16 +234,15 @@ async fn exchanged(api: &Api, peer: Peer, head: &Parts, body: &Bytes) -> Result<
                 | NotExchanged::OtherKey
                 | NotExchanged::TooLarge => StatusCode::BAD_REQUEST,
             };
-            let body = json!({"error": "invalid_request", "error_description": format!("amlgate: {why}")});
-            return Ok(allowed.answer(status, &body));
+            return Ok(allowed.answer(status, &told("invalid_request", why)));
         }
     };
-    let answer = json!({
-        "access_token": exchanged.token,
-        "issued_token_type": ACCESS_TOKEN,
-        "token_type": if key.is_some() { "DPoP" } else { "Bearer" },
-        "expires_in": exchanged.life.as_secs(),
-    });
+    let answer = Exchanged {
+        access_token: exchanged.token,
+        issued_token_type: ACCESS_TOKEN,
+        token_type: if key.is_some() { "DPoP" } else { "Bearer" },
+        expires_in: exchanged.life.as_secs(),
+    };
     Ok(allowed.answer(StatusCode::OK, &answer))
 }
 
@@ -212,10 +293,45 @@ fn proven(api: &Api, head: &Parts, base: &str) -> Result<Option<Box<str>>, Flaw>
     }
 }
 
+pub(super) const JWKS: Operation = Operation::open(
+    "keys",
+    "The keys of the tokens that the gate gives out (RFC 7517)",
+    &[Answer::shaped(StatusCode::OK, "The keys; none if it gives out no tokens.", key_set)],
+);
+
+fn key_set(_: &mut SchemaGenerator) -> Schema {
+    let key = json!({"type": "object", "required": ["kty"]});
+    json_schema!({"type": "object", "required": ["keys"], "properties": {"keys": {"type": "array", "items": key}}})
+}
+
 /// The keys of the gate's own tokens; an empty set if it issues none.
 pub(super) async fn jwks(State(api): State<Arc<Api>>) -> Response {
     let keys = api.verifier.own().map_or_else(|| json!({"keys": []}), |own| own.jwks().clone());
     Json(keys).into_response()
+}
+
+pub(super) const DISCOVERY: Operation = Operation {
+    problems: &[(StatusCode::NOT_FOUND, "The gate gives out no tokens.")],
+    ..Operation::open(
+        "issuer",
+        "The gate as an issuer (OpenID Connect Discovery 1.0; RFC 8414)",
+        &[Answer::json::<Metadata>(StatusCode::OK, "What verifiers of its tokens need.")],
+    )
+};
+
+/// What an issuer says of itself.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "IssuerMetadata")]
+struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+    token_endpoint: String,
+    grant_types_supported: &'static [&'static str],
+    token_endpoint_auth_methods_supported: &'static [&'static str],
+    response_types_supported: &'static [&'static str],
+    subject_types_supported: &'static [&'static str],
+    id_token_signing_alg_values_supported: &'static [&'static str],
+    dpop_signing_alg_values_supported: Vec<&'static str>,
 }
 
 /// The gate as an issuer (OpenID Connect Discovery 1.0; RFC 8414).
@@ -226,17 +342,16 @@ pub(super) async fn discovery(State(api): State<Arc<Api>>) -> Response {
     };
     let url = own.url();
     let base = url.trim_end_matches('/');
-    let algorithms: Vec<&str> = dpop::ALGORITHMS.iter().map(|algorithm| algorithm.name()).collect();
-    Json(json!({
-        "issuer": url,
-        "jwks_uri": format!("{base}/.well-known/jwks.json"),
-        "token_endpoint": format!("{base}/api/v1/token"),
-        "grant_types_supported": [GRANT],
-        "token_endpoint_auth_methods_supported": ["none"],
-        "response_types_supported": [],
-        "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["EdDSA"],
-        "dpop_signing_alg_values_supported": algorithms,
-    }))
+    Json(Metadata {
+        jwks_uri: format!("{base}/.well-known/jwks.json"),
+        token_endpoint: format!("{base}/api/v1/token"),
+        grant_types_supported: &[GRANT],
+        token_endpoint_auth_methods_supported: &["none"],
+        response_types_supported: &[],
+        subject_types_supported: &["public"],
+        id_token_signing_alg_values_supported: &["EdDSA"],
+        dpop_signing_alg_values_supported: dpop::ALGORITHMS.iter().map(|one| one.name()).collect(),
+        issuer: url,
+    })
     .into_response()
 }

@@ -10,22 +10,18 @@ mod bodies;
 mod call;
 mod can_i;
 mod exchange;
+mod openapi;
 mod policies;
 mod record;
 mod revocations;
 mod routes;
+mod table;
 mod whoami;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    http::StatusCode,
-    response::{IntoResponse as _, Response},
-    routing::{delete, get, post},
-};
+use axum::{Router, extract::DefaultBodyLimit};
 
 pub use approvals::{of_grant, of_request};
 pub use call::Peer;
@@ -37,6 +33,7 @@ pub use record::LogRead;
 pub(super) use record::{ACTION as READ_RECORD, Asked, is_news};
 pub(super) use routes::{ACTION as READ_ROUTES, Line};
 pub use routes::{Doors, RouteView};
+use table::Table;
 use tokio::sync::Semaphore;
 use tower_http::csrf::CsrfLayer;
 
@@ -92,29 +89,8 @@ pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
     let csrf = origin
         .and_then(|origin| own.clone().add_trusted_origin(origin.trim_end_matches('/')).ok())
         .unwrap_or(own);
-    Router::new()
-        .route("/api/v1/whoami", get(whoami::whoami))
-        .route("/api/v1/can-i", post(can_i::one))
-        .route("/api/v1/can-i/list", post(can_i::list))
-        .route("/api/v1/audit", get(record::read))
-        .route("/api/v1/audit/{decision}/proof", get(record::proof))
-        .route("/api/v1/policies", get(policies::list))
-        .route("/api/v1/policies/why", post(policies::why))
-        .route("/api/v1/routes", get(routes::list))
-        .route("/api/v1/audit/bodies/{digest}", get(bodies::read))
-        .route("/api/v1/token", post(exchange::exchange))
-        .route("/api/v1/revocations", get(revocations::list).post(revocations::add))
-        .route("/api/v1/revocations/{id}", delete(revocations::lift))
-        .route("/api/v1/requests", get(approvals::list).post(approvals::ask))
-        .route("/api/v1/requests/{id}", get(approvals::one))
-        .route("/api/v1/requests/{id}/approve", post(approvals::approve))
-        .route("/api/v1/requests/{id}/deny", post(approvals::deny))
-        .route("/api/v1/requests/{id}/withdraw", post(approvals::withdraw))
-        .route("/api/v1/grants", get(approvals::list_grants))
-        .route("/api/v1/grants/{id}/revoke", post(approvals::revoke))
-        .route("/.well-known/jwks.json", get(exchange::jwks))
-        .route("/.well-known/openid-configuration", get(exchange::discovery))
-        .route("/api/{*rest}", axum::routing::any(unknown))
+    table()
+        .router()
         .with_state(Arc::clone(&api))
         .merge(sign_in::router(Arc::clone(&api)))
         .merge(console::router(api))
@@ -122,6 +98,31 @@ pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
         .layer(csrf)
 }
 
-async fn unknown() -> Response {
-    Refused::new(StatusCode::NOT_FOUND, Said::NotFound, "the API has nothing of this name").into_response()
+/// Every route, with what is said of it: a new one gets a line here and a constant beside its handler.
+fn table() -> Table {
+    Table::default()
+        .get("/api/v1/openapi.json", &openapi::READ, openapi::read)
+        .get("/api/v1/whoami", &whoami::READ, whoami::whoami)
+        .post("/api/v1/can-i", &can_i::ONE, can_i::one)
+        .post("/api/v1/can-i/list", &can_i::LIST, can_i::list)
+        .get("/api/v1/audit", &record::READ, record::read)
+        .get("/api/v1/audit/{decision}/proof", &record::PROOF, record::proof)
+        .get("/api/v1/audit/bodies/{digest}", &bodies::READ, bodies::read)
+        .get("/api/v1/policies", &policies::LIST, policies::list)
+        .post("/api/v1/policies/why", &policies::WHY, policies::why)
+        .get("/api/v1/routes", &routes::LIST, routes::list)
+        .post("/api/v1/token", &exchange::EXCHANGE, exchange::exchange)
+        .get("/api/v1/revocations", &revocations::LIST, revocations::list)
+        .post("/api/v1/revocations", &revocations::ADD, revocations::add)
+        .delete("/api/v1/revocations/{id}", &revocations::LIFT, revocations::lift)
+        .get("/api/v1/requests", &approvals::LIST, approvals::list)
+        .post("/api/v1/requests", &approvals::ASK, approvals::ask)
+        .get("/api/v1/requests/{id}", &approvals::ONE, approvals::one)
+        .post("/api/v1/requests/{id}/approve", &approvals::APPROVE, approvals::approve)
+        .post("/api/v1/requests/{id}/deny", &approvals::DENY, approvals::deny)
+        .post("/api/v1/requests/{id}/withdraw", &approvals::WITHDRAW, approvals::withdraw)
+        .get("/api/v1/grants", &approvals::LIST_GRANTS, approvals::list_grants)
+        .post("/api/v1/grants/{id}/revoke", &approvals::REVOKE, approvals::revoke)
+        .get("/.well-known/jwks.json", &exchange::JWKS, exchange::jwks)
+        .get("/.well-known/openid-configuration", &exchange::DISCOVERY, exchange::discovery)
 }

@@ -10,18 +10,21 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use super::{
     Api, Peer,
     call::{Refused, json_of},
+    openapi::{Answer, Body, Operation},
 };
 use crate::{
     azureml::{Kind, ResourceId},
     identity::Caller,
     policy::{
+        EntryView,
         described::{Described, DescribedCaller, DescribedRequest},
         explained::Explained,
     },
@@ -32,16 +35,54 @@ pub(in crate::admin) const ACTION: &str = "amlgate/policies/read";
 /// The largest question, in bytes: a caller's claims and a body.
 const MAX_QUESTION: usize = 128 << 10;
 
-/// The question: what would be decided of this request?
-#[derive(Debug, Deserialize)]
+pub(super) const LIST: Operation = Operation::judged(
+    "listPolicies",
+    "The entries in force, by file and line",
+    &[ACTION],
+    &[Answer::json::<InForce>(StatusCode::OK, "Every entry, expanded.")],
+);
+
+pub(super) const WHY: Operation = Operation {
+    about: "As `policy why`: every entry that was held against the request, and what would turn the decision.",
+    body: Some(Body::json::<Asked>(MAX_QUESTION)),
+    ..Operation::judged(
+        "whyPolicies",
+        "What the policies would make of a request",
+        &[ACTION],
+        &[Answer::json::<Explained>(StatusCode::OK, "The decision, taken apart.")],
+    )
+};
+
+/// The policies in force.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Policies")]
+struct InForce {
+    /// Their digest in hex, as in the record.
+    digest: String,
+    /// Since when.
+    #[schemars(extend("format" = "date-time"))]
+    since: String,
+    /// Every entry, in the order of the files.
+    entries: Vec<EntryView>,
+    /// What should be looked at.
+    warnings: Vec<String>,
+    /// Why a later edit is not in force.
+    problems: Vec<String>,
+}
+
+/// What would be decided of this request?
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "WhyQuestion")]
 struct Asked {
     /// Whose request it is; the caller's own, if it is not said.
     #[serde(rename = "as")]
     caller: Option<DescribedCaller>,
+    /// The method.
     method: String,
     /// The whole URL, with Azure's host.
     url: String,
+    /// The body, if it is JSON.
     body: Option<Value>,
     /// What the URL does not say: the resource behind an endpoint.
     resource: Option<String>,
@@ -63,16 +104,14 @@ pub(super) async fn list(
     let (head, _) = request.into_parts();
     let (allowed, _) = api.entered(&head, peer, ACTION, Kind::Read).await?;
     let (set, status) = (api.policies.current(), api.policies.status());
-    let words = |problems: &[crate::yaml::Problem]| -> Vec<String> {
-        problems.iter().map(ToString::to_string).collect()
+    let words = |problems: &[crate::yaml::Problem]| problems.iter().map(ToString::to_string).collect();
+    let body = InForce {
+        digest: set.digest().iter().map(|b| format!("{b:02x}")).collect(),
+        since: status.since.to_rfc3339(),
+        entries: set.views(),
+        warnings: words(&status.warnings),
+        problems: words(&status.problems),
     };
-    let body = json!({
-        "digest": set.digest().iter().map(|b| format!("{b:02x}")).collect::<String>(),
-        "since": status.since.to_rfc3339(),
-        "entries": set.views(),
-        "warnings": words(&status.warnings),
-        "problems": words(&status.problems),
-    });
     Ok(allowed.answer(StatusCode::OK, &body))
 }
 

@@ -23,9 +23,10 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-pub(super) use proof::proof;
+pub(super) use proof::{DESCRIBED as PROOF, proof};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
@@ -34,6 +35,7 @@ use tokio::{
 use super::{
     Api, Peer,
     call::{Allowed, Refused, Said},
+    openapi::{self, Operation},
 };
 use crate::{
     audit::{
@@ -58,6 +60,23 @@ const MAX_BYTES: usize = 4 << 20;
 const MAX_LOOKED: u64 = 256 << 20;
 /// Whoever waits looks at most so often.
 const PAUSE: Duration = Duration::from_millis(200);
+
+pub(super) const READ: Operation = Operation {
+    about: "Pages follow each other by `next` as `cursor`; a page may end early, even empty, when much was \
+            looked through: go on while `more` says so. That somebody read is recorded before it is given.",
+    parameters: asked::PARAMETERS,
+    problems: &[NOT_WHOLE],
+    ..Operation::judged(
+        "readRecord",
+        "The record, in its order, with the filters of `audit query`",
+        &[ACTION],
+        &[openapi::Answer::json::<Answer<'_>>(StatusCode::OK, "A page.")],
+    )
+};
+
+/// Whoever reads is told, and gets nothing that may be forged.
+const NOT_WHOLE: (StatusCode, &str) =
+    (StatusCode::INTERNAL_SERVER_ERROR, "The record was changed or is damaged, and says so.");
 
 /// The log that is read.
 #[derive(Debug)]
@@ -123,22 +142,29 @@ impl LogRead {
 }
 
 /// A page as it is answered.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RecordPage")]
 struct Answer<'a> {
+    /// The log's name.
     log: &'a str,
+    /// What was found, in the log's order.
     records: Vec<Entry<'a>>,
-    /// Where to go on.
+    /// Where to go on: `cursor` of the next call.
     next: String,
     /// Whether more is there already.
     more: bool,
 }
 
-#[derive(Serialize)]
+/// One record.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Record")]
 struct Entry<'a> {
+    /// Its place in the log, from 0.
     position: u64,
     /// Whether a signed head vouches for it; the newest have none yet.
     vouched: bool,
-    /// Its bytes as they are in the log: the leaf is their hash.
+    /// An event of OCSF, its bytes as they are in the log: the leaf is their hash.
+    #[schemars(with = "Map<String, Value>")]
     record: &'a RawValue,
 }
 

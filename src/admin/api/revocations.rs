@@ -8,12 +8,13 @@ use axum::{
     http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Api, MAX_BODY, Peer,
     call::{Allowed, Refused, Said, json_of},
+    openapi::{Answer, Body, Operation, Parameter, Shape},
 };
 use crate::{
     azureml::Kind,
@@ -27,25 +28,111 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);
 /// The longest value and reason, in bytes.
 const MAX_TEXT: usize = 1_024;
 
+/// Where there is no store.
+const NO_STORE: (StatusCode, &str) =
+    (StatusCode::NOT_IMPLEMENTED, "The configuration names no `store` to keep revocations in.");
+
+pub(super) const LIST: Operation = Operation {
+    problems: &[NO_STORE],
+    ..Operation::judged(
+        "listRevocations",
+        "What is refused though it verifies",
+        &["amlgate/revocations/read"],
+        &[Answer::json::<List>(StatusCode::OK, "Every revocation that is in force.")],
+    )
+};
+
+pub(super) const ADD: Operation = Operation {
+    about: "It counts here at once and on every replica within a second, and live streams are cut.",
+    body: Some(Body::json::<Asked>(MAX_BODY)),
+    problems: &[NO_STORE],
+    ..Operation::judged(
+        "revoke",
+        "Refuses a principal, a token or a session from now on",
+        &["amlgate/revocations/write"],
+        &[Answer::json::<Shown>(StatusCode::CREATED, "It is in force.")],
+    )
+};
+
+pub(super) const LIFT: Operation = Operation {
+    parameters: &[Parameter::path("id", "The revocation's id.", Shape::Id)],
+    problems: &[(StatusCode::NOT_FOUND, "There is no such revocation."), NO_STORE],
+    ..Operation::judged(
+        "liftRevocation",
+        "Takes a revocation back",
+        &["amlgate/revocations/delete"],
+        &[Answer::json::<Lifted>(StatusCode::OK, "It is not in force any more.")],
+    )
+};
+
 /// What to revoke: exactly one of `principal`, `token`, `session`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewRevocation")]
 struct Asked {
     /// `ISSUER:SUBJECT`, as `whoami` says it.
+    #[schemars(length(min = 1, max = MAX_TEXT), pattern(":"))]
     principal: Option<String>,
     /// The `jti` of a token.
+    #[schemars(length(min = 1, max = MAX_TEXT))]
     token: Option<String>,
     /// Whose token it is: the issuer's name, or `amlgate` for one of the gate's.
     issuer: Option<String>,
     /// A session's digest, as `whoami` and the record say it.
+    #[schemars(length(min = 1, max = MAX_TEXT))]
     session: Option<String>,
     /// Why; stands in the record.
+    #[schemars(length(min = 1, max = MAX_TEXT), pattern(r"\S"))]
     reason: String,
     /// For how many seconds; by default as long as any token lives.
+    #[schemars(range(min = 1, max = LONGEST.as_secs()))]
     seconds: Option<u64>,
     /// Of a principal: only what was issued until now, so that a new sign-in mends it.
     #[serde(default)]
     issued_until_now: bool,
+}
+
+/// What is revoked.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Revocations")]
+struct List {
+    /// Every revocation that is in force.
+    revocations: Vec<Shown>,
+}
+
+/// A revocation.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Revocation")]
+struct Shown {
+    /// Its id.
+    id: String,
+    /// What `value` is.
+    kind: RevocationKind,
+    /// The issuer's name; empty for a session.
+    issuer: String,
+    /// The subject, the session's digest, or the `jti`.
+    value: String,
+    /// Only what was issued up to then, if there is an instant.
+    #[schemars(extend("format" = "date-time"))]
+    issued_before: Option<String>,
+    /// Since when.
+    #[schemars(extend("format" = "date-time"))]
+    made: String,
+    /// Until when.
+    #[schemars(extend("format" = "date-time"))]
+    expires: String,
+    /// Who revoked.
+    by: String,
+    /// Why.
+    reason: String,
+}
+
+/// A revocation that was taken back.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LiftedRevocation")]
+struct Lifted {
+    /// Its id.
+    id: String,
 }
 
 pub(super) async fn list(
@@ -60,8 +147,8 @@ pub(super) async fn list(
     };
     match store.revocations(None, api.clock.now()).await {
         Ok(found) => {
-            let list: Vec<Value> = found.unwrap_or_default().list.iter().map(shown).collect();
-            allowed.answer(StatusCode::OK, &json!({ "revocations": list }))
+            let revocations = found.unwrap_or_default().list.iter().map(shown).collect();
+            allowed.answer(StatusCode::OK, &List { revocations })
         }
         Err(error) => allowed.refuse(unavailable(&error)),
     }
@@ -113,7 +200,7 @@ pub(super) async fn lift(
     match store.lift_revocation(&id).await {
         Ok(true) => {
             api.renew_revocations().await;
-            allowed.answer(StatusCode::OK, &json!({ "id": id }))
+            allowed.answer(StatusCode::OK, &Lifted { id })
         }
         Ok(false) => {
             let refused = Refused::new(StatusCode::NOT_FOUND, Said::NotFound, "there is no such revocation");
@@ -183,18 +270,18 @@ fn wanted(asked: &Asked, by: &Principal, now: Timestamp) -> Result<Revocation, R
     })
 }
 
-fn shown(one: &Revocation) -> Value {
-    json!({
-        "id": one.id,
-        "kind": one.kind,
-        "issuer": one.issuer,
-        "value": one.value,
-        "issued_before": one.issued_before.map(Timestamp::to_rfc3339),
-        "made": one.made.to_rfc3339(),
-        "expires": one.expires.to_rfc3339(),
-        "by": one.by,
-        "reason": one.reason,
-    })
+fn shown(one: &Revocation) -> Shown {
+    Shown {
+        id: one.id.clone(),
+        kind: one.kind,
+        issuer: one.issuer.clone(),
+        value: one.value.clone(),
+        issued_before: one.issued_before.map(Timestamp::to_rfc3339),
+        made: one.made.to_rfc3339(),
+        expires: one.expires.to_rfc3339(),
+        by: one.by.clone(),
+        reason: one.reason.clone(),
+    }
 }
 
 fn unavailable(error: &StoreError) -> Refused {

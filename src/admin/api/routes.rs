@@ -8,10 +8,14 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 
-use super::{Api, Peer, call::Refused};
+use super::{
+    Api, Peer,
+    call::Refused,
+    openapi::{Answer, Operation},
+};
 use crate::{
     admin::State as Condition,
     azureml::{Kind, Protocol},
@@ -39,7 +43,8 @@ impl fmt::Debug for Doors {
 }
 
 /// A route as people read it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Route")]
 pub struct RouteView {
     /// Its name in policies and records.
     pub name: Arc<str>,
@@ -58,8 +63,10 @@ pub struct RouteView {
 }
 
 /// Something that the gate needs, and how it does.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Dependency")]
 pub(in crate::admin) struct Line {
+    /// Its name.
     pub name: String,
     #[serde(flatten)]
     pub state: Condition,
@@ -72,6 +79,23 @@ impl Api {
     }
 }
 
+pub(super) const LIST: Operation = Operation::judged(
+    "listRoutes",
+    "What is forwarded where, and how what the gate needs does",
+    &[ACTION],
+    &[Answer::json::<Shown>(StatusCode::OK, "Every route and dependency.")],
+);
+
+/// Where requests go.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Routes")]
+struct Shown {
+    /// Every route.
+    routes: Vec<RouteView>,
+    /// What the gate needs.
+    dependencies: Vec<Line>,
+}
+
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
@@ -79,6 +103,6 @@ pub(super) async fn list(
 ) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
     let (allowed, _) = api.entered(&head, peer, ACTION, Kind::Read).await?;
-    let body = json!({"routes": (api.doors.routes)(), "dependencies": api.dependencies()});
+    let body = Shown { routes: (api.doors.routes)(), dependencies: api.dependencies() };
     Ok(allowed.answer(StatusCode::OK, &body))
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::people::Party;
@@ -47,8 +48,9 @@ pub struct Call {
 }
 
 /// A call, for people to read.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "Call")]
 pub struct What {
     /// The operation's name.
     pub operation: String,

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 pub use self::{
     ask::{Answer, AnswerError, Answered, AskError, Wanted},
-    call::{BodyKnown, Call},
+    call::{BodyKnown, Call, What},
     clear::{Found, GrantUse, Uses, Waits},
     grant::{Came, Grant, GrantState},
     people::{NoVoice, Party, Vote, Voter},

@@ -1,6 +1,7 @@
 //! A request for approval, from pending to its end: a pure function of the request, an event and the
 //! time.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -49,8 +50,9 @@ pub struct Asked {
 }
 
 /// How far a request has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "RequestState")]
 pub enum State {
     /// People have not answered yet, or not enough of them.
     Pending,

@@ -8,15 +8,18 @@ use axum::{
     http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
     super::{
         Api, Peer,
         call::{Refused, json_of},
+        openapi::{Answer, Body, Operation, Parameter, Shape},
     },
-    Listed, MAX_BODY, Show, conflict, cursor, of_grant, shown, unavailable, unknown, unrecorded,
+    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, shown, unavailable, unknown,
+    unrecorded,
 };
 use crate::{
     audit::event::GrantChange,
@@ -26,9 +29,58 @@ use crate::{
     store::Page,
 };
 
+const READ: &str = "amlgate/grants/read";
+const READ_OTHERS: &str = "amlgate/others/grants/read";
+const REVOKING: &str = "amlgate/grants/revoke/action";
+const REVOKING_OTHERS: &str = "amlgate/others/grants/revoke/action";
+
+pub const LIST: Operation = Operation {
+    about: "`show` says whose: others' are judged as `amlgate/others/grants/read`.",
+    parameters: &[
+        Parameter::query("show", "Whose; `mine` unless it is said.", Shape::OneOf(&["mine", "all"])),
+        Parameter::query("state", "How far they have come.", Shape::OneOf(&["active", "revoked", "expired"])),
+        LIMIT,
+        CURSOR,
+    ],
+    ..Operation::judged(
+        "listGrants",
+        "What was granted, the newest first",
+        &[READ, READ_OTHERS],
+        &[Answer::json::<Listing>(StatusCode::OK, "A page.")],
+    )
+};
+
+pub const REVOKE: Operation = Operation {
+    about: "No replica uses it any more, and live streams that began with it are cut within a second. Another's, \
+            which the caller did not approve, also as `amlgate/others/grants/revoke/action`.",
+    parameters: &[Parameter::path("id", "The grant's id.", Shape::Id)],
+    body: Some(Body::json::<Noted>(MAX_BODY)),
+    problems: &[
+        (StatusCode::NOT_FOUND, "There is no such grant, or none that the caller may see."),
+        (StatusCode::CONFLICT, "It has come to its end already."),
+    ],
+    ..Operation::judged(
+        "revokeGrant",
+        "Takes a grant back",
+        &[REVOKING],
+        &[Answer::json::<shown::GrantView>(StatusCode::OK, "The grant, as it is now.")],
+    )
+};
+
+/// A page of grants.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "GrantPage")]
+struct Listing {
+    /// The newest first.
+    grants: Vec<shown::GrantView>,
+    /// Where to go on, if there is more: `cursor` of the next call.
+    next: Option<String>,
+}
+
 /// Nothing more than that it is taken back.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "RevokeGrant")]
 struct Noted {}
 
 pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, call: Call) -> Response {
@@ -36,8 +88,8 @@ pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>,
     let entered = async {
         let listed = Listed::read(head.uri.query().unwrap_or_default())?;
         let action = match listed.show {
-            Show::Mine => "amlgate/grants/read",
-            Show::All => "amlgate/others/grants/read",
+            Show::Mine => READ,
+            Show::All => READ_OTHERS,
             Show::ToAnswer => return Err(Refused::malformed("`show` is `mine` or `all`")),
         };
         let principal = api.known(&head, peer).await?;
@@ -77,8 +129,8 @@ async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value,
     let whole = grants.len() < usize::try_from(listed.limit).unwrap_or(usize::MAX);
     let next = grants.last().filter(|_| !whole).map(|last| cursor(last.made, &last.id));
     let now = api.clock.now();
-    let all: Vec<_> = grants.iter().map(|grant| shown::grant(grant, now)).collect();
-    Ok(json!({ "grants": all, "next": next }))
+    let grants = grants.iter().map(|grant| shown::grant(grant, now)).collect();
+    Ok(json!(Listing { grants, next }))
 }
 
 /// Whether a grant is somebody's own, or they approved it.
@@ -96,8 +148,7 @@ pub async fn revoke(
     let (head, body) = call.into_parts();
     let entered = async {
         let principal = api.known(&head, peer).await?;
-        let action = "amlgate/grants/revoke/action";
-        let allowed = api.allowed(&head, peer, principal.clone(), action, Kind::Action).await?;
+        let allowed = api.allowed(&head, peer, principal.clone(), REVOKING, Kind::Action).await?;
         Ok::<_, Refused>((allowed, principal))
     };
     let (allowed, principal) = match entered.await {
@@ -127,8 +178,7 @@ pub(in crate::admin) async fn taken_back(
     let grant = grant.ok_or_else(|| unknown("grant"))?;
     let party = Party::of(principal, api.policies.peek().kind_of(principal));
     if !concerns(&grant, &party) {
-        let action = "amlgate/others/grants/revoke/action";
-        let others = api.allowed(head, peer, principal.clone(), action, Kind::Action).await;
+        let others = api.allowed(head, peer, principal.clone(), REVOKING_OTHERS, Kind::Action).await;
         // Whoever may not see it is not told that it is there.
         others.map_err(|_| unknown("grant"))?.done();
     }
@@ -141,5 +191,5 @@ pub(in crate::admin) async fn taken_back(
     }
     let event = of_grant(&grant, Some(principal.id.to_string()), GrantChange::Revoked);
     api.journal.happened(&event).await.map_err(|_| unrecorded())?;
-    Ok(shown::grant(&Grant { revoked: true, ..grant }, api.clock.now()))
+    Ok(json!(shown::grant(&Grant { revoked: true, ..grant }, api.clock.now())))
 }

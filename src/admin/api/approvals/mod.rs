@@ -13,8 +13,8 @@ mod shown;
 use axum::http::StatusCode;
 
 pub(super) use self::{
-    grants::{list as list_grants, revoke},
-    requests::{approve, ask, deny, list, one, withdraw},
+    grants::{LIST as LIST_GRANTS, REVOKE, list as list_grants, revoke},
+    requests::{APPROVE, ASK, DENY, LIST, ONE, WITHDRAW, approve, ask, deny, list, one, withdraw},
 };
 pub(in crate::admin) use self::{
     grants::{listed as grants_of, taken_back},
@@ -23,6 +23,7 @@ pub(in crate::admin) use self::{
 use super::{
     Api, Peer,
     call::{Refused, Said},
+    openapi::{Parameter, Shape},
 };
 use crate::{
     audit::event::{Event, GrantChange, Verdict},
@@ -92,6 +93,18 @@ pub fn of_grant(grant: &Grant, by: Option<String>, change: GrantChange) -> Event
         until: grant.expires.as_millis(),
     }
 }
+
+/// Of a list.
+const LIMIT: Parameter = Parameter::query(
+    "limit",
+    "The most items of the page; 50 unless it is said.",
+    Shape::Number(1, LARGEST_PAGE as u64),
+);
+const CURSOR: Parameter = Parameter::query(
+    "cursor",
+    "`next` of the page before.",
+    Shape::Pattern(r"^[0-9]{1,19}\.[A-Za-z0-9-]{0,64}$"),
+);
 
 /// What of a list is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

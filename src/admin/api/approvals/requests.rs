@@ -8,20 +8,25 @@ use axum::{
     http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
     super::{
         Api, Peer,
         call::{Refused, Said, json_of},
+        openapi::{self, Body, Operation, Parameter, Shape},
     },
-    Listed, MAX_BODY, Show, conflict, cursor, of_grant, of_request, shown, unavailable, unknown, unrecorded,
+    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, of_request, shown, unavailable,
+    unknown, unrecorded,
 };
 use crate::{
     audit::event::{GrantChange, Verdict},
     azureml::Kind,
-    gates::approvals::{Answer, AnswerError, Answered, Approvals, AskError, Request, Wanted, request},
+    gates::approvals::{
+        Answer, AnswerError, Answered, Approvals, AskError, MAX_REASON, MAX_TICKET, Request, Wanted, request,
+    },
     identity::Principal,
     store::Page,
 };
@@ -29,31 +34,144 @@ use crate::{
 /// Requests that are looked at for one page of those that somebody may answer.
 const MOST_LOOKED_AT: usize = 2_000;
 
+const READ: &str = "amlgate/requests/read";
+const READ_OTHERS: &str = "amlgate/others/requests/read";
+const WRITE: &str = "amlgate/requests/write";
+const APPROVING: &str = "amlgate/requests/approve/action";
+const DENYING: &str = "amlgate/requests/deny/action";
+const WITHDRAWING: &str = "amlgate/requests/withdraw/action";
+
+const ID: Parameter = Parameter::path("id", "The request's id.", Shape::Id);
+const NONE: (StatusCode, &str) =
+    (StatusCode::NOT_FOUND, "There is no such request, or none that the caller may see.");
+const OVER: (StatusCode, &str) = (StatusCode::CONFLICT, "It has come to its end, or just changed.");
+
+pub const ASK: Operation = Operation {
+    about: "For the approvals for want of which a call of the caller's was refused in the last hour.",
+    body: Some(Body::json::<Asked>(MAX_BODY)),
+    problems: &[
+        (StatusCode::NOT_FOUND, "No call of the caller's is remembered by this decision."),
+        (StatusCode::CONFLICT, "The entry has changed since, or too many requests of the caller's are open."),
+    ],
+    ..Operation::judged(
+        "askForApproval",
+        "Asks people to let a refused call pass",
+        &[WRITE],
+        &[
+            openapi::Answer::json::<All>(StatusCode::CREATED, "The requests, one for each entry."),
+            openapi::Answer::json::<All>(StatusCode::OK, "They had been made before."),
+        ],
+    )
+};
+
+pub const LIST: Operation = Operation {
+    about: "`show` says whose: others' are judged as `amlgate/others/requests/read`.",
+    parameters: &[
+        Parameter::query(
+            "show",
+            "Whose; `mine` unless it is said.",
+            Shape::OneOf(&["mine", "to_answer", "all"]),
+        ),
+        Parameter::query(
+            "state",
+            "How far they have come; those to answer are pending.",
+            Shape::OneOf(&["pending", "approved", "denied", "expired", "withdrawn"]),
+        ),
+        LIMIT,
+        CURSOR,
+    ],
+    ..Operation::judged(
+        "listRequests",
+        "Requests for approval, the newest first",
+        &[READ, READ_OTHERS],
+        &[openapi::Answer::json::<Listing>(StatusCode::OK, "A page.")],
+    )
+};
+
+pub const ONE: Operation = Operation {
+    about: "Of others', which the caller neither may answer nor has answered, also as \
+            `amlgate/others/requests/read`.",
+    parameters: &[ID],
+    problems: &[NONE],
+    ..Operation::judged(
+        "readRequest",
+        "Who asks for what, why, who answered and who must yet",
+        &[READ],
+        &[openapi::Answer::json::<shown::RequestView>(StatusCode::OK, "The request.")],
+    )
+};
+
+pub const APPROVE: Operation = answering(
+    "approveRequest",
+    "Says yes, if the entry lets the caller, and never whoever asked",
+    &[APPROVING],
+);
+pub const DENY: Operation = answering("denyRequest", "Says no", &[DENYING]);
+pub const WITHDRAW: Operation =
+    answering("withdrawRequest", "Takes a request of the caller's back", &[WITHDRAWING]);
+
+const fn answering(id: &'static str, summary: &'static str, actions: &'static [&'static str]) -> Operation {
+    Operation {
+        about: "Whom the caller may answer says the `by` of the entry that demands the approval, not the entry \
+                that lets them call this.",
+        parameters: &[ID],
+        body: Some(Body::json::<Noted>(MAX_BODY)),
+        problems: &[NONE, OVER],
+        ..Operation::judged(id, summary, actions, ANSWERED)
+    }
+}
+
+const ANSWERED: &[openapi::Answer] =
+    &[openapi::Answer::json::<shown::RequestView>(StatusCode::OK, "The request, as it is now.")];
+
 /// What to ask for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewApprovalRequest")]
 struct Asked {
     /// The decision that refused the call, as the answer named it.
     decision: String,
     /// Why.
+    #[schemars(length(max = MAX_REASON))]
     reason: Option<String>,
     /// The ticket.
+    #[schemars(length(max = MAX_TICKET))]
     ticket: Option<String>,
 }
 
 /// What is said to an answer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Note")]
 struct Noted {
     /// In words, for who asked and for the record.
+    #[schemars(length(max = MAX_REASON))]
     note: Option<String>,
+}
+
+/// What was asked for.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ApprovalRequests")]
+struct All {
+    /// One for each entry that demands an approval.
+    requests: Vec<shown::RequestView>,
+}
+
+/// A page of requests.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ApprovalRequestPage")]
+struct Listing {
+    /// The newest first.
+    requests: Vec<shown::RequestView>,
+    /// Where to go on, if there is more: `cursor` of the next call.
+    next: Option<String>,
 }
 
 pub async fn ask(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, call: Call) -> Response {
     let (head, body) = call.into_parts();
     let entered = async {
         let principal = api.known(&head, peer).await?;
-        let allowed = api.allowed(&head, peer, principal.clone(), "amlgate/requests/write", Kind::Write);
+        let allowed = api.allowed(&head, peer, principal.clone(), WRITE, Kind::Write);
         Ok::<_, Refused>((allowed.await?, principal))
     };
     let (allowed, principal) = match entered.await {
@@ -85,10 +203,11 @@ pub(in crate::admin) async fn ask_for(
     }
     let new = requests.iter().any(|(_, new)| *new);
     let now = api.clock.now();
-    let all: Vec<_> =
-        requests.iter().map(|(one, _)| shown::request(one, principal, &policies, now)).collect();
+    let all = All {
+        requests: requests.iter().map(|(one, _)| shown::request(one, principal, &policies, now)).collect(),
+    };
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, json!({ "requests": all })))
+    Ok((status, json!(all)))
 }
 
 fn not_asked(error: AskError) -> Refused {
@@ -106,8 +225,8 @@ pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>,
         let listed = Listed::read(head.uri.query().unwrap_or_default())?;
         let principal = api.known(&head, peer).await?;
         let action = match listed.show {
-            Show::Mine | Show::ToAnswer => "amlgate/requests/read",
-            Show::All => "amlgate/others/requests/read",
+            Show::Mine | Show::ToAnswer => READ,
+            Show::All => READ_OTHERS,
         };
         let allowed = api.allowed(&head, peer, principal.clone(), action, Kind::Read).await?;
         Ok::<_, Refused>((allowed, principal, listed))
@@ -145,7 +264,7 @@ async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value,
     };
     let person = (listed.show == Show::Mine).then(|| principal.person().to_string());
     let limit = usize::try_from(listed.limit).unwrap_or(usize::MAX);
-    let mut found: Vec<Value> = Vec::new();
+    let mut found = Vec::new();
     let (mut before, mut looked) = (listed.before, 0);
     let next = loop {
         let page = Page { person: person.clone(), state, before: before.clone(), limit: listed.limit };
@@ -172,7 +291,7 @@ async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value,
             break None;
         }
     };
-    Ok(json!({ "requests": found, "next": next }))
+    Ok(json!(Listing { requests: found, next }))
 }
 
 pub async fn one(
@@ -184,8 +303,7 @@ pub async fn one(
     let (head, _) = call.into_parts();
     let entered = async {
         let principal = api.known(&head, peer).await?;
-        let allowed =
-            api.allowed(&head, peer, principal.clone(), "amlgate/requests/read", Kind::Read).await?;
+        let allowed = api.allowed(&head, peer, principal.clone(), READ, Kind::Read).await?;
         Ok::<_, Refused>((allowed, principal))
     };
     let (allowed, principal) = match entered.await {
@@ -210,12 +328,11 @@ pub(in crate::admin) async fn found(
     let found = found.ok_or_else(|| unknown("request"))?;
     let policies = api.policies.current();
     if !concerns(&found, &Approvals::voter(&policies, principal, &found)) {
-        let action = "amlgate/others/requests/read";
-        let others = api.allowed(head, peer, principal.clone(), action, Kind::Read).await;
+        let others = api.allowed(head, peer, principal.clone(), READ_OTHERS, Kind::Read).await;
         // Whoever may not see it is not told that it is there.
         others.map_err(|_| unknown("request"))?.done();
     }
-    Ok(shown::request(&found, principal, &policies, api.clock.now()))
+    Ok(json!(shown::request(&found, principal, &policies, api.clock.now())))
 }
 
 /// Whether a request is somebody's own, or theirs to answer, or they have answered it.
@@ -225,15 +342,15 @@ fn concerns(request: &Request, voter: &crate::gates::approvals::Voter) -> bool {
 }
 
 pub async fn approve(api: State<Arc<Api>>, peer: Extension<Peer>, id: Path<String>, call: Call) -> Response {
-    answered(api, peer, id, call, "amlgate/requests/approve/action", Answer::Approve).await
+    answered(api, peer, id, call, APPROVING, Answer::Approve).await
 }
 
 pub async fn deny(api: State<Arc<Api>>, peer: Extension<Peer>, id: Path<String>, call: Call) -> Response {
-    answered(api, peer, id, call, "amlgate/requests/deny/action", Answer::Deny).await
+    answered(api, peer, id, call, DENYING, Answer::Deny).await
 }
 
 pub async fn withdraw(api: State<Arc<Api>>, peer: Extension<Peer>, id: Path<String>, call: Call) -> Response {
-    answered(api, peer, id, call, "amlgate/requests/withdraw/action", |_| Answer::Withdraw).await
+    answered(api, peer, id, call, WITHDRAWING, |_| Answer::Withdraw).await
 }
 
 async fn answered(
@@ -293,10 +410,8 @@ pub(in crate::admin) async fn taken(
     }
     let now = api.clock.now();
     let mut shown = shown::request(&request, principal, &policies, now);
-    if let (Some(grant), Some(shown)) = (&grant, shown.as_object_mut()) {
-        shown.insert("grant".to_owned(), shown::grant(grant, now));
-    }
-    Ok(shown)
+    shown.grant = grant.as_ref().map(|grant| shown::grant(grant, now));
+    Ok(json!(shown))
 }
 
 fn not_answered(error: &AnswerError) -> Refused {

@@ -2,7 +2,13 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use super::{super::call::Refused, cursor};
+use super::{
+    super::{
+        call::Refused,
+        openapi::{Parameter, Shape},
+    },
+    cursor,
+};
 use crate::{audit::query::Filter, time::Timestamp};
 
 /// The longest value, in bytes: a resource's id has its place.
@@ -15,6 +21,36 @@ const MAX_RECORDS: usize = 1_000;
 const MAX_WAIT: u64 = 30;
 /// The longest word that is recorded of what was looked for: tokens and keys are longer.
 const MAX_WORD: usize = 64;
+
+/// Every key of a query.
+pub const PARAMETERS: &[Parameter] = &[
+    Parameter::query(
+        "caller",
+        "Issuer and subject of whoever did it, or a part of that.",
+        Shape::Text(MAX_VALUE),
+    ),
+    Parameter::query("person", "The same as `caller`; not both.", Shape::Text(MAX_VALUE)),
+    Parameter::query("decision", "A decision's id.", Shape::Id),
+    Parameter::query("action", "An action, or a part of its name.", Shape::Text(MAX_VALUE)),
+    Parameter::query("resource", "A resource's id, or a part of it.", Shape::Text(MAX_VALUE)),
+    Parameter::query("phase", "`intent`, `outcome`, `denial` and so on.", Shape::Text(MAX_VALUE)),
+    Parameter::query("code", "The code of a refusal.", Shape::Text(MAX_VALUE)),
+    Parameter::query("text", "Anything that stands in the record.", Shape::Text(MAX_VALUE)),
+    Parameter::query("since", "Not before.", Shape::Time),
+    Parameter::query("until", "Before.", Shape::Time),
+    Parameter::query(
+        "limit",
+        "The most records of the page; 100 unless it is said.",
+        Shape::Number(1, MAX_RECORDS as u64),
+    ),
+    Parameter::query(
+        "last",
+        "Begin so many records before the end; not with `cursor`.",
+        Shape::Number(0, MAX_RECORDS as u64),
+    ),
+    Parameter::query("cursor", "`next` of the page before.", Shape::Text(MAX_VALUE)),
+    Parameter::query("wait", "Wait up to so many seconds for something to come.", Shape::Number(0, MAX_WAIT)),
+];
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,10 +107,8 @@ impl Asked {
                 "wait" => asked.wait = Duration::from_secs(number(MAX_WAIT)?),
                 "cursor" => asked.from = cursor::read(origin, &value).map_err(Refused::malformed)?,
                 _ => {
-                    return wrong(
-                        "is not known: `caller`, `decision`, `action`, `resource`, `phase`, `code`, `text`, \
-                         `since`, `until`, `limit`, `last`, `cursor`, `wait`",
-                    );
+                    let known: Vec<_> = PARAMETERS.iter().map(|parameter| parameter.name).collect();
+                    return wrong(&format!("is not known: `{}`", known.join("`, `")));
                 }
             }
             seen.push(key);
@@ -164,6 +198,22 @@ mod tests {
         assert_eq!((asked.limit, asked.wait), (7, Duration::from_secs(3)));
         let plain = Asked::read("", "gate").unwrap();
         assert_eq!((plain.limit, plain.from, plain.last), (RECORDS, 0, None));
+    }
+
+    #[test]
+    fn every_parameter_is_read_as_it_is_described() {
+        for Parameter { name, shape, .. } in PARAMETERS {
+            let (fits, does_not) = match shape {
+                Shape::Text(_) if *name == "cursor" => (cursor::write("gate", 9), "x".into()),
+                Shape::Text(most) => ("x".repeat(*most), "x".repeat(most + 1)),
+                Shape::Number(least, most) => (least.to_string(), (most + 1).to_string()),
+                Shape::Id => (uuid::Uuid::nil().to_string(), "1".into()),
+                Shape::Time => ("2026-11-30T09:00:00Z".into(), "today".into()),
+                Shape::OneOf(_) | Shape::Pattern(_) => panic!("`{name}` is of no such shape"),
+            };
+            assert!(Asked::read(&format!("{name}={fits}"), "gate").is_ok(), "{name}={fits}");
+            assert!(!refused(&format!("{name}={does_not}")).contains("not known"), "{name}={does_not}");
+        }
     }
 
     #[test]

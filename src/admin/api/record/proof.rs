@@ -11,7 +11,10 @@ use axum::{
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::{ACTION, Api, LogRead, Peer, Refused, Said};
+use super::{
+    super::openapi::{Answer, Operation, Parameter, Shape},
+    ACTION, Api, LogRead, NOT_WHOLE, Peer, Refused, Said,
+};
 use crate::{
     audit::{
         prover::{Prover, ProverError},
@@ -23,6 +26,19 @@ use crate::{
 
 /// The most records of one decision: an intent, an outcome, and what a stream adds.
 const RECORDS: usize = 64;
+
+pub(in crate::admin::api) const DESCRIBED: Operation = Operation {
+    about: "A proof is a C2SP tlog-proof: the record, its path to a signed head, and that head. `audit prove` \
+            prints the same. 503 says that no signed head counts the record yet.",
+    parameters: &[Parameter::path("decision", "As in `x-amlgate-decision`.", Shape::Id)],
+    problems: &[(StatusCode::NOT_FOUND, "The log holds no record of this decision."), NOT_WHOLE],
+    ..Operation::judged(
+        "proveRecord",
+        "Proofs that stand alone, of every record of a decision",
+        &[ACTION],
+        &[Answer::of(StatusCode::OK, "The proofs, one behind the other.", "text/plain")],
+    )
+};
 
 pub(in crate::admin::api) async fn proof(
     State(api): State<Arc<Api>>,
