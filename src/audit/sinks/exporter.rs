@@ -3,7 +3,6 @@
 //! It runs on the control runtime; what it reads and keeps on the disk is done on threads for that.
 
 use std::{
-    collections::VecDeque,
     fs, io,
     path::PathBuf,
     sync::{
@@ -22,9 +21,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{BatchLimits, Delivered, Exported, Sink, Undelivered, cursor::Cursor, dead_letter::DeadLetters};
+use super::{
+    Delivered, Exported, Sink, Undelivered,
+    cursor::Cursor,
+    dead_letter::DeadLetters,
+    tape::{Batch, Tape},
+};
 use crate::{
-    audit::{Journal, event::Event, read::Reader, storage::Directory},
+    audit::{Journal, event::Event, storage::Directory},
     time::{SharedClock, Timestamp},
 };
 
@@ -33,6 +37,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// A receiver that refuses so many in a row, and takes none between, is wrong about more than a
 /// record: nothing further is put aside.
 const REFUSED_IN_A_ROW: usize = 16;
+/// How far a sink has come through records that are not its business is kept at most so often: after a
+/// restart they are passed over once more.
+const KEPT_EVERY: Duration = Duration::from_secs(60);
 /// That a sink fails is recorded at most so often, and that it refuses records too.
 const SAID_EVERY: Duration = Duration::from_secs(15 * 60);
 
@@ -111,6 +118,8 @@ pub struct Exporter {
     dead: DeadLetters,
     tape: Option<Tape>,
     next: u64,
+    /// What the cursor says, and when it was kept.
+    kept: (u64, Timestamp),
     refused_in_a_row: usize,
     pauses: Option<ExponentialBackoff>,
     /// When it was recorded last that the sink fails, and whether it was recorded that it no longer does.
@@ -124,12 +133,6 @@ struct Said {
     open: bool,
     refused: Option<Timestamp>,
     refused_since: u64,
-}
-
-/// The log as it is read, with what was read too far.
-struct Tape {
-    reader: Reader<Directory>,
-    ahead: VecDeque<(u64, Vec<u8>)>,
 }
 
 impl Exporter {
@@ -172,6 +175,7 @@ impl Exporter {
         });
         let dead = DeadLetters::at(&directory, &settings.name);
         let (exchange, offered) = mpsc::channel(EXCHANGES);
+        let kept = (next, clock.now());
         Ok(Self {
             settings,
             sink,
@@ -184,6 +188,7 @@ impl Exporter {
             dead,
             tape: None,
             next,
+            kept,
             refused_in_a_row: 0,
             pauses: None,
             said: Said::default(),
@@ -217,8 +222,11 @@ impl Exporter {
                     continue;
                 }
             };
-            if batch.is_empty() {
+            if batch.through <= self.next {
                 if stop.is_cancelled() {
+                    if self.kept.0 < self.next {
+                        self.keep().await;
+                    }
                     return;
                 }
                 let durable = &mut self.durable;
@@ -229,37 +237,37 @@ impl Exporter {
                 if closed {
                     return;
                 }
-            } else if !self.hand_over(&batch, &stop).await {
+            } else if self.hand_over(&batch.records, &stop).await {
+                self.passed(batch.through).await;
+            } else {
                 return;
             }
         }
     }
 
-    /// The next batch: durable records, within the sink's limits.
-    async fn read(&mut self) -> io::Result<Vec<Exported>> {
+    /// The next batch: durable records that the sink picks, within its limits.
+    async fn read(&mut self) -> io::Result<Batch> {
         let end = *self.durable.borrow_and_update();
         if self.next >= end {
-            return Ok(Vec::new());
+            return Ok(Batch { records: Vec::new(), first: None, through: self.next });
         }
         let (tape, next, limits) = (self.tape.take(), self.next, self.sink.limits());
+        let picks = self.sink.picks();
         let (directory, origin) = (self.settings.directory.clone(), Arc::clone(&self.settings.origin));
         let read = spawn_blocking(move || {
             let mut tape = match tape {
                 Some(tape) => tape,
-                None => {
-                    Tape { reader: Reader::from(Directory::at(directory), next)?, ahead: VecDeque::new() }
-                }
+                None => Tape::from(Directory::at(directory), next)?,
             };
-            let batch = tape.batch(next..end, limits, &origin)?;
+            let batch = tape.batch(next..end, limits, picks.as_ref(), &origin)?;
             Ok::<_, io::Error>((tape, batch))
         });
         let (tape, batch) = read.await.map_err(io::Error::other)??;
         self.tape = Some(tape);
-        if let Some(first) = batch.first().filter(|first| first.position > next) {
-            let problem = format!("the records {next} to {} are no longer in the log", first.position - 1);
+        if let Some(first) = batch.first.filter(|first| *first > next) {
+            let problem = format!("the records {next} to {} are no longer in the log", first - 1);
             tracing::error!(sink = &*self.settings.name, problem, "records were not exported");
-            counter!("amlgate_sink_missed_records_total", "sink" => self.name())
-                .increment(first.position - next);
+            counter!("amlgate_sink_missed_records_total", "sink" => self.name()).increment(first - next);
             self.record(Some(problem)).await;
         }
         Ok(batch)
@@ -341,17 +349,36 @@ impl Exporter {
         self.status.next.store(self.next, Ordering::Relaxed);
         counter!("amlgate_sink_records_total", "sink" => name.clone())
             .increment((taken.len() - count) as u64);
-        let (cursor, next) = (self.cursor.clone(), self.next);
-        let kept = spawn_blocking(move || cursor.save(next)).await;
-        if let Err(error) = kept.map_err(io::Error::other).and_then(|kept| kept) {
-            tracing::error!(sink = name, %error, "the cursor cannot be kept: after a restart records would be exported again");
-        }
+        self.keep().await;
         self.pauses = None;
         if self.status.failing.swap(None).is_some() {
             tracing::info!(sink = name, position = self.next, "the sink takes records again");
             if std::mem::take(&mut self.said.open) {
                 self.record(None).await;
             }
+        }
+    }
+
+    /// What lies before a position is dealt with: what was not handed over was not picked.
+    async fn passed(&mut self, through: u64) {
+        if through <= self.next {
+            return;
+        }
+        self.next = through;
+        self.status.next.store(through, Ordering::Relaxed);
+        gauge!("amlgate_sink_lag_seconds", "sink" => self.name()).set(0.0);
+        if self.clock.now().since(self.kept.1) >= KEPT_EVERY {
+            self.keep().await;
+        }
+    }
+
+    /// Keeps the cursor.
+    async fn keep(&mut self) {
+        self.kept = (self.next, self.clock.now());
+        let (cursor, next) = (self.cursor.clone(), self.next);
+        let kept = spawn_blocking(move || cursor.save(next)).await;
+        if let Err(error) = kept.map_err(io::Error::other).and_then(|kept| kept) {
+            tracing::error!(sink = self.name(), %error, "the cursor cannot be kept: after a restart records would be exported again");
         }
     }
 
@@ -425,38 +452,5 @@ impl Exporter {
 
     fn name(&self) -> String {
         self.settings.name.to_string()
-    }
-}
-
-impl Tape {
-    fn batch(
-        &mut self,
-        range: std::ops::Range<u64>,
-        limits: BatchLimits,
-        origin: &Arc<str>,
-    ) -> io::Result<Vec<Exported>> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while batch.len() < limits.records {
-            if self.ahead.is_empty() {
-                match self.reader.record()? {
-                    Some(record) => self.ahead.push_back((record.position, record.line)),
-                    None => break,
-                }
-            }
-            let fits = |(position, line): &(u64, Vec<u8>)| {
-                *position < range.end && (batch.is_empty() || bytes + line.len() <= limits.bytes)
-            };
-            if !self.ahead.front().is_some_and(fits) {
-                break;
-            }
-            let Some((position, line)) = self.ahead.pop_front() else { break };
-            if position < range.start {
-                continue;
-            }
-            bytes += line.len();
-            batch.push(Exported::new(origin, position, line));
-        }
-        Ok(batch)
     }
 }

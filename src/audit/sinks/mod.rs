@@ -17,6 +17,7 @@ pub mod mapping;
 mod otlp;
 mod splunk;
 mod syslog;
+mod tape;
 mod webhook;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -31,7 +32,7 @@ pub use otlp::Otlp;
 use serde_json::Value;
 pub use splunk::{Splunk, SplunkSettings};
 pub use syslog::Syslog;
-pub use webhook::{Webhook, WebhookKey, WebhookKeyError};
+pub use webhook::{EVENT, Webhook, WebhookKey, WebhookKeyError};
 
 use super::merkle::{self, Hash};
 
@@ -114,10 +115,18 @@ impl Undelivered {
 /// Something that is under way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Whether a record is a sink's business, by its line: asked of each, before it is read any further.
+pub type Picks = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 /// Where records go.
 pub trait Sink: Send + Sync {
     /// How much it takes at a time.
     fn limits(&self) -> BatchLimits;
+
+    /// Which records are handed over at all; `None` for every one.
+    fn picks(&self) -> Option<Picks> {
+        None
+    }
 
     /// Hands over a batch, which is not empty. When it is taken the receiver has it; of a failure
     /// nothing is known but that parts of it may have arrived.

@@ -10,6 +10,10 @@ use super::{
     BatchLimits, Delivered, Exported, Pending, Receiver, Sink, Undelivered,
     mapping::{cloud_events, hex},
 };
+use crate::time::Timestamp;
+
+/// The media type of one event.
+pub const EVENT: &str = "application/cloudevents+json; charset=utf-8";
 
 /// Signs what is posted: `whsec_` and Base64 of 24 to 64 bytes.
 #[derive(Clone)]
@@ -41,6 +45,13 @@ impl WebhookKey {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
     }
 
+    /// The headers of a signed message: the same id however often it is sent.
+    #[must_use]
+    pub fn headers(&self, id: &str, now: Timestamp, kind: &'static str, body: &[u8]) -> HeaderMap {
+        let seconds = now.as_secs();
+        message(id, seconds, kind, Some(self.signature(id, seconds, body)))
+    }
+
     /// `webhook-signature` of a message.
     fn signature(&self, id: &str, seconds: u64, body: &[u8]) -> String {
         let mut context = hmac::Context::with_key(&self.0);
@@ -48,6 +59,21 @@ impl WebhookKey {
         context.update(body);
         format!("v1,{}", STANDARD.encode(context.sign()))
     }
+}
+
+fn message(id: &str, seconds: u64, kind: &'static str, signature: Option<String>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    for (name, value) in [
+        ("webhook-id", Some(id.to_owned())),
+        ("webhook-timestamp", Some(seconds.to_string())),
+        ("webhook-signature", signature),
+    ] {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers
 }
 
 /// Posts records to a receiver.
@@ -70,24 +96,15 @@ impl Webhook {
         let (first, count) = (batch.first(), batch.len());
         let leaf = first.map(|record| hex(record.leaf.get(..16).unwrap_or_default())).unwrap_or_default();
         let id = if self.batch == 1 { format!("rec_{leaf}") } else { format!("rec_{leaf}_{count}") };
-        let seconds = self.receiver.now().as_secs();
         let kind = match self.batch {
-            1 => "application/cloudevents+json; charset=utf-8",
+            1 => EVENT,
             _ => "application/cloudevents-batch+json; charset=utf-8",
         };
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        let signature = self.key.as_ref().map(|key| key.signature(&id, seconds, body));
-        for (name, value) in [
-            ("webhook-id", Some(id)),
-            ("webhook-timestamp", Some(seconds.to_string())),
-            ("webhook-signature", signature),
-        ] {
-            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
+        let now = self.receiver.now();
+        match &self.key {
+            Some(key) => key.headers(&id, now, kind, body),
+            None => message(&id, now.as_secs(), kind, None),
         }
-        headers
     }
 }
 

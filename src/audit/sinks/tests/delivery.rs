@@ -210,3 +210,55 @@ async fn records_that_are_no_longer_in_the_log_are_named() {
     running.finish().await;
     assert_eq!(gate.events().last().unwrap(), "exporter_failing");
 }
+
+/// A webhook that wants few records.
+struct Choosy(Webhook, &'static str);
+
+impl Sink for Choosy {
+    fn limits(&self) -> BatchLimits {
+        self.0.limits()
+    }
+
+    fn picks(&self) -> Option<Picks> {
+        let wanted = self.1.as_bytes();
+        Some(Arc::new(move |line| memchr::memmem::find(line, wanted).is_some()))
+    }
+
+    fn deliver<'a>(&'a mut self, batch: &'a [Exported]) -> Pending<'a, Result<Delivered, Undelivered>> {
+        self.0.deliver(batch)
+    }
+
+    fn probe(&mut self) -> Pending<'_, Result<String, String>> {
+        self.0.probe()
+    }
+}
+
+fn cursor(gate: &Gate) -> Option<u64> {
+    let text = std::fs::read(gate.dir.path().join("sinks/siem.cursor")).ok()?;
+    serde_json::from_slice::<Value>(&text).unwrap()["next"].as_u64()
+}
+
+#[tokio::test]
+async fn a_sink_gets_what_it_picks_and_passes_over_the_rest() {
+    let gate = Gate::start();
+    let mut stand_in = StandIn::taking().await;
+    gate.record(0..40).await;
+    let running = gate.run(Choosy(webhook(&gate, &stand_in, 7), r#""generation":3"#));
+    assert_eq!(stand_in.until(39).await, [3, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39]);
+    gate.record(40..60).await;
+    let turn = async || tokio::task::spawn_blocking(|| ()).await.unwrap();
+    while running.status.next() < 60 {
+        turn().await;
+    }
+    assert_eq!(cursor(&gate), Some(40), "how far it came through the rest is not kept each time");
+    gate.clock.advance(Duration::from_secs(60));
+    gate.record(60..61).await;
+    while cursor(&gate) != Some(61) {
+        turn().await;
+    }
+    gate.record(61..62).await;
+    running.finish().await;
+    assert_eq!(cursor(&gate), Some(62), "but when it ends");
+    assert!(stand_in.got.try_recv().is_err());
+    assert_eq!(gate.events().len(), 62, "nothing is said to be missing");
+}
