@@ -26,6 +26,7 @@ pub mod http;
 pub mod identity;
 pub mod listen;
 pub mod net;
+pub mod notify;
 pub mod placeholder;
 pub mod policy;
 pub mod proxy;

@@ -24,6 +24,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("policy", &["identity", "azureml"]),
     ("gates", &["policy", "identity", "azureml", "store"]),
     ("audit", &["gates", "policy", "identity", "azureml"]),
+    // A channel is a sink of the record that says more of approvals than the record does.
+    ("notify", &["audit", "gates", "policy"]),
     ("credentials", &["audit", "gates", "identity", "azureml", "policy"]),
     ("upstream", &["credentials", "azureml", "audit", "identity"]),
     ("listen", &[]),
@@ -47,6 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "upstream",
             "proxy",
             "admin",
+            "notify",
         ],
     ),
 ];

@@ -237,6 +237,8 @@ routes:
 policies: policies/
 # Sessions, revocations: a file, or {{postgres: {{url: {{env: DATABASE_URL}}}}}} where replicas share them.
 # store: {{sqlite: var/amlgate.db}}
+# Where people hear of approvals; also `teams` and `webhook`:
+# notify: [{{name: approvals, slack: {{url: {{env: SLACK_WEBHOOK_URL}}}}}}]
 audit: {{name: amlgate-0, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,

@@ -50,6 +50,13 @@ pub fn run(args: &Args) -> ExitCode {
                         let hint = "approvals are kept in a store: add `store: {sqlite: var/amlgate.db}` to the configuration";
                         Problem::warning(&entry.file, place, message).hint(hint)
                     }));
+                    let (file, notified) = config::notified(&args.config);
+                    let idle = notified.iter().filter(|name| set.approval(&name.value).is_none());
+                    warnings.extend(idle.map(|name| {
+                        let message = format!("no entry called `{}` demands an approval", name.value);
+                        let hint = "the channel is told nothing of it: check the name";
+                        Problem::warning(&file, Place::of(name), message).hint(hint)
+                    }));
                     if problems.is_empty() {
                         let entries = set.entries().count();
                         put(format_args!(

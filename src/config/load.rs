@@ -7,6 +7,7 @@ mod cloud;
 mod credentials;
 mod forward;
 mod groups;
+mod notify;
 mod routes;
 mod sign_in;
 mod sinks;
@@ -16,6 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -59,6 +61,15 @@ pub fn around_policies(path: &Path) -> Option<(PathBuf, BTreeSet<String>, BTreeS
     let issuers = parsed.raw.issuers.iter().map(|i| i.value.name.value.clone()).collect();
     let routes = parsed.raw.routes.iter().map(|r| r.value.name.value.clone()).collect();
     directory.is_dir().then_some((directory, issuers, routes))
+}
+
+/// The entries that channels of `notify` are for, each where it is named, and the name of the file;
+/// nothing if it cannot be read.
+#[must_use]
+pub fn notified(path: &Path) -> (Arc<str>, Vec<Spanned<String>>) {
+    let Ok(parsed) = super::parse(path) else { return ("".into(), Vec::new()) };
+    let entries = parsed.raw.notify.into_iter().filter_map(|channel| channel.value.entries);
+    (parsed.name, entries.flat_map(|entries| entries.value).collect())
 }
 
 /// The hosts of a file's routes, and the login host if the gate answers for it: each once, in order;
@@ -112,12 +123,9 @@ impl Reader<'_> {
                 format!("`version: {}` is not known: this amlgate reads version 1", raw.version.value);
             problems.error(Place::of(&raw.version), message);
         }
-        for (key, value) in [
-            ("gerrit", &raw.gerrit),
-            ("notify", &raw.notify),
-            ("break_glass", &raw.break_glass),
-            ("evidence", &raw.evidence),
-        ] {
+        for (key, value) in
+            [("gerrit", &raw.gerrit), ("break_glass", &raw.break_glass), ("evidence", &raw.evidence)]
+        {
             problems.later(key, value.as_ref());
         }
         let cloud = self.cloud.clone();
@@ -154,6 +162,7 @@ impl Reader<'_> {
             problems.error(Place::of(&raw.policies), format!("`{}` is not a directory", policies.display()));
         }
         let audit = self.audit(&raw.audit.value, &credentials, problems)?;
+        let notify = self.channels(&raw.notify, &audit.sinks, admin.as_ref(), problems);
         let seal: Vec<_> = raw.keys.value.seal.iter().filter_map(|k| self.reference(k, problems)).collect();
         if raw.keys.value.seal.is_empty() {
             problems.error_with(
@@ -189,6 +198,7 @@ impl Reader<'_> {
             routes,
             policies,
             audit,
+            notify,
             seal,
             store,
             outgoing: raw.outgoing.as_ref().map(|o| tuning::outgoing(&o.value, problems)).unwrap_or_default(),

@@ -7,6 +7,7 @@ mod audit;
 mod callers;
 mod cloud;
 mod credentials;
+mod notify;
 mod sinks;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use credentials::{
 
 use serde::Deserialize;
 
+pub use self::notify::{Channel, ChatHook, SignedHook};
 pub use self::sinks::{ApplicationInsights, AzureMonitor, FileSink, Otlp, Sink, SplunkHec, Syslog, Webhook};
 use crate::yaml::Spanned;
 
@@ -69,10 +71,11 @@ pub struct File {
     pub people: Option<Spanned<People>>,
     /// Where state is kept that replicas share.
     pub store: Option<Spanned<Store>>,
+    /// Messages where people are.
+    #[serde(default)]
+    pub notify: Vec<Spanned<Channel>>,
     #[allow(missing_docs, reason = "not in this version")]
     pub gerrit: Later,
-    #[allow(missing_docs, reason = "not in this version")]
-    pub notify: Later,
     #[allow(missing_docs, reason = "not in this version")]
     pub break_glass: Later,
     #[allow(missing_docs, reason = "not in this version")]

@@ -16,7 +16,7 @@ pub use self::{
         ArchiveSettings, Audit, ContainerSettings, GitSettings, Reads, WitnessPlace, WitnessSettings,
         WitnessedLogs,
     },
-    sinks::{Sink, SinkKind},
+    sinks::{Hook, Sink, SinkKind},
 };
 use super::values::BaseUrl;
 use crate::{
@@ -60,6 +60,8 @@ pub struct Settings {
     pub policies: PathBuf,
     /// The record.
     pub audit: Audit,
+    /// Where people hear of approvals.
+    pub notify: Vec<Sink>,
     /// Sealing keys: the first signs, all verify.
     pub seal: Vec<Reference>,
     /// Where state is kept, if anywhere.

@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 use super::{Problems, load, unset};
 use crate::config::settings::Reference;
 
+mod notify;
+
 const GOOD: &str = r#"version: 1
 listen:
   reverse: {address: "127.0.0.1:8443", public_url: http://127.0.0.1:8443}

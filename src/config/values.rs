@@ -103,6 +103,34 @@ pub fn base_url(text: &str) -> Result<BaseUrl, String> {
     Ok(BaseUrl { scheme, host, port: uri.port_u16().unwrap_or(port) })
 }
 
+/// A base URL that nobody on the way can read along: `https`, or a loopback address.
+///
+/// # Errors
+/// Words that say what is wanted.
+pub fn confidential(text: &str) -> Result<BaseUrl, String> {
+    let url = base_url(text)?;
+    let loopback =
+        url.host == "localhost" || url.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if url.scheme == Scheme::Http && !loopback {
+        return Err(format!("`{text}` would be plaintext: use `https`"));
+    }
+    Ok(url)
+}
+
+/// A URL with a path: its base, which is [`confidential`], and path and query.
+///
+/// # Errors
+/// Words that say what is wanted.
+pub fn url(text: &str) -> Result<(BaseUrl, String), String> {
+    let wanted = || format!("`{text}` is not a URL: write `https://host/path`");
+    let uri: http::Uri = text.parse().map_err(|_| wanted())?;
+    let base = match (uri.scheme_str(), uri.authority()) {
+        (Some(scheme), Some(authority)) => confidential(&format!("{scheme}://{authority}"))?,
+        _ => return Err(wanted()),
+    };
+    Ok((base, uri.path_and_query().map_or("/", |path| path.as_str()).to_owned()))
+}
+
 impl BaseUrl {
     /// `https://host:port`, the port left out where it is the scheme's own.
     #[must_use]

@@ -109,15 +109,19 @@ pub(super) async fn parts(
     let store = keeping::opened(settings, &mut secrets).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock, open).await?;
+    let gates = Arc::new(Gates::keeping(Arc::clone(&clock), store.clone()));
     let mut workshop = sinks::Workshop {
         connector: &connector,
         credentials: &credentials,
         secrets: &mut secrets,
+        gates: &gates,
         clock: &clock,
     };
     let (exporters, renewal) = sinks::exporters(settings, &mut workshop, &journal).await?;
     let statuses: Vec<_> = exporters.iter().map(Exporter::status).collect();
-    let archive = archive::built(settings, &credentials, &journal, &statuses, &clock)?;
+    // A chat that is away for long does not keep the record on the disk.
+    let kept_for = statuses.get(..settings.audit.sinks.len()).unwrap_or_default();
+    let archive = archive::built(settings, &credentials, &journal, kept_for, &clock)?;
     let parts = Arc::new(GateParts {
         sinks: statuses.into(),
         public_url: public_url(settings),
@@ -131,7 +135,7 @@ pub(super) async fn parts(
         terminators: terminators(settings),
         verifier,
         policies: Arc::new(policies),
-        gates: Arc::new(Gates::keeping(Arc::clone(&clock), store.clone())),
+        gates,
         journal,
         rights: LiveRights::new(credentials.clone(), arm.clone(), rights(settings), Arc::clone(&clock)),
         groups: LiveGroups::new(

@@ -14,6 +14,7 @@ use super::{StartError, build, secrets::Secrets, sinks};
 use crate::{
     audit::note::Signer,
     config::{Settings, settings},
+    gates::Gates,
     identity::{HttpKeySource, RememberedSettings, Verifier, certificate::AuthorityStatus},
     listen::{Protocols, ServerTls},
     net::{Connector, Destination, FetchError, FetchLimits, Skew},
@@ -117,10 +118,20 @@ pub async fn check_up(
     for route in &settings.routes {
         found.push(upstream(route, &connector).await);
     }
-    let mut workshop =
-        sinks::Workshop { connector: &connector, credentials: &opened, secrets: &mut secrets, clock };
-    for sink in &settings.audit.sinks {
-        found.push(exported(sink, &mut workshop).await);
+    let gates = Arc::new(Gates::new(Arc::clone(clock)));
+    let mut workshop = sinks::Workshop {
+        connector: &connector,
+        credentials: &opened,
+        secrets: &mut secrets,
+        gates: &gates,
+        clock,
+    };
+    for (kind, block, sinks) in
+        [("sink", "audit.sinks", &settings.audit.sinks), ("channel", "notify", &settings.notify)]
+    {
+        for sink in sinks {
+            found.push(exported((kind, block), sink, &mut workshop).await);
+        }
     }
     let mut making = super::witnesses::Making {
         connector: &connector,
@@ -342,8 +353,12 @@ fn issuers(verifier: &Verifier) -> Vec<Finding> {
 }
 
 /// Whether a sink can be had, without exporting anything to it.
-async fn exported(found: &settings::Sink, workshop: &mut sinks::Workshop<'_>) -> Finding {
-    let part = format!("sink {}", found.name);
+async fn exported(
+    (kind, block): (&str, &str),
+    found: &settings::Sink,
+    workshop: &mut sinks::Workshop<'_>,
+) -> Finding {
+    let part = format!("{kind} {}", found.name);
     let made = match workshop.material(found).await {
         Ok(material) => workshop.sink(found, &material),
         Err(error) => Err(error),
@@ -351,7 +366,7 @@ async fn exported(found: &settings::Sink, workshop: &mut sinks::Workshop<'_>) ->
     let mut sink = match made {
         Ok(sink) => sink,
         Err(error) => {
-            return Finding::broken(part, causes(&error), "mend what `audit.sinks` says of it");
+            return Finding::broken(part, causes(&error), format!("mend what `{block}` says of it"));
         }
     };
     match sink.probe().await {

@@ -293,6 +293,7 @@ fn restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let changed = [
         ("listen", address(old) != address(new)),
         ("audit", old.audit != new.audit),
+        ("notify", old.notify != new.notify),
         ("store", old.store != new.store),
         ("cloud", old.cloud != new.cloud),
         ("outgoing", old.outgoing != new.outgoing),

@@ -24,11 +24,13 @@ use crate::{
     },
     config::{
         Settings, settings,
-        settings::{Reference, SinkKind},
+        settings::{Hook, Reference, SinkKind},
         values::{self, BaseUrl},
     },
     credentials::{Credentials, ServicePurpose},
+    gates::Gates,
     net::{Connector, Destination, Reach, Scheme},
+    notify::{Channel, Messenger},
     time::SharedClock,
 };
 
@@ -37,6 +39,8 @@ pub(super) struct Workshop<'w> {
     pub connector: &'w Connector,
     pub credentials: &'w Credentials,
     pub secrets: &'w mut Secrets,
+    /// Where channels look up what they tell of.
+    pub gates: &'w Arc<Gates>,
     pub clock: &'w SharedClock,
 }
 
@@ -62,17 +66,19 @@ fn references(kind: &SinkKind) -> Vec<(&str, &Reference)> {
         SinkKind::ApplicationInsights { connection_string } => {
             vec![("connection_string", connection_string)]
         }
+        SinkKind::Channel { hook: Hook::Slack { url } | Hook::Teams { url }, .. } => vec![("url", url)],
+        SinkKind::Channel { hook: Hook::Webhook { secret, .. }, .. } => vec![("secret", secret)],
     }
 }
 
-/// The exporters of a configuration, not yet running; and what renews their sinks while they run.
+/// The exporters of a configuration, those of channels last, not yet running; and what renews their sinks while they run.
 pub(super) async fn exporters(
     settings: &Settings,
     workshop: &mut Workshop<'_>,
     journal: &Journal,
 ) -> Result<(Vec<Exporter>, Renewal), StartError> {
     let (mut exporters, mut renewal) = (Vec::new(), Renewal::new(workshop.connector.clone()));
-    for found in &settings.audit.sinks {
+    for found in settings.audit.sinks.iter().chain(&settings.notify) {
         let material = workshop.material(found).await?;
         let sink = workshop.sink(found, &material)?;
         let settings = ExporterSettings {
@@ -173,6 +179,29 @@ impl Workshop<'_> {
                     .map_err(|_| unfit("its `IngestionEndpoint` is not a base URL".to_owned()))?;
                 let receiver = receiver(&endpoint, "/v2.1/track")?;
                 Box::new(ApplicationInsights::new(receiver, connection.instrumentation_key))
+            }
+            SinkKind::Channel { hook, filter } => {
+                let secret_url = || {
+                    // It is the secret, so that nothing of it is said.
+                    let url = values::url(first().expose_secret().trim());
+                    url.map_err(|_| unfit("its URL is none: it begins with `https://`".to_owned()))
+                };
+                let (messenger, receiver) = match hook {
+                    Hook::Slack { .. } => {
+                        let (url, target) = secret_url()?;
+                        (Messenger::Slack, receiver(&url, &target)?)
+                    }
+                    Hook::Teams { .. } => {
+                        let (url, target) = secret_url()?;
+                        (Messenger::Teams, receiver(&url, &target)?)
+                    }
+                    Hook::Webhook { url, target, .. } => {
+                        let key = WebhookKey::new(&first()).map_err(|error| unfit(error.to_string()))?;
+                        (Messenger::Webhook(Box::new(key)), receiver(url, target)?)
+                    }
+                };
+                let (name, gates) = (Arc::clone(&found.name), Arc::clone(self.gates));
+                Box::new(Channel::new(name, messenger, receiver, filter.clone(), gates))
             }
         })
     }

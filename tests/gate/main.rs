@@ -37,6 +37,7 @@ mod identity;
 mod inner;
 mod lasting;
 mod machines;
+mod notices;
 mod on_behalf_of;
 mod openapi;
 mod operations;

@@ -91,7 +91,11 @@ impl World {
 
     /// One in whose folder further files lie, which are for the gate's user alone.
     pub async fn having(files: &[(&str, &str)], changes: Changes<'_>) -> Self {
-        Self::begin(&changes, None, files, Arc::new(SystemClock), &|| Box::new(Journal::open)).await
+        Self::having_at(files, changes, Arc::new(SystemClock)).await
+    }
+
+    pub async fn having_at(files: &[(&str, &str)], changes: Changes<'_>, clock: SharedClock) -> Self {
+        Self::begin(&changes, None, files, clock, &|| Box::new(Journal::open)).await
     }
 
     async fn begin(

@@ -115,13 +115,13 @@ impl Reader<'_> {
                 None
             }
         };
-        let (url, target) = url(&raw.url, problems)?;
+        let (url, target) = problems.read(&raw.url, values::url)?;
         Some(SinkKind::Webhook { url, target, secret, batch })
     }
 
     fn splunk(&self, raw: &raw::SplunkHec, problems: &mut Problems) -> Option<SinkKind> {
         let token = self.reference(&raw.token, problems);
-        let url = problems.read(&raw.url, confidential)?;
+        let url = problems.read(&raw.url, values::confidential)?;
         Some(SinkKind::Splunk {
             url,
             token: token?,
@@ -139,7 +139,7 @@ impl Reader<'_> {
                 Err(_) => problems.error(Place::of(value), format!("`{name}` is not the name of a header")),
             }
         }
-        let (url, target) = url(&raw.url, problems)?;
+        let (url, target) = problems.read(&raw.url, values::url)?;
         let target = if target == "/" { "/v1/logs".to_owned() } else { target };
         Some(SinkKind::Otlp { url, target, headers })
     }
@@ -195,29 +195,4 @@ fn azure_monitor(
 
 fn format(found: Option<&raw::Text>, problems: &mut Problems) -> Format {
     found.and_then(|f| problems.read(f, Format::parse)).unwrap_or_default()
-}
-
-/// A base URL that nobody on the way can read along.
-fn confidential(text: &str) -> Result<BaseUrl, String> {
-    let url = values::base_url(text)?;
-    let loopback =
-        url.host == "localhost" || url.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if url.scheme == Scheme::Http && !loopback {
-        return Err(format!("`{text}` would be plaintext: use `https`"));
-    }
-    Ok(url)
-}
-
-/// A URL with a path: its base, and path and query.
-fn url(found: &raw::Text, problems: &mut Problems) -> Option<(BaseUrl, String)> {
-    problems.read(found, |text| {
-        let wanted = || format!("`{text}` is not a URL: write `https://host/path`");
-        let uri: http::Uri = text.parse().map_err(|_| wanted())?;
-        let (scheme, authority) = (uri.scheme_str(), uri.authority());
-        let base = match (scheme, authority) {
-            (Some(scheme), Some(authority)) => confidential(&format!("{scheme}://{authority}"))?,
-            _ => return Err(wanted()),
-        };
-        Ok((base, uri.path_and_query().map_or("/", |path| path.as_str()).to_owned()))
-    })
 }

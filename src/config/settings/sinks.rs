@@ -3,9 +3,12 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use super::{super::values::BaseUrl, Reference};
-use crate::audit::sinks::{Format, Start};
+use crate::{
+    audit::sinks::{Format, Start},
+    notify::Filter,
+};
 
-/// One of `audit.sinks`.
+/// One of `audit.sinks`, or of `notify`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sink {
     /// Its name.
@@ -87,5 +90,36 @@ pub enum SinkKind {
     ApplicationInsights {
         /// The component's connection string.
         connection_string: Reference,
+    },
+    /// Messages for people.
+    Channel {
+        /// How it is spoken to.
+        hook: Hook,
+        /// What it tells.
+        filter: Filter,
+    },
+}
+
+/// How a channel is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hook {
+    /// An incoming webhook of Slack.
+    Slack {
+        /// Its URL.
+        url: Reference,
+    },
+    /// A workflow of Microsoft Teams.
+    Teams {
+        /// Its URL.
+        url: Reference,
+    },
+    /// CloudEvents over HTTP.
+    Webhook {
+        /// Scheme, host and port.
+        url: BaseUrl,
+        /// Path and query.
+        target: String,
+        /// Signs.
+        secret: Reference,
     },
 }

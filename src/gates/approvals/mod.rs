@@ -84,6 +84,12 @@ impl Approvals {
         self.console.store(url.map(|url| Arc::new(url.trim_end_matches('/').to_owned())));
     }
 
+    /// Where that is.
+    #[must_use]
+    pub fn console(&self) -> Option<Arc<String>> {
+        self.console.load_full()
+    }
+
     fn store(&self) -> Result<&Store, StoreError> {
         self.store.as_ref().ok_or_else(|| {
             StoreError::Unavailable(

@@ -68,6 +68,7 @@ impl Renewal {
             connector: &self.connector,
             credentials: &parts.credentials,
             secrets,
+            gates: &parts.gates,
             clock: &parts.clock,
         };
         for running in &mut self.running {
