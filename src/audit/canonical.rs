@@ -5,6 +5,8 @@
 
 use std::{cell::Cell, fmt::Write as _};
 
+use crate::http::is_deceptive;
+
 /// The longest string of a record as it is written, in bytes; longer ones end with `…`.
 pub(super) const MAX_TEXT: usize = 1_024;
 /// A buffer that grew beyond this is not kept.
@@ -249,16 +251,6 @@ impl Digits {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
-}
-
-/// C0 and C1 controls, DEL, line and paragraph separators, bidirectional controls, and what is
-/// invisible: joiners, soft hyphens, fillers, interlinear marks, tags.
-pub(super) fn is_deceptive(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod connection;
 mod forwarded;
 pub mod framing;
 pub mod headers;
+mod legible;
 pub mod problem;
 pub mod target;
 
@@ -13,4 +14,5 @@ pub use body::{Body, BodyError};
 pub use client_certificate::{BadCertificateHeader, CertificateHeader, forwarded_chain};
 pub use connection::{Connection, Upgraded};
 pub use forwarded::source;
+pub use legible::{is_deceptive, legible};
 pub use target::{MAX_TARGET, Query, Target, TargetError};

@@ -8,7 +8,7 @@ use serde_json::Value;
 fn text(value: &Value, pointer: &str) -> String {
     let Some(found) = value.pointer(pointer).filter(|found| !found.is_null()) else { return String::new() };
     let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-    found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    found.replace(crate::http::is_deceptive, " ")
 }
 
 fn list<'v>(value: &'v Value, pointer: &str) -> impl Iterator<Item = &'v Value> {
@@ -122,7 +122,7 @@ mod tests {
         let asked = json!({
             "id": "r-1", "state": "pending", "entry": "big clusters",
             "requester": {"id": "corp:ann", "person": "corp:ann", "agent": null, "name": "Ann"},
-            "reason": "retrain\u{1b}[2J\nforged: line", "ticket": null,
+            "reason": "retrain\u{1b}[2J\nforged:\u{202e}line", "ticket": null,
             "what": {"actions": ["jobs/write"], "resources": ["/subscriptions/1"]},
             "demands": [{"subject": "platform", "count": 2}, "human"], "open": [{"subject": "platform", "count": 1}],
             "votes": [{"by": {"id": "corp:bob", "name": null}, "at": "2026-11-30T09:00:00Z", "note": "fine"}],
@@ -142,7 +142,7 @@ mod tests {
         ] {
             assert!(shown.contains(told), "{told} in {shown}");
         }
-        assert!(!shown.contains('\u{1b}') && !shown.contains("ticket"));
+        assert!(!shown.contains('\u{202e}') && !shown.contains('\u{1b}') && !shown.contains("ticket"));
         assert_eq!(
             request_row(&asked),
             "r-1  pending    corp:ann  jobs/write on /subscriptions/1  `big clusters`"
