@@ -51,11 +51,29 @@ impl ResourceId {
     /// The value after a type segment (`workspaces`, `onlineEndpoints`, `subscriptions`), spelled as given.
     #[must_use]
     pub fn after(&self, segment: &str) -> Option<&str> {
-        let mut segments = self.text.split('/');
-        while let Some(s) = segments.next() {
-            if s.eq_ignore_ascii_case(segment) {
-                return segments.next();
+        let (from, to) = self.named(segment)?;
+        self.text.get(from..to)
+    }
+
+    /// The id in lower case up to the resource of a type (`workspaces`): whatever lies below the same
+    /// gives the same.
+    #[must_use]
+    pub fn up_to(&self, segment: &str) -> Option<&str> {
+        self.folded.get(..self.named(segment)?.1)
+    }
+
+    /// Where the name behind a type segment stands. An id is pairs of a type and a name, so that what
+    /// somebody called `workspaces` (a resource group, say) is no type.
+    fn named(&self, wanted: &str) -> Option<(usize, usize)> {
+        let mut at = 1;
+        let mut segments = self.text.get(at..)?.split('/');
+        while let (Some(kind), Some(name)) = (segments.next(), segments.next()) {
+            let from = at + kind.len() + 1;
+            let to = from + name.len();
+            if kind.eq_ignore_ascii_case(wanted) {
+                return Some((from, to));
             }
+            at = to + 1;
         }
         None
     }
@@ -93,5 +111,33 @@ impl fmt::Debug for ResourceId {
 impl fmt::Display for ResourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_called_as_a_type_is_called_is_no_type() {
+        let id = |text: &str| ResourceId::parse(text).unwrap();
+        let named = id(
+            "/subscriptions/s/resourceGroups/workspaces/providers/Microsoft.MachineLearningServices/Workspaces/A/jobs/workspaces",
+        );
+        assert_eq!((named.after("workspaces"), named.after("JOBS")), (Some("A"), Some("workspaces")));
+        assert_eq!(
+            named.up_to("workspaces"),
+            Some(
+                "/subscriptions/s/resourcegroups/workspaces/providers/microsoft.machinelearningservices/workspaces/a"
+            )
+        );
+        for without in ["/", "/workspaces", "/subscriptions/workspaces", "/subscriptions/s/workspaces"] {
+            assert_eq!(
+                (id(without).after("workspaces"), id(without).up_to("workspaces")),
+                (None, None),
+                "{without}"
+            );
+        }
+        assert_eq!(id("/workspaces/a").up_to("workspaces"), Some("/workspaces/a"));
     }
 }

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::people::Party;
 use crate::{
     azureml::{Operation, ResourceId},
+    http::legible,
     policy::{Approval, Covers, Permit},
 };
 
-/// At most so many actions, resources or sizes are shown.
+/// At most so many actions, resources or sizes are shown, and how many there are besides.
 const SHOWN: usize = 8;
 /// The longest text that is shown, in characters.
 const LONGEST: usize = 512;
@@ -163,25 +164,26 @@ fn place(operation: &Operation) -> String {
 }
 
 fn holder(resource: &ResourceId) -> String {
-    let mut ends = 0;
-    let segments: Vec<_> = resource.folded().split('/').collect();
-    for (at, segment) in segments.iter().enumerate() {
-        if matches!(*segment, "workspaces" | "registries") && at + 1 < segments.len() {
-            ends = at + 2;
-            break;
-        }
-    }
-    match segments.get(..ends) {
-        Some(held) if ends > 0 => held.join("/"),
-        _ => resource.folded().to_owned(),
+    let held = ["workspaces", "registries"].into_iter().filter_map(|holder| resource.up_to(holder));
+    held.min_by_key(|held| held.len()).unwrap_or(resource.folded()).to_owned()
+}
+
+/// A text that whoever calls chose, for people who decide by it.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        None => legible(text),
+        Some((at, _)) => format!("{}\u{2026}", legible(text.get(..at).unwrap_or_default())),
     }
 }
 
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(LONGEST) {
-        None => text.to_owned(),
-        Some((at, _)) => format!("{}\u{2026}", text.get(..at).unwrap_or_default()),
+/// The first of some texts, and how many there are besides: what is not shown is not hidden.
+fn some<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {
+    let mut texts = texts.peekable();
+    let mut shown: Vec<_> = texts.by_ref().take(SHOWN).map(cut).collect();
+    if texts.peek().is_some() {
+        shown.push(format!("\u{2026} and {} more", texts.count()));
     }
+    shown
 }
 
 fn what(permit: &Permit, body: Option<String>) -> What {
@@ -191,13 +193,13 @@ fn what(permit: &Permit, body: Option<String>) -> What {
         reserves.extend(reserved.nodes.map(|nodes| format!("{nodes} nodes")));
         reserves.extend(reserved.gpus.map(|gpus| format!("{gpus} GPUs")));
         reserves.extend(reserved.hours.map(|hours| format!("{hours} hours")));
-        reserves.extend(reserved.skus.iter().flatten().take(SHOWN).map(|sku| cut(sku)));
+        reserves.extend(some(reserved.skus.iter().flatten().map(|sku| &**sku)));
     }
     let resources = operation.acts.iter().filter_map(|act| act.resource.as_ref());
     What {
         operation: cut(&operation.name),
-        actions: operation.acts.iter().take(SHOWN).map(|act| cut(act.action.as_str())).collect(),
-        resources: resources.take(SHOWN).map(|resource| cut(resource.as_str())).collect(),
+        actions: some(operation.acts.iter().map(|act| act.action.as_str())),
+        resources: some(resources.map(ResourceId::as_str)),
         effects: operation.effects.iter().map(|effect| effect.name().to_owned()).collect(),
         secrets: operation.secrets.iter().map(|class| class.name().to_owned()).collect(),
         method: request.method.to_string(),
@@ -239,5 +241,25 @@ impl Refused {
             what: call.what.clone(),
             policies: hex(policies),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_shown_of_a_call_is_said_to_be_there() {
+        let all: Vec<_> = (0..12).map(|n| format!("/subscriptions/{n}")).collect();
+        let shown = some(all.iter().map(String::as_str));
+        assert_eq!((shown.len(), shown[7].as_str()), (9, "/subscriptions/7"));
+        assert_eq!(shown[8], "\u{2026} and 4 more");
+        assert_eq!(some(all.iter().take(8).map(String::as_str)).len(), 8);
+    }
+
+    #[test]
+    fn what_a_caller_chose_is_shown_to_people_without_what_deceives_them() {
+        assert_eq!(cut("Standard_NC\u{202e}\u{1b}[2J\n"), "Standard_NC\u{fffd}\u{fffd}[2J\u{fffd}");
+        assert_eq!(cut(&"x".repeat(LONGEST + 1)).chars().count(), LONGEST + 1, "cut, and an ellipsis");
     }
 }
