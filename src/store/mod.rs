@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-pub use approvals::{Asked, CallRow, GrantRow, Page, RequestRow, Settled, Taken, UseRow};
+pub use approvals::{AskBounds, Asked, CallRow, GrantRow, Page, RequestRow, Settled, Taken, UseRow};
 use arc_swap::ArcSwapOption;
 pub use error::{OpenError, StoreError};
 pub use notices::Heard;

@@ -1,14 +1,16 @@
 //! Asking, and answering.
 
 use super::{
-    Approvals, Caller, Event, Grant, MAX_REASON, MAX_TICKET, PENDING, PENDING_FOR, Party, Request, State,
+    ASKED_WITHIN, Approvals, Caller, Event, Grant, MAX_REASON, MAX_TICKET, PENDING, PENDING_FOR, Party,
+    REQUESTS, Request, State,
     call::{Refused, hex},
     request::{Asked, Unmoved},
     rows,
 };
 use crate::{
+    http::is_deceptive,
     policy::{Approvers, PolicySet, approval::Reason},
-    store::{self, StoreError},
+    store::{self, AskBounds, StoreError},
 };
 
 /// How often an answer is tried again when others answer at the same time.
@@ -45,11 +47,16 @@ pub enum AskError {
         what: String,
     },
     /// A text is too long, or holds what nobody writes.
-    #[error("a reason has at most {MAX_REASON} bytes, a ticket {MAX_TICKET}, and neither control characters")]
+    #[error(
+        "a reason has at most {MAX_REASON} bytes, a ticket {MAX_TICKET}; each is given once, as UTF-8 without control, invisible or bidirectional characters"
+    )]
     Text,
     /// They have too many waiting.
     #[error("{PENDING} requests of yours wait already: withdraw one first")]
     TooMany,
+    /// They have asked too often.
+    #[error("you have asked {REQUESTS} times within a day: ask again tomorrow")]
+    TooOften,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,15 +95,21 @@ pub enum AnswerError {
     #[error("entry `{0}` has changed since it was asked for: whoever asked must send the call again")]
     Changed(String),
     /// A text is too long, or holds what nobody writes.
-    #[error("a note has at most {MAX_REASON} bytes and no control characters")]
+    #[error("a note has at most {MAX_REASON} bytes and no control, invisible or bidirectional characters")]
     Text,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+/// Whether a text has at most so many bytes and nothing that misleads the people who decide by it.
 fn is_plain(text: &Option<String>, most: usize) -> bool {
-    text.as_ref().is_none_or(|text| text.len() <= most && !text.chars().any(|c| c.is_control() && c != '\n'))
+    text.as_ref().is_none_or(|text| text.len() <= most && !text.chars().any(|c| is_deceptive(c) && c != '\n'))
+}
+
+/// Whether a text is of the form of the ids that are given here: no other goes to the store.
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
 }
 
 fn given(text: Option<String>) -> Option<String> {
@@ -108,7 +121,7 @@ impl Approvals {
     /// whether it is new. The same is not asked twice.
     ///
     /// # Errors
-    /// [`AskError`]; nothing was asked then, or some of it.
+    /// [`AskError`]; nothing was asked then.
     pub async fn ask(
         &self,
         policies: &PolicySet,
@@ -117,13 +130,15 @@ impl Approvals {
     ) -> Result<Vec<(Request, bool)>, AskError> {
         let now = self.clock.now();
         let by = Party::of(by, policies.kind_of(by));
+        if !is_id(&wanted.decision) {
+            return Err(AskError::Unknown);
+        }
         let calls = self.store()?.refused_call(&wanted.decision, now).await?;
         let mut refused = Vec::new();
         for call in calls {
             let call: Refused = serde_json::from_str(&call.about).map_err(|_| AskError::Unknown)?;
             // An agent asks for itself; its human may ask for it.
-            let own = call.by.is_human_of(&by) && (by.agent.is_none() || by.agent == call.by.agent);
-            if own {
+            if by.may_end(&call.by) {
                 refused.push(call);
             }
         }
@@ -133,10 +148,12 @@ impl Approvals {
         self.open(policies, refused, wanted).await
     }
 
-    /// Asks for the approvals of calls that were refused, by who calls now.
+    /// Asks for the approvals of calls that were refused, by who calls now. Where that goes wrong after
+    /// some were asked for, these come back alone, to be recorded: the call asks for the rest when it
+    /// is sent again.
     ///
     /// # Errors
-    /// [`AskError`]; nothing was asked then, or some of it.
+    /// [`AskError`]; nothing was asked then.
     pub async fn open(
         &self,
         policies: &PolicySet,
@@ -191,9 +208,13 @@ impl Approvals {
                 expires: now.plus(PENDING_FOR),
                 decided: None,
             };
-            requests.push(self.opened(request).await?);
+            match self.opened(request).await {
+                Ok(opened) => requests.push(opened),
+                Err(error) if requests.is_empty() => return Err(error),
+                Err(_) => break,
+            }
         }
-        self.look().await?;
+        self.look_again().await;
         Ok(requests)
     }
 
@@ -201,9 +222,12 @@ impl Approvals {
         let store = self.store()?;
         for _ in 0..2 {
             let row = rows::of_request(&request)?;
-            let waits = match store.ask_approval(row, PENDING).await? {
+            let bounds =
+                AskBounds { waiting: PENDING, made: REQUESTS, since: request.made.minus(ASKED_WITHIN) };
+            let waits = match store.ask_approval(row, bounds).await? {
                 store::Asked::New => return Ok((request, true)),
                 store::Asked::TooMany => return Err(AskError::TooMany),
+                store::Asked::TooOften => return Err(AskError::TooOften),
                 store::Asked::Waits(row) => rows::request(*row)?,
             };
             // What is over is still there until somebody looks.
@@ -234,6 +258,9 @@ impl Approvals {
         if !is_plain(&note, MAX_REASON) {
             return Err(AnswerError::Text);
         }
+        if !is_id(id) {
+            return Err(AnswerError::Unknown);
+        }
         for _ in 0..TRIES {
             let now = self.clock.now();
             let row = store.approval_request(id).await?.ok_or(AnswerError::Unknown)?;
@@ -254,7 +281,7 @@ impl Approvals {
                 .then(|| Grant::of(&request, uuid::Uuid::now_v7().to_string(), now));
             let brings = grant.as_ref().map(rows::of_grant).transpose()?;
             if store.change_request(rows::of_request(&request)?, brings).await? {
-                self.look().await?;
+                self.look_again().await;
                 return Ok(Answered { request, grant });
             }
         }

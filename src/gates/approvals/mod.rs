@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 pub use self::{
     ask::{Answer, AnswerError, Answered, AskError, Wanted},
-    call::{BodyKnown, Call, What},
+    call::{BodyKnown, Call, Refused, What},
     clear::{Found, GrantUse, Uses, Waits},
     grant::{Came, Grant, GrantState},
     people::{NoVoice, Party, Vote, Voter},
@@ -49,6 +49,10 @@ pub const REMEMBERED_FOR: Duration = Duration::from_secs(3_600);
 const REMEMBERED: u32 = 64;
 /// Requests that one person may have waiting at the same time.
 const PENDING: u32 = 32;
+/// Requests that one person may make [within](ASKED_WITHIN) a day, whatever became of them: what was
+/// asked is kept for long, and read by others.
+const REQUESTS: u32 = 256;
+const ASKED_WITHIN: Duration = Duration::from_secs(86_400);
 /// The longest reason, note or ticket, in bytes.
 pub const MAX_REASON: usize = 1_024;
 /// The longest ticket, in bytes.
@@ -120,6 +124,13 @@ impl Approvals {
         Ok(())
     }
 
+    /// The same after a change was made: it counts, whatever comes of looking, which is soon done anyhow.
+    async fn look_again(&self) {
+        if let Err(error) = self.look().await {
+            tracing::debug!(%error, "what changed of approvals is seen at the next look");
+        }
+    }
+
     /// Waits until another replica tells of a change; for ever where none does.
     pub async fn told(&self, heard: &mut Option<Heard>) {
         let Some(store) = &self.store else { return std::future::pending().await };
@@ -187,7 +198,11 @@ impl Approvals {
     /// # Errors
     /// [`StoreError`].
     pub async fn request(&self, id: &str) -> Result<Option<Request>, StoreError> {
-        self.store()?.approval_request(id).await?.map(rows::request).transpose()
+        let store = self.store()?;
+        if !ask::is_id(id) {
+            return Ok(None);
+        }
+        store.approval_request(id).await?.map(rows::request).transpose()
     }
 
     /// A page of requests, the newest first.
@@ -203,7 +218,11 @@ impl Approvals {
     /// # Errors
     /// [`StoreError`].
     pub async fn grant(&self, id: &str) -> Result<Option<Grant>, StoreError> {
-        self.store()?.approval_grant(id).await?.map(rows::grant).transpose()
+        let store = self.store()?;
+        if !ask::is_id(id) {
+            return Ok(None);
+        }
+        store.approval_grant(id).await?.map(rows::grant).transpose()
     }
 
     /// A page of grants, the newest first.
@@ -220,8 +239,12 @@ impl Approvals {
     /// # Errors
     /// [`StoreError`].
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
-        let revoked = self.store()?.revoke_grant(id, self.clock.now()).await?;
-        self.look().await?;
+        let store = self.store()?;
+        if !ask::is_id(id) {
+            return Ok(false);
+        }
+        let revoked = store.revoke_grant(id, self.clock.now()).await?;
+        self.look_again().await;
         Ok(revoked)
     }
 

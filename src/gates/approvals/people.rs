@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    http::legible,
     identity::{Caller, PrincipalKind},
     policy::Approvers,
 };
@@ -33,8 +34,15 @@ impl Party {
     #[must_use]
     pub fn of(caller: &Caller, kind: PrincipalKind) -> Self {
         let agent = kind.is_agent().then(|| caller.client.as_deref().unwrap_or("unknown").to_owned());
-        let name = caller.display.as_deref().map(|name| name.chars().take(128).collect());
+        let name = caller.display.as_deref().map(|name| legible(&name.chars().take(128).collect::<String>()));
         Self { id: caller.id.to_string(), person: caller.person().to_string(), agent, name }
+    }
+
+    /// Whether what is another's is theirs to end: a human's own and their agents', an agent's what it
+    /// began itself.
+    #[must_use]
+    pub fn may_end(&self, other: &Self) -> bool {
+        self.is_human_of(other) && (self.agent.is_none() || self.agent == other.agent)
     }
 
     /// Whether both are one human, by any of their identities.
@@ -238,6 +246,32 @@ mod tests {
         assert_eq!(voice(&herself, &both, &ann), Err(NoVoice::Own), "no agent asked");
         let through_it = Voter { kind: PrincipalKind::Agent, ..ann };
         assert_eq!(voice(&agent, &both, &through_it), Err(NoVoice::NotAPerson));
+    }
+
+    #[test]
+    fn an_agent_ends_what_it_began_and_nothing_of_its_humans_or_of_another_agents() {
+        let of =
+            |agent: Option<&str>| Party { agent: agent.map(Into::into), ..party("corp:ann", "corp:ann") };
+        for (by, whose, may) in [
+            (None, None, true),
+            (None, Some("copilot"), true),
+            (Some("copilot"), Some("copilot"), true),
+            (Some("copilot"), None, false),
+            (Some("copilot"), Some("other"), false),
+        ] {
+            assert_eq!(of(by).may_end(&of(whose)), may, "{by:?} {whose:?}");
+        }
+        assert!(!party("corp:bob", "corp:bob").may_end(&of(None)));
+    }
+
+    #[test]
+    fn a_name_that_an_issuer_gives_deceives_nobody() {
+        let caller = Caller {
+            display: Some("Ann\u{202e}\u{1b}[2J".into()),
+            ..crate::gates::approvals::tests::scene::caller("ann", &[])
+        };
+        let name = Party::of(&caller, PrincipalKind::Person).name.unwrap();
+        assert_eq!(name, "Ann\u{fffd}\u{fffd}[2J");
     }
 
     #[test]

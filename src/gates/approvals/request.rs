@@ -192,8 +192,8 @@ impl Request {
             (State::Expired, Event::Pass) if self.state == State::Pending => Ok(ended(State::Expired)),
             (State::Pending, Event::Pass) => Err(Unmoved::Waits),
             (State::Pending, Event::Withdraw { by }) => {
-                // An agent's request is its human's, too.
-                if by.is_human_of(&self.asked.requester) {
+                // An agent's request is its human's, too; its human's is not the agent's.
+                if by.may_end(&self.asked.requester) {
                     Ok(ended(State::Withdrawn))
                 } else {
                     Err(Unmoved::NotTheirs)

@@ -1,6 +1,6 @@
 //! Asking, answering, using and taking back, over real policies and a real store.
 
-mod scene;
+pub(super) mod scene;
 
 use std::{sync::Arc, time::Duration};
 
@@ -121,6 +121,36 @@ async fn an_approval_of_an_entry_covers_its_workspace_until_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn a_group_that_is_called_as_workspaces_are_makes_one_workspace_of_no_two() {
+    let scene = Scene::new();
+    let delete = |path| Sent { kind: Kind::Delete, method: Method::DELETE, body: None, path, ..write() };
+    for group in ["workspaces", "registries"] {
+        let of = |workspace: &str| -> &'static str {
+            let path = format!(
+                "/subscriptions/s/resourceGroups/{group}/providers/Microsoft.MachineLearningServices/workspaces/{workspace}/jobs/j"
+            );
+            path.leak()
+        };
+        scene.granted(&delete(of("a"))).await;
+        assert!(scene.send(&delete(of("a"))).await.is_ok());
+        assert_eq!(scene.refused(&delete(of("b"))).await.0, DenialCode::ApprovalRequired, "{group}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_and_takes_it_back_in_a_loop_is_told_to_stop() {
+    let scene = Scene::new();
+    let decision = scene.refused(&write()).await.2.permit.decision().to_string();
+    for _ in 0..REQUESTS {
+        let request = scene.ask(&ann(), decision.clone(), None).await.unwrap();
+        scene.answer(&ann(), &request.id, Answer::Withdraw).await.unwrap();
+    }
+    assert_eq!(scene.ask(&ann(), decision, None).await, Err(AskError::TooOften));
+    let bobs = scene.refused(&Sent { caller: caller("eve", &["team"]), ..write() }).await.2;
+    assert!(scene.ask(&caller("eve", &["team"]), bobs.permit.decision().to_string(), None).await.is_ok());
+}
+
+#[tokio::test]
 async fn nobody_approves_their_own_call_under_any_identity_nor_does_software() {
     let scene = Scene::new();
     let held = scene.refused(&write()).await.2;
@@ -190,7 +220,9 @@ async fn reason_and_ticket_are_as_the_entry_wants_them() {
     assert_eq!(ask(Some("  "), Some("CHG1")).await, wants("a reason"));
     assert_eq!(ask(Some("why"), None).await, wants("a ticket of the form `CHG[0-9]+`"));
     assert_eq!(ask(Some("why"), Some("CHGx")).await, wants("a ticket of the form `CHG[0-9]+`"));
-    assert_eq!(ask(Some("a\u{1b}[31m"), Some("CHG1")).await, Err(AskError::Text));
+    for deceptive in ["a\u{1b}[31m", "a\u{202e}b", "a\u{200b}b", "a\u{0}b", "a\u{2028}b"] {
+        assert_eq!(ask(Some(deceptive), Some("CHG1")).await, Err(AskError::Text), "{deceptive:?}");
+    }
     assert_eq!(ask(Some(&"x".repeat(MAX_REASON + 1)), Some("CHG1")).await, Err(AskError::Text));
     assert_eq!(ask(Some("why"), Some("CHG1")).await, Ok(1));
 }

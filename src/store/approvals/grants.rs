@@ -77,6 +77,8 @@ pub enum Settled {
 }
 
 const COLUMNS: &str = "id, version, state, bound, person, uses, used, made, expires, terms";
+/// Later than any time that is kept, and far from where BIGINT ends.
+const FOREVER: i64 = 1 << 60;
 const USE_COLUMNS: &str = "id, version, grant_id, resend, decision, state, tries, at";
 
 impl GrantRow {
@@ -103,8 +105,9 @@ impl GrantRow {
 }
 
 impl Store {
-    /// The grants that are bound so and hold at `now`, used ones among them, each with the last use
-    /// that this call made of it.
+    /// The grants that are bound so and hold at `now`, each with the last use that this call made of it.
+    /// Of those that are used up only those that this call used, and behind the others, the latest
+    /// first: however many were used up before, they hide none that is left.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -118,10 +121,17 @@ impl Store {
         self.ask(move |pool| async move {
             let text = format!(
                 "SELECT {COLUMNS} FROM approval_grants \
-                 WHERE bound = $1 AND expires > $2 AND state = 'active' ORDER BY expires, id LIMIT 16"
+                 WHERE bound = $1 AND expires > $2 AND state = 'active' AND (uses = 0 OR used < uses \
+                 OR EXISTS (SELECT 1 FROM approval_uses WHERE grant_id = approval_grants.id AND resend = $3)) \
+                 ORDER BY CASE WHEN uses = 0 OR used < uses THEN expires - {FOREVER} ELSE -expires END, id \
+                 LIMIT 16"
             );
-            let grants =
-                sqlx::query(sqlx::AssertSqlSafe(text)).bind(bound).bind(millis(now)).fetch_all(&pool).await?;
+            let grants = sqlx::query(sqlx::AssertSqlSafe(text))
+                .bind(bound)
+                .bind(millis(now))
+                .bind(resend.clone())
+                .fetch_all(&pool)
+                .await?;
             let mut found = Vec::with_capacity(grants.len());
             for row in &grants {
                 let row = grant(row)?;

@@ -8,7 +8,7 @@ mod grants;
 mod requests;
 
 pub use grants::{GrantRow, Settled, Taken, UseRow};
-pub use requests::{Asked, CallRow, Page, RequestRow};
+pub use requests::{AskBounds, Asked, CallRow, Page, RequestRow};
 
 use super::{Store, StoreError, millis};
 use crate::time::Timestamp;

@@ -59,6 +59,19 @@ pub enum Asked {
     Waits(Box<RequestRow>),
     /// This person has as many waiting as one may have.
     TooMany,
+    /// This person has made as many as one may make in a time.
+    TooOften,
+}
+
+/// How many requests one person may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AskBounds {
+    /// Waiting at the same time.
+    pub waiting: u32,
+    /// Made since a time, whatever became of them.
+    pub made: u32,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// Which rows to read, from the newest on.
@@ -152,11 +165,11 @@ impl Store {
         .await
     }
 
-    /// Keeps a new request, unless the same waits already or the person has `most` waiting.
+    /// Keeps a new request, unless the same waits already or the person has too many.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn ask_approval(&self, row: RequestRow, most: u32) -> Result<Asked, StoreError> {
+    pub async fn ask_approval(&self, row: RequestRow, most: AskBounds) -> Result<Asked, StoreError> {
         self.ask(move |pool| async move {
             let waiting = row.waiting.clone();
             let mut transaction = pool.begin().await?;
@@ -173,8 +186,17 @@ impl Store {
             .bind(row.person.clone())
             .fetch_one(&mut *transaction)
             .await?;
-            if waiting >= i64::from(most) {
+            if waiting >= i64::from(most.waiting) {
                 return Ok(Asked::TooMany);
+            }
+            let made: i64 =
+                sqlx::query_scalar("SELECT COUNT(*) FROM approval_requests WHERE person = $1 AND made > $2")
+                    .bind(row.person.clone())
+                    .bind(millis(most.since))
+                    .fetch_one(&mut *transaction)
+                    .await?;
+            if made >= i64::from(most.made) {
+                return Ok(Asked::TooOften);
             }
             sqlx::query(
                 "INSERT INTO approval_requests \

@@ -17,6 +17,10 @@ fn row(id: &str, waiting: &str) -> RequestRow {
     }
 }
 
+fn most(waiting: u32) -> AskBounds {
+    AskBounds { waiting, made: 1_000, since: at(0) }
+}
+
 fn grant(id: &str, uses: i64) -> GrantRow {
     GrantRow {
         id: id.to_owned(),
@@ -47,7 +51,7 @@ fn used(id: &str, resend: &str, secs: u64) -> UseRow {
 
 /// A store with one grant, approved out of a request.
 async fn granted(bench: &Bench, uses: i64) {
-    bench.store.ask_approval(row("r", "bound"), 9).await.unwrap();
+    bench.store.ask_approval(row("r", "bound"), most(9)).await.unwrap();
     let approved = RequestRow {
         version: 1,
         state: "approved".to_owned(),
@@ -65,7 +69,8 @@ async fn of_the_same_call_one_request_waits_at_a_time_whoever_asks_at_once() {
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..10 {
         let store = stores[i % 2].clone();
-        tasks.spawn(async move { store.ask_approval(row(&format!("r{i}"), "bound"), 9).await.unwrap() });
+        tasks
+            .spawn(async move { store.ask_approval(row(&format!("r{i}"), "bound"), most(9)).await.unwrap() });
     }
     let asked = tasks.join_all().await;
     assert_eq!(asked.iter().filter(|asked| **asked == Asked::New).count(), 1);
@@ -79,24 +84,67 @@ async fn of_the_same_call_one_request_waits_at_a_time_whoever_asks_at_once() {
     let over = RequestRow { version: 1, state: "denied".to_owned(), waiting: waiting.id.clone(), ..waiting };
     assert!(bench.store.change_request(over, None).await.unwrap());
     assert_eq!(bench.store.waiting_request("bound").await.unwrap(), None);
-    assert_eq!(bench.store.ask_approval(row("next", "bound"), 9).await.unwrap(), Asked::New);
+    assert_eq!(bench.store.ask_approval(row("next", "bound"), most(9)).await.unwrap(), Asked::New);
 }
 
 #[tokio::test]
 async fn a_person_has_so_many_requests_waiting_and_no_more() {
     let bench = Bench::new().await;
     for i in 0..3 {
-        let asked = bench.store.ask_approval(row(&format!("r{i}"), &format!("b{i}")), 2).await.unwrap();
+        let asked = bench.store.ask_approval(row(&format!("r{i}"), &format!("b{i}")), most(2)).await.unwrap();
         assert_eq!(asked == Asked::TooMany, i == 2, "{asked:?}");
     }
     let other = RequestRow { person: "corp:bob".to_owned(), ..row("r9", "b9") };
-    assert_eq!(bench.store.ask_approval(other, 2).await.unwrap(), Asked::New);
+    assert_eq!(bench.store.ask_approval(other, most(2)).await.unwrap(), Asked::New);
+}
+
+#[tokio::test]
+async fn a_person_makes_so_many_requests_in_a_time_whatever_becomes_of_them() {
+    let bench = Bench::new().await;
+    let bounds = AskBounds { waiting: 1, made: 3, since: at(999) };
+    for i in 0..4 {
+        let id = format!("r{i}");
+        let asked = bench.store.ask_approval(row(&id, "bound"), bounds).await.unwrap();
+        assert_eq!(asked, if i == 3 { Asked::TooOften } else { Asked::New });
+        let back =
+            RequestRow { version: 1, state: "withdrawn".to_owned(), waiting: id.clone(), ..row(&id, "") };
+        assert_eq!(bench.store.change_request(back, None).await.unwrap(), i < 3);
+    }
+    let other = RequestRow { person: "corp:bob".to_owned(), ..row("r9", "bound") };
+    assert_eq!(bench.store.ask_approval(other, bounds).await.unwrap(), Asked::New);
+    let later = AskBounds { since: at(1_000), ..bounds };
+    assert_eq!(bench.store.ask_approval(row("r10", "b"), later).await.unwrap(), Asked::New);
+}
+
+#[tokio::test]
+async fn however_many_grants_are_used_up_the_one_that_is_left_is_found_and_the_calls_own_behind_it() {
+    let bench = Bench::new().await;
+    for i in 0..40 {
+        let id = format!("r{i:02}");
+        bench.store.ask_approval(row(&id, "bound"), most(9)).await.unwrap();
+        let approved =
+            RequestRow { version: 1, state: "approved".to_owned(), waiting: id.clone(), ..row(&id, "") };
+        let one = GrantRow { expires: at(2_000 + i), ..grant(&format!("g{i:02}"), 1) };
+        assert!(bench.store.change_request(approved, Some(one)).await.unwrap());
+        if i < 39 {
+            let call = UseRow { grant: format!("g{i:02}"), ..used(&format!("u{i:02}"), "same", 1_000 + i) };
+            assert_eq!(bench.store.take_use(call, at(999 + i)).await.unwrap(), Taken::Yes);
+            bench.store.settle_use(&format!("u{i:02}"), Settled::Known).await.unwrap();
+        }
+    }
+    let ids = async |resend: Option<&str>| {
+        let found = bench.store.grants_for("bound", resend, at(1_100)).await.unwrap();
+        found.into_iter().map(|(grant, _)| grant.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(None).await, ["g39"]);
+    assert_eq!(ids(Some("another")).await, ["g39"]);
+    assert_eq!(ids(Some("same")).await[..3], ["g39", "g38", "g37"]);
 }
 
 #[tokio::test]
 async fn of_two_who_answer_at_once_one_counts_and_the_grant_comes_with_it() {
     let bench = Bench::new().await;
-    bench.store.ask_approval(row("r", "bound"), 9).await.unwrap();
+    bench.store.ask_approval(row("r", "bound"), most(9)).await.unwrap();
     let stores: Vec<_> = (0..2).map(|_| bench.replica()).collect();
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..8 {
@@ -210,7 +258,7 @@ async fn a_grant_that_was_taken_back_or_is_over_is_used_no_more_and_replicas_hea
 async fn what_is_over_ends_once_on_one_replica() {
     let bench = Bench::new().await;
     granted(&bench, 0).await;
-    bench.store.ask_approval(row("waits", "other"), 9).await.unwrap();
+    bench.store.ask_approval(row("waits", "other"), most(9)).await.unwrap();
     let other = bench.replica();
     assert_eq!(other.expire_requests(at(1_999)).await.unwrap(), []);
     let (one, two) = tokio::join!(bench.store.expire_requests(at(2_000)), other.expire_requests(at(2_000)));
@@ -257,7 +305,7 @@ async fn pages_follow_each_other_from_the_newest_on() {
         let person = if i == 3 { "corp:bob" } else { "corp:ann" };
         let one = row(&format!("r{i}"), &format!("b{i}"));
         let one = RequestRow { person: person.to_owned(), made: at(1_000 + i / 2), ..one };
-        bench.store.ask_approval(one, 99).await.unwrap();
+        bench.store.ask_approval(one, most(99)).await.unwrap();
     }
     let mut before = None;
     let mut seen = Vec::new();
