@@ -235,8 +235,9 @@ routes:
   #   resource: {id}/onlineEndpoints/churn
 
 policies: policies/
-# Sessions, revocations: a file, or {{postgres: {{url: {{env: DATABASE_URL}}}}}} where replicas share them.
-# store: {{sqlite: var/amlgate.db}}
+# Requests for approval, grants, sessions, revocations: a file, or {{postgres: {{url: {{env: DATABASE_URL}}}}}} where
+# replicas share them.
+store: {{sqlite: var/amlgate.db}}
 # Where people hear of approvals; also `teams` and `webhook`:
 # notify: [{{name: approvals, slack: {{url: {{env: SLACK_WEBHOOK_URL}}}}}}]
 audit: {{name: amlgate-0, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
@@ -301,10 +302,22 @@ allow:
   - name: whoever signs in with az finds the subscription
     who: [data-scientists, platform]
     actions: [Microsoft.Resources/subscriptions/read, Microsoft.Resources/tenants/read]
+  # By `amlgate request`, or in the console. Whom somebody may approve says `by` of the entry that asks for it.
+  - name: people ask for approvals and answer them
+    who: [data-scientists, platform]
+    actions: [amlgate/requests/*, amlgate/grants/*]
 
 deny:
   - name: nothing is opened to public networks
     effects: [expose_network]
+
+require:
+  # The call waits a minute for the answer; later it says how to ask. Nobody approves their own, and a yes
+  # is good for this very call, once.
+  - name: a deployment needs a second person
+    who: [data-scientists]
+    effects: [deploy_model]
+    approval: {{by: [{{subject: platform, count: 1}}], valid_for: 4h, hold: 60s}}
 "#,
         id = workspace.id,
     )
@@ -323,11 +336,19 @@ cases:
     as: {{issuer: {issuer}, subject: someone, groups: [UNSET]}}     # the same
     request: {{method: DELETE, url: "{url}?api-version=2025-12-01"}}
     expect: {{decision: deny, code: AuthorizationFailed}}
+  - name: a data scientist deploys once the platform team says yes
+    as: {{issuer: {issuer}, subject: someone, groups: [UNSET]}}     # the same
+    request:
+      method: PUT
+      url: "{url}/onlineEndpoints/churn/deployments/blue?api-version=2025-12-01"
+      body: {{location: westeurope, properties: {{endpointComputeType: Managed, model: "{id}/models/churn/versions/1", instanceType: Standard_DS3_v2}}}}
+    expect: {{decision: needs_approval, entry: a deployment needs a second person}}
   - name: a stranger reads nothing
     as: {{issuer: {issuer}, subject: stranger}}
     request: {{method: GET, url: "{url}?api-version=2025-12-01"}}
     expect: {{decision: deny, code: AuthorizationFailed}}
-"#
+"#,
+        id = workspace.id,
     )
 }
 
