@@ -5,7 +5,7 @@
 //! it. Who hangs up ends it by that; the request for approval stays, and the call that comes again
 //! joins it (DECISIONS 23 and 24).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
 
@@ -14,7 +14,7 @@ use crate::{
     audit::event::{Event, GrantChange, Verdict},
     gates::{
         Cleared, Held,
-        approvals::{AskError, BodyKnown, Request, State, Waits, Wanted},
+        approvals::{AskError, BodyKnown, Refused, Request, State, Waits, Wanted},
     },
     policy::{self, Denial, DenialCode, Permit, approval::MAX_HOLD},
 };
@@ -88,8 +88,43 @@ fn preferred(headers: &HeaderMap) -> Option<Duration> {
     waits.next()
 }
 
-fn word(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned)
+/// The words of a header that stands once. Of two, nobody could tell which people are to read.
+fn word(headers: &HeaderMap, name: &str) -> Result<Option<String>, AskError> {
+    let mut all = headers.get_all(name).iter();
+    let Some(value) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return Err(AskError::Text);
+    }
+    String::from_utf8(value.as_bytes().to_vec()).map(Some).map_err(|_| AskError::Text)
+}
+
+fn wanted(permit: &Permit) -> Result<Wanted, AskError> {
+    let headers = &permit.request().headers;
+    let (reason, ticket) = (word(headers, REASON)?, word(headers, TICKET)?);
+    Ok(Wanted { decision: permit.decision().to_string(), reason, ticket })
+}
+
+/// Asks, and records what is new: to its end, even if the caller hangs up meanwhile. Nothing waits for
+/// people that the record does not know of.
+async fn asked_for(
+    gate: &Gate,
+    unasked: Vec<Refused>,
+    wanted: Wanted,
+) -> Result<Result<Vec<String>, AskError>, Refusal> {
+    let parts = gate.parts();
+    let (gates, journal) = (Arc::clone(&parts.gates), parts.journal.clone());
+    let policies = parts.policies.current();
+    let asking = tokio::spawn(async move {
+        let requests = match gates.approvals().open(&policies, unasked, wanted).await {
+            Ok(requests) => requests,
+            Err(error) => return Ok(Err(error)),
+        };
+        for (request, _) in requests.iter().filter(|(_, new)| *new) {
+            journal.happened(&asked_event(request)).await.map_err(|_| Refusal::Unrecorded)?;
+        }
+        Ok(Ok(requests.into_iter().map(|(request, _)| request.id).collect()))
+    });
+    asking.await.unwrap_or(Err(Refusal::Internal))
 }
 
 /// Asks for what nobody was asked for yet, and waits.
@@ -100,38 +135,27 @@ async fn hold(gate: &Gate, held: Box<Held>, waits: Waits, wait: Duration) -> Res
     let until = gate.now().plus(wait);
     let Waits { unasked, mut asked, .. } = waits;
     if !unasked.is_empty() {
-        let headers = &held.permit.request().headers;
-        let wanted = Wanted {
-            decision: held.permit.decision().to_string(),
-            reason: word(headers, REASON),
-            ticket: word(headers, TICKET),
+        let wanted = match wanted(&held.permit) {
+            Ok(wanted) => wanted,
+            Err(error) => return Err(unasked_for(gate, held, &error).await),
         };
-        let policies = gate.parts().policies.current();
-        match approvals.open(&policies, unasked, wanted).await {
-            Ok(requests) => {
-                for (request, new) in &requests {
-                    if *new {
-                        told(gate, request).await?;
-                    }
-                }
-                asked.extend(requests.into_iter().map(|(request, _)| request.id));
-            }
+        match asked_for(gate, unasked, wanted).await? {
+            Ok(requests) => asked.extend(requests),
             Err(error) => return Err(unasked_for(gate, held, &error).await),
         }
     }
     wait_for(gate, held, &asked, until).await
 }
 
-async fn told(gate: &Gate, request: &Request) -> Result<(), Refusal> {
-    let event = Event::Approval {
+fn asked_event(request: &Request) -> Event {
+    Event::Approval {
         id: request.id.clone(),
         entry: request.asked.entry.clone(),
         requester: request.asked.requester.id.clone(),
         by: None,
         verdict: Verdict::Asked,
         reason: request.asked.reason.clone(),
-    };
-    gate.parts().journal.happened(&event).await.map_err(|_| Refusal::Unrecorded)
+    }
 }
 
 /// Nothing could be asked: the caller is told why, beside what they were told anyhow.
@@ -174,7 +198,7 @@ async fn wait_for(
                 }
             }
             Come::Not(request) => {
-                held.denial = not_given(&held, &request);
+                held.denial = not_given(&held, &request, gate.now());
                 return Err(refused(gate, held).await);
             }
             Come::Waits if now >= until => {
@@ -248,8 +272,8 @@ async fn answered(gate: &Gate, asked: &[String]) -> Come {
     come
 }
 
-fn not_given(held: &Held, request: &Request) -> Denial {
-    let state = request.state.name();
+fn not_given(held: &Held, request: &Request, now: crate::time::Timestamp) -> Denial {
+    let state = request.state_at(now).name();
     let last = request.votes.last().filter(|_| request.state == State::Denied);
     let note = last.and_then(|vote| vote.note.as_ref()).map(|note| format!(": {note}")).unwrap_or_default();
     Denial {
@@ -268,6 +292,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_words_of_a_call_stand_once_and_as_utf8() {
+        let of = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(REASON, HeaderValue::from_bytes(value).unwrap());
+            }
+            word(&headers, REASON)
+        };
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&["größer".as_bytes()]), Ok(Some("größer".into())));
+        assert_eq!(of(&[b"routine", b"give me everything"]), Err(AskError::Text));
+        assert_eq!(of(&[b"gr\xf6\xdfer"]), Err(AskError::Text));
+    }
+
+    #[test]
     fn a_caller_says_how_long_in_the_form_of_rfc_7240() {
         for (values, seconds) in [
             (&["wait=30"][..], Some(30)),
@@ -275,6 +314,12 @@ mod tests {
             (&["return=minimal", "Wait = \"5\"; x=1"], Some(5)),
             (&["wait=0"], Some(0)),
             (&["wait=soon"], None),
+            (&["wait=-1"], None),
+            (&["wait=99999999999999999999"], None),
+            (&["wait=18446744073709551615"], Some(u64::MAX)),
+            (&["wait=5", "wait=0, wait=9"], Some(5)),
+            (&["wait"], None),
+            (&["wait=\"\""], None),
             (&["respond-async"], None),
             (&[], None),
         ] {

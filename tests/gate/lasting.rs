@@ -3,6 +3,7 @@
 //! Two people open everything that lasts, one of each kind. Then one of them loses the right, the
 //! token, or whoever vouched for it; and each cell of the table is looked at.
 
+mod held;
 mod live;
 mod upstream;
 

@@ -9,7 +9,7 @@ use axum::{
     Extension,
     body::Body,
     extract::{Path, Request, State},
-    http::{StatusCode, request::Parts},
+    http::StatusCode,
     response::{IntoResponse as _, Redirect, Response},
 };
 use http_body_util::{BodyExt as _, Limited};
@@ -17,8 +17,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    super::api::{Allowed, Api, Peer, Refused, approvals},
-    Frame, Notice, Visit, html, refusal, visit,
+    super::api::{Api, Peer, Refused, approvals},
+    Frame, Notice, Visit, entered, html, refusal, visit,
 };
 use crate::{
     azureml::Kind,
@@ -27,6 +27,8 @@ use crate::{
 
 /// The largest form, in bytes: a reason or a note.
 const MAX_FORM: usize = 16 << 10;
+/// More fields than any form has.
+const MAX_FIELDS: usize = 16;
 
 #[derive(Template)]
 #[template(path = "requests.html")]
@@ -189,32 +191,27 @@ fn many<T: DeserializeOwned>(mut value: Value, key: &str) -> Result<Vec<T>, Refu
     read(value.get_mut(key).map(Value::take).unwrap_or_default())
 }
 
-/// Who comes, if they may do this.
-async fn entered(
-    api: &Api,
-    peer: Peer,
-    head: Parts,
-    active: &'static str,
-    action: &str,
-    kind: Kind,
-) -> Result<(Visit, Allowed), Box<Response>> {
-    let visit = visit(api, peer, head, active).await?;
-    match api.allowed(&visit.head, visit.peer, visit.principal.clone(), action, kind).await {
-        Ok(allowed) => Ok((visit, allowed)),
-        Err(refused) => Err(Box::new(refusal(refused, visit.frame))),
-    }
-}
-
 /// The fields of a form.
 async fn fields(body: Body) -> Result<Vec<(String, String)>, Refused> {
     let body = Limited::new(body, MAX_FORM).collect().await;
     let body = body.map_err(|_| Refused::malformed("the form is too large or too slow, or broke off"))?;
-    let body = body.to_bytes();
-    let fields = form_urlencoded::parse(&body).into_owned();
-    Ok(fields
-        .map(|(key, value)| (key, value.trim().to_owned()))
-        .filter(|(_, value)| !value.is_empty())
-        .collect())
+    read_form(&body.to_bytes())
+}
+
+/// Each field once: of two, nobody could tell which was meant.
+fn read_form(body: &[u8]) -> Result<Vec<(String, String)>, Refused> {
+    let mut fields: Vec<(String, String)> = Vec::new();
+    for (key, value) in form_urlencoded::parse(body) {
+        if fields.iter().any(|(known, _)| *known == key) {
+            return Err(Refused::malformed("a field of the form stands twice"));
+        }
+        if fields.len() == MAX_FIELDS {
+            return Err(Refused::malformed(format!("a form has at most {MAX_FIELDS} fields")));
+        }
+        fields.push((key.into_owned(), value.trim().to_owned()));
+    }
+    fields.retain(|(_, value)| !value.is_empty());
+    Ok(fields)
 }
 
 fn field(fields: &[(String, String)], name: &str) -> Option<String> {
@@ -338,14 +335,14 @@ pub(super) async fn answer(
             );
         }
     };
-    let (Visit { principal, frame, .. }, allowed) =
+    let (Visit { head, peer, principal, frame }, allowed) =
         match entered(&api, peer, head, "/requests", action, Kind::Action).await {
             Ok(entered) => entered,
             Err(response) => return *response,
         };
     let answered = async {
         let note = field(&fields(body).await?, "note");
-        approvals::taken(&api, &principal, &id, said(note)).await
+        approvals::taken(&api, (&head, peer), &principal, &id, said(note)).await
     };
     match answered.await.and_then(read::<Asked>) {
         Ok(one) => allowed.shown(Redirect::to(&format!("/requests/{}", one.id)).into_response()),
@@ -392,5 +389,22 @@ pub(super) async fn revoke(
     match approvals::taken_back(&api, &head, peer, &principal, &id).await {
         Ok(_) => allowed.shown(Redirect::to("/grants").into_response()),
         Err(refused) => allowed.shown(refusal(refused, frame)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_a_form_stands_once_however_it_is_written() {
+        let read = |form: &str| read_form(form.as_bytes()).map_err(|refused| refused.message);
+        assert_eq!(read("note=go+ahead&empty=").unwrap(), [("note".to_owned(), "go ahead".to_owned())]);
+        for twice in ["note=no&note=yes", "note=no&n%6fte=yes", "note=&note=yes"] {
+            assert!(read(twice).unwrap_err().contains("twice"), "{twice}");
+        }
+        let many = (0..17).map(|n| format!("f{n}=&")).collect::<String>();
+        assert!(read(&many).unwrap_err().contains("at most"));
+        assert_eq!(field(&read_form(b"note=%ff%00").unwrap(), "note").as_deref(), Some("\u{fffd}\0"));
     }
 }

@@ -18,7 +18,7 @@ use super::{
         call::{Refused, json_of},
         openapi::{Answer, Body, Operation, Parameter, Shape},
     },
-    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, shown, unavailable, unknown,
+    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, shown, to_its_end, unavailable, unknown,
     unrecorded,
 };
 use crate::{
@@ -86,13 +86,15 @@ struct Noted {}
 pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, call: Call) -> Response {
     let (head, _) = call.into_parts();
     let entered = async {
-        let listed = Listed::read(head.uri.query().unwrap_or_default())?;
-        let action = match listed.show {
-            Show::Mine => READ,
-            Show::All => READ_OTHERS,
-            Show::ToAnswer => return Err(Refused::malformed("`show` is `mine` or `all`")),
-        };
         let principal = api.known(&head, peer).await?;
+        let listed = match Listed::read(head.uri.query().unwrap_or_default()) {
+            Ok(Listed { show: Show::ToAnswer, .. }) => Err(Refused::malformed("`show` is `mine` or `all`")),
+            read => read,
+        };
+        let action = match listed.as_ref().map(|listed| listed.show) {
+            Ok(Show::Mine | Show::ToAnswer) | Err(_) => READ,
+            Ok(Show::All) => READ_OTHERS,
+        };
         let allowed = api.allowed(&head, peer, principal.clone(), action, Kind::Read).await?;
         Ok::<_, Refused>((allowed, principal, listed))
     };
@@ -100,7 +102,8 @@ pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>,
         Ok(entered) => entered,
         Err(refused) => return refused.into_response(),
     };
-    match page(&api, &principal, listed).await {
+    let listed = async { page(&api, &principal, listed?).await };
+    match listed.await {
         Ok(answer) => allowed.answer(StatusCode::OK, &answer),
         Err(refused) => allowed.refuse(refused),
     }
@@ -133,10 +136,10 @@ async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value,
     Ok(json!(Listing { grants, next }))
 }
 
-/// Whether a grant is somebody's own, or they approved it.
+/// Whether a grant is somebody's own, or they approved it: themselves, and not some agent of theirs.
 fn concerns(grant: &Grant, party: &Party) -> bool {
-    let approved = || grant.terms.approvers.iter().any(|vote| vote.by.is_human_of(party));
-    grant.terms.holder.is_human_of(party) || approved()
+    let approved = || grant.terms.approvers.iter().any(|vote| party.may_end(&vote.by));
+    party.may_end(&grant.terms.holder) || approved()
 }
 
 pub async fn revoke(
@@ -167,7 +170,7 @@ pub async fn revoke(
 
 /// Takes a grant back, if it is whoever asks' own, they approved it, or they may take back any.
 pub(in crate::admin) async fn taken_back(
-    api: &Api,
+    api: &Arc<Api>,
     head: &Parts,
     peer: Peer,
     principal: &Principal,
@@ -182,14 +185,19 @@ pub(in crate::admin) async fn taken_back(
         // Whoever may not see it is not told that it is there.
         others.map_err(|_| unknown("grant"))?.done();
     }
-    if !approvals.revoke(id).await.map_err(|error| unavailable(&error))? {
+    let (api, by) = (Arc::clone(api), principal.id.to_string());
+    to_its_end(async move { end_of(&api, by, grant).await }).await
+}
+
+async fn end_of(api: &Api, by: String, grant: Grant) -> Result<Value, Refused> {
+    if !api.gates.approvals().revoke(&grant.id).await.map_err(|error| unavailable(&error))? {
         let now = match grant.state(api.clock.now()) {
             GrantState::Active | GrantState::Used => GrantState::Revoked,
             over @ (GrantState::Revoked | GrantState::Expired) => over,
         };
         return Err(conflict(format!("the grant is {} already", now.name())));
     }
-    let event = of_grant(&grant, Some(principal.id.to_string()), GrantChange::Revoked);
+    let event = of_grant(&grant, Some(by), GrantChange::Revoked);
     api.journal.happened(&event).await.map_err(|_| unrecorded())?;
     Ok(json!(shown::grant(&Grant { revoked: true, ..grant }, api.clock.now())))
 }

@@ -10,6 +10,8 @@ mod grants;
 mod requests;
 mod shown;
 
+use std::future::Future;
+
 use axum::http::StatusCode;
 
 pub(super) use self::{
@@ -49,6 +51,13 @@ fn unknown(what: &str) -> Refused {
 
 fn conflict(why: impl Into<String>) -> Refused {
     Refused::new(StatusCode::CONFLICT, Said::Conflict, why)
+}
+
+/// Does what changes something to its end and its record, even if whoever wanted it hangs up meanwhile.
+async fn to_its_end<T: Send + 'static>(
+    doing: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::spawn(doing).await.unwrap_or_else(|_| Err(Refused::unavailable("the gate is stopping")))
 }
 
 fn unrecorded() -> Refused {
@@ -126,7 +135,11 @@ enum Show {
 impl Listed {
     fn read(query: &str) -> Result<Self, Refused> {
         let mut listed = Self { show: Show::Mine, state: None, before: None, limit: PAGE };
+        let mut seen = Vec::new();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            if seen.contains(&key) {
+                return Err(Refused::malformed(format!("`{key}` stands twice")));
+            }
             match &*key {
                 "show" => {
                     listed.show = match &*value {
@@ -154,6 +167,7 @@ impl Listed {
                 }
                 other => return Err(Refused::malformed(format!("`{other}` is no filter"))),
             }
+            seen.push(key);
         }
         Ok(listed)
     }
@@ -178,7 +192,20 @@ mod tests {
         assert_eq!(listed.before, Some((Timestamp::from_millis(17), "a-b".to_owned())));
         assert_eq!(cursor(Timestamp::from_millis(17), "a-b"), "17.a-b");
         assert_eq!(read("").unwrap().show, Show::Mine);
-        for query in ["show=others", "limit=0", "limit=201", "cursor=x", "cursor=1.'", "whose=mine"] {
+        for query in [
+            "show=others",
+            "limit=0",
+            "limit=201",
+            "cursor=x",
+            "cursor=1.'",
+            "whose=mine",
+            "show=mine&show=all",
+            "limit=-1",
+            "limit=1e2",
+            "cursor=-1.a",
+            "cursor=1.a%00",
+            "state=denied&%73tate=denied",
+        ] {
             assert!(read(query).is_err(), "{query}");
         }
     }

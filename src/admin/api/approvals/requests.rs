@@ -18,7 +18,7 @@ use super::{
         call::{Refused, Said, json_of},
         openapi::{self, Body, Operation, Parameter, Shape},
     },
-    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, of_request, shown, unavailable,
+    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, of_request, shown, to_its_end, unavailable,
     unknown, unrecorded,
 };
 use crate::{
@@ -31,6 +31,8 @@ use crate::{
     store::Page,
 };
 
+/// Requests that are read at once for a page of those that somebody may answer, however few they want.
+const LOOKED_AT: u32 = super::LARGEST_PAGE;
 /// Requests that are looked at for one page of those that somebody may answer.
 const MOST_LOOKED_AT: usize = 2_000;
 
@@ -190,17 +192,22 @@ pub async fn ask(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, 
 
 /// Asks, and records what is new.
 pub(in crate::admin) async fn ask_for(
-    api: &Api,
+    api: &Arc<Api>,
     principal: &Principal,
     wanted: Wanted,
 ) -> Result<(StatusCode, Value), Refused> {
     let policies = api.policies.current();
-    let requests = api.gates.approvals().ask(&policies, principal, wanted).await.map_err(not_asked)?;
-    for (request, _) in requests.iter().filter(|(_, new)| *new) {
-        let by = Some(principal.id.to_string());
-        let event = of_request(request, by, Verdict::Asked, request.asked.reason.clone());
-        api.journal.happened(&event).await.map_err(|_| unrecorded())?;
-    }
+    let (own, by, current) = (Arc::clone(api), principal.clone(), Arc::clone(&policies));
+    let asking = async move {
+        let requests = own.gates.approvals().ask(&current, &by, wanted).await.map_err(not_asked)?;
+        for (request, _) in requests.iter().filter(|(_, new)| *new) {
+            let by = Some(by.id.to_string());
+            let event = of_request(request, by, Verdict::Asked, request.asked.reason.clone());
+            own.journal.happened(&event).await.map_err(|_| unrecorded())?;
+        }
+        Ok(requests)
+    };
+    let requests = to_its_end(asking).await?;
     let new = requests.iter().any(|(_, new)| *new);
     let now = api.clock.now();
     let all = All {
@@ -222,11 +229,11 @@ fn not_asked(error: AskError) -> Refused {
 pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, call: Call) -> Response {
     let (head, _) = call.into_parts();
     let entered = async {
-        let listed = Listed::read(head.uri.query().unwrap_or_default())?;
         let principal = api.known(&head, peer).await?;
-        let action = match listed.show {
-            Show::Mine | Show::ToAnswer => READ,
-            Show::All => READ_OTHERS,
+        let listed = Listed::read(head.uri.query().unwrap_or_default());
+        let action = match listed.as_ref().map(|listed| listed.show) {
+            Ok(Show::Mine | Show::ToAnswer) | Err(_) => READ,
+            Ok(Show::All) => READ_OTHERS,
         };
         let allowed = api.allowed(&head, peer, principal.clone(), action, Kind::Read).await?;
         Ok::<_, Refused>((allowed, principal, listed))
@@ -235,7 +242,8 @@ pub async fn list(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>,
         Ok(entered) => entered,
         Err(refused) => return refused.into_response(),
     };
-    match page(&api, &principal, listed).await {
+    let listed = async { page(&api, &principal, listed?).await };
+    match listed.await {
         Ok(answer) => allowed.answer(StatusCode::OK, &answer),
         Err(refused) => allowed.refuse(refused),
     }
@@ -264,12 +272,13 @@ async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value,
     };
     let person = (listed.show == Show::Mine).then(|| principal.person().to_string());
     let limit = usize::try_from(listed.limit).unwrap_or(usize::MAX);
+    let at_once = if listed.show == Show::ToAnswer { LOOKED_AT } else { listed.limit };
     let mut found = Vec::new();
     let (mut before, mut looked) = (listed.before, 0);
     let next = loop {
-        let page = Page { person: person.clone(), state, before: before.clone(), limit: listed.limit };
+        let page = Page { person: person.clone(), state, before: before.clone(), limit: at_once };
         let rows = api.gates.approvals().requests(page).await.map_err(|error| unavailable(&error))?;
-        let whole = rows.len() < limit;
+        let whole = rows.len() < usize::try_from(at_once).unwrap_or(usize::MAX);
         looked += rows.len();
         for row in &rows {
             if found.len() == limit {
@@ -316,7 +325,7 @@ pub async fn one(
     }
 }
 
-/// A request, if it concerns whoever looks, or they may see those of others.
+/// A request, as whoever may see it sees it.
 pub(in crate::admin) async fn found(
     api: &Api,
     head: &Parts,
@@ -324,6 +333,18 @@ pub(in crate::admin) async fn found(
     principal: &Principal,
     id: &str,
 ) -> Result<Value, Refused> {
+    let found = seen(api, head, peer, principal, id).await?;
+    Ok(json!(shown::request(&found, principal, &api.policies.current(), api.clock.now())))
+}
+
+/// A request, if it concerns whoever looks, or they may see those of others.
+async fn seen(
+    api: &Api,
+    head: &Parts,
+    peer: Peer,
+    principal: &Principal,
+    id: &str,
+) -> Result<Request, Refused> {
     let found = api.gates.approvals().request(id).await.map_err(|error| unavailable(&error))?;
     let found = found.ok_or_else(|| unknown("request"))?;
     let policies = api.policies.current();
@@ -332,7 +353,7 @@ pub(in crate::admin) async fn found(
         // Whoever may not see it is not told that it is there.
         others.map_err(|_| unknown("request"))?.done();
     }
-    Ok(json!(shown::request(&found, principal, &policies, api.clock.now())))
+    Ok(found)
 }
 
 /// Whether a request is somebody's own, or theirs to answer, or they have answered it.
@@ -373,7 +394,7 @@ async fn answered(
     };
     let given = async {
         let said = json_of::<Noted>(&head, body, MAX_BODY).await?;
-        taken(&api, &principal, &id, answer(said.note)).await
+        taken(&api, (&head, peer), &principal, &id, answer(said.note)).await
     };
     match given.await {
         Ok(shown) => allowed.answer(StatusCode::OK, &shown),
@@ -381,13 +402,21 @@ async fn answered(
     }
 }
 
-/// Takes an answer, and records what came of it.
+/// Takes an answer, and records what came of it. Whoever may not see a request is not told that it is
+/// there, or how far it has come.
 pub(in crate::admin) async fn taken(
-    api: &Api,
+    api: &Arc<Api>,
+    (head, peer): (&Parts, Peer),
     principal: &Principal,
     id: &str,
     answer: Answer,
 ) -> Result<Value, Refused> {
+    drop(seen(api, head, peer, principal, id).await?);
+    let (api, principal, id) = (Arc::clone(api), principal.clone(), id.to_owned());
+    to_its_end(async move { answer_of(&api, &principal, &id, answer).await }).await
+}
+
+async fn answer_of(api: &Api, principal: &Principal, id: &str, answer: Answer) -> Result<Value, Refused> {
     let policies = api.policies.current();
     let answered = api.gates.approvals().answer(&policies, principal, id, &answer).await;
     let Answered { request, grant } = answered.map_err(|error| not_answered(&error))?;

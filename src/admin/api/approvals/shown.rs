@@ -169,7 +169,7 @@ pub fn request(request: &Request, viewer: &Principal, policies: &PolicySet, now:
         if request.voice(&voter).is_ok() {
             can.extend(["approve", "deny"]);
         }
-        if voter.party.is_human_of(&asked.requester) {
+        if voter.party.may_end(&asked.requester) {
             can.push("withdraw");
         }
     }
