@@ -392,6 +392,14 @@ pub struct Limits {
     pub remembered_tokens: Option<Spanned<u64>>,
     /// Remembered proofs of possession.
     pub dpop_proofs: Option<Spanned<usize>>,
+    /// Calls that wait for people at the same time.
+    pub held_calls: Option<Spanned<usize>>,
+    /// And of one person.
+    pub held_calls_per_person: Option<Spanned<usize>>,
+    /// Requests for approval that one person has waiting.
+    pub pending_approvals_per_person: Option<Spanned<usize>>,
+    /// Requests for approval that one person makes within a day.
+    pub daily_approvals_per_person: Option<Spanned<usize>>,
 }
 
 /// `timeouts`.

@@ -23,6 +23,7 @@ use crate::{
     azureml::{Protocol, ResourceId},
     cloud::Cloud,
     credentials::ActsFor,
+    gates::approvals::Bounds,
     identity::IssuerSettings,
     net::EgressProxy,
     policy::StreamLimits,
@@ -378,6 +379,8 @@ pub struct Limits {
     pub remembered_tokens: u64,
     /// Remembered proofs of possession.
     pub dpop_proofs: usize,
+    /// What may wait for people.
+    pub approvals: Bounds,
 }
 
 impl Default for Limits {
@@ -390,6 +393,7 @@ impl Default for Limits {
             connections_per_peer: 1_024,
             remembered_tokens: 1_000_000,
             dpop_proofs: 200_000,
+            approvals: Bounds::default(),
         }
     }
 }

@@ -67,6 +67,23 @@ fn a_good_configuration_is_taken_and_its_vault_is_opened_by_a_credential_that_ne
 }
 
 #[test]
+fn as_much_waits_for_people_as_the_configuration_says() {
+    let folder = folder();
+    let with = |limits: &str| GOOD.replace("policies: ", &format!("limits: {{{limits}}}\npolicies: "));
+    let file = folder.path().join("amlgate.yaml");
+    fs::write(&file, with("held_calls_per_person: 2, daily_approvals_per_person: 9")).unwrap();
+    let bounds = load(&file).unwrap().limits.approvals;
+    let told = (bounds.held, bounds.held_each, bounds.pending_each, bounds.daily_each);
+    assert_eq!(told, (1_000, 2, 32, 9));
+    for key in
+        ["held_calls", "held_calls_per_person", "pending_approvals_per_person", "daily_approvals_per_person"]
+    {
+        let said = said(folder.path(), &with(&format!("{key}: 0")));
+        assert_eq!(said, [format!("15:{} 0 would refuse everything", key.len() + 12)]);
+    }
+}
+
+#[test]
 fn people_are_linked_by_a_claim_of_another_issuer_to_an_entra_issuer_and_by_no_e_mail() {
     let folder = folder();
     let with = |people: &str| {

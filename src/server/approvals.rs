@@ -21,10 +21,11 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 /// How often what ended long ago is forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Refusals name the console from here on, if there is one.
-pub(super) fn shown_at(gates: &Gates, settings: &Settings) {
+/// From here on so much waits for people, and refusals name the console, if there is one.
+pub(super) fn configured(gates: &Gates, settings: &Settings) {
     let url = settings.admin.as_ref().and_then(|admin| admin.public_url.as_ref());
     gates.approvals().at_console(url.map(|url| url.to_text()).as_deref());
+    gates.approvals().bound_by(settings.limits.approvals);
 }
 
 /// Looks once.

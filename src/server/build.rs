@@ -158,7 +158,7 @@ pub(super) async fn parts(
     let health = Arc::new(shown::health(settings, &parts));
     parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(&parts, settings, &seal);
-    approvals::shown_at(&parts.gates, settings);
+    approvals::configured(&parts.gates, settings);
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
     if let Some(store) = &parts.store {
         api::look(store, &parts.verifier, &parts.clock).await;
@@ -193,7 +193,7 @@ pub(super) async fn reshaped(
     let routes = routes(settings)?;
     parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(parts, settings, &seal);
-    approvals::shown_at(&parts.gates, settings);
+    approvals::configured(&parts.gates, settings);
     api::sign_in(parts, settings, secrets, &seal).await?;
     let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
         Some(arm) => (

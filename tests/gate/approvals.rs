@@ -43,9 +43,14 @@ fn policies(hold: &str) -> String {
 
 /// A gate whose people are the same under both issuers, by their object ids.
 async fn world(hold: &str) -> (World, ManualClock) {
+    configured(hold, &[]).await
+}
+
+/// The same with another configuration.
+async fn configured(hold: &str, configuration: &[(&str, &str)]) -> (World, ManualClock) {
     let clock = ManualClock::starting_at(SystemClock.now());
     let policies = policies(hold);
-    let changes = Changes { policies: Some(&policies), ..Changes::default() };
+    let changes = Changes { policies: Some(&policies), configuration };
     (World::at(changes, Arc::new(clock.clone())).await, clock)
 }
 

@@ -6,6 +6,7 @@ use super::super::{
     values,
 };
 use crate::{
+    gates::approvals::Bounds,
     policy::{OnTokenExpiry, StreamLimits},
     telemetry::{LogFormat, TelemetrySettings},
     yaml::{Place, Spanned},
@@ -21,7 +22,22 @@ pub(super) fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
         Some(value) => value.value,
         None => default,
     };
+    let waits = default.approvals;
+    let mut few = |value: &Option<Spanned<usize>>, default: u32| {
+        u32::try_from(positive(value, default as usize)).unwrap_or(u32::MAX)
+    };
+    let (pending_each, daily_each) = (
+        few(&raw.pending_approvals_per_person, waits.pending_each),
+        few(&raw.daily_approvals_per_person, waits.daily_each),
+    );
+    let approvals = Bounds {
+        held: positive(&raw.held_calls, waits.held),
+        held_each: positive(&raw.held_calls_per_person, waits.held_each),
+        pending_each,
+        daily_each,
+    };
     Limits {
+        approvals,
         connections: positive(&raw.connections, default.connections),
         connections_per_peer: positive(&raw.connections_per_peer, default.connections_per_peer),
         dpop_proofs: positive(&raw.dpop_proofs, default.dpop_proofs),

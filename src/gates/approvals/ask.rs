@@ -1,8 +1,7 @@
 //! Asking, and answering.
 
 use super::{
-    ASKED_WITHIN, Approvals, Caller, Event, Grant, MAX_REASON, MAX_TICKET, PENDING, PENDING_FOR, Party,
-    REQUESTS, Request, State,
+    Approvals, Caller, DAY, Event, Grant, MAX_REASON, MAX_TICKET, PENDING_FOR, Party, Request, State,
     call::{Refused, hex},
     request::{Asked, Unmoved},
     rows,
@@ -52,11 +51,11 @@ pub enum AskError {
     )]
     Text,
     /// They have too many waiting.
-    #[error("{PENDING} requests of yours wait already: withdraw one first")]
-    TooMany,
+    #[error("no more than {0} requests of yours may wait: withdraw one first")]
+    TooMany(u32),
     /// They have asked too often.
-    #[error("you have asked {REQUESTS} times within a day: ask again tomorrow")]
-    TooOften,
+    #[error("you have asked {0} times within a day: ask again tomorrow")]
+    TooOften(u32),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -220,14 +219,18 @@ impl Approvals {
 
     async fn opened(&self, request: Request) -> Result<(Request, bool), AskError> {
         let store = self.store()?;
+        let bounds = **self.bounds.load();
+        let most = AskBounds {
+            waiting: bounds.pending_each,
+            made: bounds.daily_each,
+            since: request.made.minus(DAY),
+        };
         for _ in 0..2 {
             let row = rows::of_request(&request)?;
-            let bounds =
-                AskBounds { waiting: PENDING, made: REQUESTS, since: request.made.minus(ASKED_WITHIN) };
-            let waits = match store.ask_approval(row, bounds).await? {
+            let waits = match store.ask_approval(row, most).await? {
                 store::Asked::New => return Ok((request, true)),
-                store::Asked::TooMany => return Err(AskError::TooMany),
-                store::Asked::TooOften => return Err(AskError::TooOften),
+                store::Asked::TooMany => return Err(AskError::TooMany(most.waiting)),
+                store::Asked::TooOften => return Err(AskError::TooOften(most.made)),
                 store::Asked::Waits(row) => rows::request(*row)?,
             };
             // What is over is still there until somebody looks.
@@ -236,7 +239,7 @@ impl Approvals {
                 Err(_) => return Ok((waits, false)),
             }
         }
-        Err(AskError::TooMany)
+        Err(StoreError::Busy.into())
     }
 
     /// Answers a request, for somebody.

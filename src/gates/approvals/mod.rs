@@ -8,6 +8,7 @@
 //! does, by the values that it returns.
 
 mod ask;
+mod bounds;
 pub mod call;
 mod clear;
 pub mod grant;
@@ -21,11 +22,12 @@ mod withdrawn;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
 pub use self::{
     ask::{Answer, AnswerError, Answered, AskError, Wanted},
+    bounds::Bounds,
     call::{BodyKnown, Call, Refused, What},
     clear::{Found, GrantUse, Uses, Waits},
     grant::{Came, Grant, GrantState},
@@ -47,12 +49,8 @@ pub const PENDING_FOR: Duration = Duration::from_secs(86_400);
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(3_600);
 /// Refused calls that are remembered of each person; each takes at most some 16 KiB.
 const REMEMBERED: u32 = 64;
-/// Requests that one person may have waiting at the same time.
-const PENDING: u32 = 32;
-/// Requests that one person may make [within](ASKED_WITHIN) a day, whatever became of them: what was
-/// asked is kept for long, and read by others.
-const REQUESTS: u32 = 256;
-const ASKED_WITHIN: Duration = Duration::from_secs(86_400);
+/// Within this time the requests that one person makes are counted.
+const DAY: Duration = Duration::from_secs(86_400);
 /// The longest reason, note or ticket, in bytes.
 pub const MAX_REASON: usize = 1_024;
 /// The longest ticket, in bytes.
@@ -66,6 +64,7 @@ pub struct Approvals {
     console: ArcSwapOption<String>,
     withdrawn: Withdrawn,
     places: Places,
+    bounds: ArcSwap<Bounds>,
     /// Rises whenever something about approvals changed on any replica.
     changed: watch::Sender<i64>,
 }
@@ -79,8 +78,13 @@ impl fmt::Debug for Approvals {
 impl Approvals {
     pub(super) fn new(clock: SharedClock, store: Option<Store>) -> Self {
         let (console, withdrawn) = (ArcSwapOption::empty(), Withdrawn::default());
-        let places = Places::default();
-        Self { clock, store, console, withdrawn, places, changed: watch::Sender::new(-1) }
+        let (places, bounds) = (Places::default(), ArcSwap::default());
+        Self { clock, store, console, withdrawn, places, bounds, changed: watch::Sender::new(-1) }
+    }
+
+    /// So much may wait for people from here on; what waits already waits on.
+    pub fn bound_by(&self, bounds: Bounds) {
+        self.bounds.store(Arc::new(bounds));
     }
 
     /// Where people open requests, if there is a console: stands in refusals from here on.
@@ -146,7 +150,7 @@ impl Approvals {
     /// A place for a call of a person's that waits; `None` if there is none.
     #[must_use]
     pub fn place(&self, person: &str) -> Option<Place> {
-        self.places.take(person)
+        self.places.take(person, &self.bounds.load())
     }
 
     /// How many calls wait for people here.

@@ -8,12 +8,8 @@ use std::{
     time::Duration,
 };
 
+use super::Bounds;
 use crate::time::Timestamp;
-
-/// Calls of one person that wait at the same time.
-const EACH: usize = 64;
-/// Calls of everybody.
-const ALL: usize = 1_000;
 
 /// Refused calls of one person that are written down within [`WINDOW`].
 const REMEMBERED: u32 = 32;
@@ -54,10 +50,10 @@ impl Places {
     }
 
     /// A place for a call of a person's; `None` if there is none.
-    pub fn take(&self, person: &str) -> Option<Place> {
+    pub fn take(&self, person: &str, bounds: &Bounds) -> Option<Place> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.each.get(person).copied().unwrap_or_default();
-        if taken.all >= ALL || own >= EACH {
+        if taken.all >= bounds.held || own >= bounds.held_each {
             return None;
         }
         taken.all += 1;
@@ -92,13 +88,14 @@ mod tests {
 
     #[test]
     fn each_person_and_everybody_together_have_so_many_places_and_they_come_back() {
-        let places = Places::default();
-        let mut held: Vec<_> = (0..EACH).map(|_| places.take("ann").unwrap()).collect();
-        assert!(places.take("ann").is_none());
-        held.extend((EACH..ALL).map(|n| places.take(&n.to_string()).unwrap()));
-        assert!(places.take("bob").is_none());
+        let (places, bounds) = (Places::default(), Bounds { held: 9, held_each: 4, ..Bounds::default() });
+        let take = |person: &str| places.take(person, &bounds);
+        let mut held: Vec<_> = (0..4).map(|_| take("ann").unwrap()).collect();
+        assert!(take("ann").is_none());
+        held.extend((4..9).map(|n| take(&n.to_string()).unwrap()));
+        assert!(take("bob").is_none());
         held.truncate(1);
-        assert!(places.take("bob").is_some());
+        assert!(take("bob").is_some());
         drop(held);
         let taken = places.0.lock().unwrap();
         assert_eq!((taken.all, taken.each.len()), (0, 0), "nothing is remembered of who is gone");

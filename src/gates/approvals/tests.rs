@@ -141,11 +141,12 @@ async fn a_group_that_is_called_as_workspaces_are_makes_one_workspace_of_no_two(
 async fn whoever_asks_and_takes_it_back_in_a_loop_is_told_to_stop() {
     let scene = Scene::new();
     let decision = scene.refused(&write()).await.2.permit.decision().to_string();
-    for _ in 0..REQUESTS {
+    scene.gates.approvals().bound_by(Bounds { daily_each: 3, ..Bounds::default() });
+    for _ in 0..3 {
         let request = scene.ask(&ann(), decision.clone(), None).await.unwrap();
         scene.answer(&ann(), &request.id, Answer::Withdraw).await.unwrap();
     }
-    assert_eq!(scene.ask(&ann(), decision, None).await, Err(AskError::TooOften));
+    assert_eq!(scene.ask(&ann(), decision, None).await, Err(AskError::TooOften(3)));
     let bobs = scene.refused(&Sent { caller: caller("eve", &["team"]), ..write() }).await.2;
     assert!(scene.ask(&caller("eve", &["team"]), bobs.permit.decision().to_string(), None).await.is_ok());
 }
@@ -377,14 +378,15 @@ async fn a_store_that_does_not_answer_denies_what_needs_it_and_nothing_else() {
 #[tokio::test]
 async fn each_person_asks_so_much_and_no_more() {
     let scene = Scene::new();
-    for n in 0..=PENDING {
+    let most = Bounds::default().pending_each;
+    for n in 0..=most {
         scene.clock.advance(Duration::from_secs(1));
         let body: &'static str = format!("{{\"n\":{n}}}").leak();
         let held = scene.refused(&Sent { body: Some(body), ..write() }).await.2;
         let asked = scene.ask(&ann(), held.permit.decision().to_string(), None).await;
-        assert_eq!(asked.is_ok(), n < PENDING, "{n}");
-        if n == PENDING {
-            assert_eq!(asked, Err(AskError::TooMany));
+        assert_eq!(asked.is_ok(), n < most, "{n}");
+        if n == most {
+            assert_eq!(asked, Err(AskError::TooMany(most)));
         }
     }
     scene.clock.advance(REMEMBERED_FOR);

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::timeout};
 
-use super::{answer, call, code, target, world};
+use super::{answer, call, code, configured, refused, target, world};
 use crate::world::{Answer, Sent, World, job, whole};
 
 /// Long enough for a machine that is busy with other tests.
@@ -101,6 +101,29 @@ async fn a_call_waits_as_long_as_its_caller_wants_and_is_then_told_which_request
     assert_eq!(answer(&world, "pat", &id, "approve").await.status, StatusCode::OK);
     let passed = came(held).await;
     assert!(passed.status.is_success(), "{passed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_much_waits_for_people_as_the_configuration_says_now() {
+    let few = "limits: {held_calls_per_person: 1, pending_approvals_per_person: 1}\npolicies: policies/";
+    let (world, _) = configured(", hold: 100s", &[("policies: policies/", few)]).await;
+    let (first, one) = waits(&world, "first", &[]).await;
+    let decision = refused(&world.caller("sam"), "second").await;
+    assert_eq!(pending(&world, "second").await, None, "nobody was asked");
+    let body = json!({"decision": decision});
+    let asked = call(&world, "sam", Method::POST, "/api/v1/requests", Some(body)).await;
+    assert_eq!(asked.status, StatusCode::CONFLICT, "{asked:?}");
+    assert!(asked.text().contains("no more than 1 requests of yours may wait"), "{asked:?}");
+    let file = world.sandbox.configuration();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("_per_person: 1", "_per_person: 2")).unwrap();
+    world.server.reload().await;
+    let (second, two) = waits(&world, "second", &[]).await;
+    for (id, held) in [(one, first), (two, second)] {
+        assert_eq!(answer(&world, "pat", &id, "approve").await.status, StatusCode::OK);
+        let passed = came(held).await;
+        assert!(passed.status.is_success(), "{passed:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

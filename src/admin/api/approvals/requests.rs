@@ -220,7 +220,7 @@ pub(in crate::admin) async fn ask_for(
 fn not_asked(error: AskError) -> Refused {
     match &error {
         AskError::Unknown => Refused::new(StatusCode::NOT_FOUND, Said::NotFound, error.to_string()),
-        AskError::Changed | AskError::TooMany | AskError::TooOften => conflict(error.to_string()),
+        AskError::Changed | AskError::TooMany(_) | AskError::TooOften(_) => conflict(error.to_string()),
         AskError::Wants { .. } | AskError::Text => Refused::malformed(error.to_string()),
         AskError::Store(error) => unavailable(error),
     }
