@@ -76,16 +76,16 @@ fn how_long(held: &Held, body: BodyKnown) -> Duration {
     preferred(headers).unwrap_or(waits.hold).min(MAX_HOLD)
 }
 
-/// `Prefer: wait=SECONDS` (RFC 7240, 4.3).
+/// `Prefer: wait=SECONDS` (RFC 7240, 4.3): the first that stands there counts, if it says how long.
 fn preferred(headers: &HeaderMap) -> Option<Duration> {
     let all = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let each = all.flat_map(|value| value.split(','));
-    let mut waits = each.filter_map(|preference| {
-        let (name, value) = preference.split(';').next()?.split_once('=')?;
-        let value = value.trim().trim_matches('"');
-        name.trim().eq_ignore_ascii_case("wait").then(|| value.parse().ok().map(Duration::from_secs))?
+    let mut each = each.map(|preference| {
+        let preference = preference.split(';').next().unwrap_or_default();
+        preference.split_once('=').unwrap_or((preference, ""))
     });
-    waits.next()
+    let (_, seconds) = each.find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))?;
+    seconds.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
 }
 
 /// The words of a header that stands once. Of two, nobody could tell which people are to read.
@@ -318,6 +318,8 @@ mod tests {
             (&["wait=99999999999999999999"], None),
             (&["wait=18446744073709551615"], Some(u64::MAX)),
             (&["wait=5", "wait=0, wait=9"], Some(5)),
+            (&["wait=soon", "wait=9"], None),
+            (&["waiting=7, wait=9"], Some(9)),
             (&["wait"], None),
             (&["wait=\"\""], None),
             (&["respond-async"], None),

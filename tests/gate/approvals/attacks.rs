@@ -101,15 +101,20 @@ async fn an_approver_who_hangs_up_leaves_no_grant_of_which_the_record_knows_noth
 async fn what_comes_twice_or_would_deceive_whoever_decides_is_refused_and_nobody_is_asked() {
     let (world, _) = world(", hold: 100s").await;
     let caller = world.caller("sam");
-    for reasons in [
-        &[&b"routine"[..], b"and everything else"][..],
-        &["safe \u{202e}tluaf ym".as_bytes()],
-        &[b"latin-1: \xe9"],
+    let long = "x".repeat(1_025);
+    for (header, words) in [
+        ("x-amlgate-reason", &[&b"routine"[..], b"and everything else"][..]),
+        ("x-amlgate-reason", &["safe \u{202e}tluaf ym".as_bytes()]),
+        ("x-amlgate-reason", &[b"latin-1: \xe9"]),
+        ("x-amlgate-reason", &[long.as_bytes()]),
+        ("x-amlgate-ticket", &[b"CHG0000001", b"CHG0000002"]),
+        ("x-amlgate-ticket", &[&long.as_bytes()[..129]]),
+        ("x-amlgate-ticket", &["CHG\u{200b}0000001".as_bytes()]),
     ] {
         let mut request =
             caller.request(Method::PUT, &target("twice")).header(header::CONTENT_TYPE, "application/json");
-        for reason in reasons {
-            request = request.header("x-amlgate-reason", *reason);
+        for words in words {
+            request = request.header(header, *words);
         }
         let answer = caller.send(request.body(whole(job().to_string())).unwrap()).await;
         assert_eq!(code(&answer), "ApprovalRequired", "{answer:?}");
@@ -190,6 +195,11 @@ async fn a_request_that_is_over_between_the_page_and_the_answer_gives_nothing() 
     let id = ask(&world, "sam", &refused(&world.caller("sam"), "late").await).await;
     let page = call(&world, "pat", Method::GET, &format!("/api/v1/requests/{id}"), None).await.json();
     assert_eq!(page["can"], json!(["approve", "deny"]), "{page}");
+    for (state, count) in [("pending", 1), ("denied", 0)] {
+        let path = format!("/api/v1/requests?show=to_answer&state={state}");
+        let listed = call(&world, "pat", Method::GET, &path, None).await.json();
+        assert_eq!(listed["requests"].as_array().unwrap().len(), count, "{listed}");
+    }
     clock.advance(Duration::from_secs(86_400));
     let late = answer(&world, "pat", &id, "approve").await;
     assert_eq!(late.status, StatusCode::CONFLICT, "{late:?}");

@@ -104,6 +104,20 @@ async fn a_call_waits_as_long_as_its_caller_wants_and_is_then_told_which_request
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_what_a_caller_prefers_the_first_counts_and_what_is_no_time_counts_for_nothing() {
+    let (world, _) = world(", hold: 100s").await;
+    let caller = world.caller("sam");
+    let twice = [("prefer", "wait=0"), ("prefer", "wait=100, respond-async")];
+    let refused = caller.send(put(&world, "twice", &twice)).await;
+    assert_eq!(code(&refused), "ApprovalRequired", "{refused:?}");
+    assert_eq!(pending(&world, "twice").await, None);
+    let (held, id) = waits(&world, "odd", &[("prefer", "wait=-1"), ("prefer", "wait=0")]).await;
+    assert_eq!(answer(&world, "pat", &id, "approve").await.status, StatusCode::OK);
+    let passed = came(held).await;
+    assert!(passed.status.is_success(), "{passed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn as_much_waits_for_people_as_the_configuration_says_now() {
     let few = "limits: {held_calls_per_person: 1, pending_approvals_per_person: 1}\npolicies: policies/";
     let (world, _) = configured(", hold: 100s", &[("policies: policies/", few)]).await;

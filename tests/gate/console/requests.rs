@@ -111,6 +111,53 @@ async fn one_person_asks_another_says_yes_and_the_call_goes_on() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_form_says_twice_or_another_site_sends_is_no_answer() {
+    let world = world().await;
+    let (_, decision) = submits(&world, "forged").await;
+    let id = asks(&world, &decision, "to retrain").await;
+    let approve = format!("/requests/{id}/approve");
+    let mut rita = Browser::new(&world);
+    rita.sign_in("rita").await;
+    for path in [approve.clone(), approve.replace(&id, "01938000-0000-7000-8000-000000000000")] {
+        let hidden = rita.submit(Method::POST, &path, &[SAME, FORM], "").await;
+        assert_eq!(hidden.status, StatusCode::NOT_FOUND, "{hidden:?}");
+        assert!(is_page(&hidden).contains("no such request"), "{hidden:?}");
+    }
+    let mut pat = Browser::new(&world);
+    pat.sign_in("pat").await;
+    let long = format!("note={}", "x".repeat(17 << 10));
+    for said in ["note=no&note=yes", "note=no&n%6fte=yes", &long, "note=a%E2%80%AEb", "note=a%00b"] {
+        let answer = pat.submit(Method::POST, &approve, &[SAME, FORM], said).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{said:.40}: {answer:?}");
+        is_page(&answer);
+    }
+    for path in ["/requests/%27/approve", "/grants/%27/revoke"] {
+        let answer = pat.submit(Method::POST, path, &[SAME, FORM], "").await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}: {answer:?}");
+    }
+    let other = pat.submit(Method::POST, &approve.replace("approve", "Approve"), &[SAME, FORM], "").await;
+    assert_eq!(other.status, StatusCode::NOT_FOUND, "{other:?}");
+    let foreign = [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "null")];
+    for foreign in foreign {
+        for path in [&approve, &approve.replace("approve", "deny")] {
+            let lured = pat.submit(Method::POST, path, &[foreign, FORM], "").await;
+            assert_eq!(lured.status, StatusCode::FORBIDDEN, "{foreign:?}");
+        }
+    }
+    assert!(is_page(&pat.get(&format!("/requests/{id}")).await).contains(">pending<"));
+    let said = pat.submit(Method::POST, &approve, &[SAME, FORM], "").await;
+    assert_eq!(said.status, StatusCode::SEE_OTHER, "{said:?}");
+    let page = is_page(&pat.get("/grants?show=all").await);
+    let revoke = page[page.find("/grants/").unwrap()..].split('"').next().unwrap().to_owned();
+    assert_eq!(pat.get(&revoke).await.status, StatusCode::METHOD_NOT_ALLOWED, "no link takes back");
+    for foreign in foreign {
+        let lured = pat.submit(Method::POST, &revoke, &[foreign, FORM], "").await;
+        assert_eq!(lured.status, StatusCode::FORBIDDEN, "{foreign:?}");
+    }
+    assert!(submits(&world, "forged").await.0.is_success(), "the grant holds");
+}
+
 #[tokio::test]
 async fn what_one_may_do_once_others_approve_is_no_plain_yes() {
     let world = world().await;

@@ -18,8 +18,8 @@ use super::{
         call::{Refused, json_of},
         openapi::{Answer, Body, Operation, Parameter, Shape},
     },
-    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, shown, to_its_end, unavailable, unknown,
-    unrecorded,
+    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, shown, to_its_end, unavailable,
+    unknown, unrecorded,
 };
 use crate::{
     audit::event::GrantChange,

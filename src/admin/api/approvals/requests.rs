@@ -18,8 +18,8 @@ use super::{
         call::{Refused, Said, json_of},
         openapi::{self, Body, Operation, Parameter, Shape},
     },
-    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, of_request, shown, to_its_end, unavailable,
-    unknown, unrecorded,
+    CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, of_request, shown, to_its_end,
+    unavailable, unknown, unrecorded,
 };
 use crate::{
     audit::event::{GrantChange, Verdict},
@@ -260,16 +260,17 @@ pub(in crate::admin) async fn listed(
 
 async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value, Refused> {
     let (policies, now) = (api.policies.current(), api.clock.now());
-    let state = match (&listed.state, listed.show) {
-        (_, Show::ToAnswer) => Some(request::State::Pending.name()),
-        (None, Show::Mine | Show::All) => None,
-        (Some(name), Show::Mine | Show::All) => {
-            let state = request::State::named(name).ok_or_else(|| {
-                Refused::malformed("`state` is pending, approved, denied, expired or withdrawn")
-            })?;
-            Some(state.name())
-        }
+    let named = |name: &String| {
+        request::State::named(name)
+            .ok_or_else(|| Refused::malformed("`state` is pending, approved, denied, expired or withdrawn"))
     };
+    let state = match (listed.state.as_ref().map(named).transpose()?, listed.show) {
+        (None | Some(request::State::Pending), Show::ToAnswer) => Some(request::State::Pending),
+        // What is to answer waits: there is none in another state.
+        (Some(_), Show::ToAnswer) => return Ok(json!(Listing { requests: Vec::new(), next: None })),
+        (state, Show::Mine | Show::All) => state,
+    };
+    let state = state.map(request::State::name);
     let person = (listed.show == Show::Mine).then(|| principal.person().to_string());
     let limit = usize::try_from(listed.limit).unwrap_or(usize::MAX);
     let at_once = if listed.show == Show::ToAnswer { LOOKED_AT } else { listed.limit };
