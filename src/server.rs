@@ -18,25 +18,19 @@ mod machines;
 mod metadata;
 pub mod reconcile;
 mod reload;
+mod reverse;
 mod rotation;
 mod secrets;
 mod shown;
 mod sinks;
 mod witnesses;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 pub use error::StartError;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use reload::{Asked, Running, Shown, Watch};
+use reverse::{Own, Reverse};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinSet, spawn_local},
@@ -47,12 +41,10 @@ use crate::{
     admin::{self, Health},
     audit::{self, Journal, JournalSettings, Recovery, event::Event, query},
     config::Settings,
-    http::{Body, Connection},
-    identity::ConnectionMemo,
     listen::{self, Handler, Inside, Interceptor, ListenSettings, Listener, ServerTls, Sockets},
     net::Connector,
     proxy::{
-        self, Core, GateParts, SharedParts,
+        Core, GateParts, SharedParts,
         forward::{Forward, Strangers},
     },
     secrets::Mac,
@@ -170,7 +162,8 @@ impl Server {
                 proxy_protocol: reverse.proxy_protocol,
                 ..listen_settings(&settings, cores)
             };
-            server.reverse = Some(server.listen_reverse(reverse.address, listen, &built.pools)?);
+            let own = Own::of(&settings, &api);
+            server.reverse = Some(server.listen_reverse(reverse.address, listen, &built.pools, own)?);
         }
         if let (Some(forward), Some(interceptor)) = (&settings.forward, &built.interceptor) {
             let listen = ListenSettings {
@@ -280,9 +273,13 @@ impl Server {
         address: SocketAddr,
         settings: ListenSettings,
         connector: &Connector,
+        own: Option<Own>,
     ) -> Result<SocketAddr, StartError> {
         let (parts, connector, stop) = (Arc::clone(&self.parts), connector.clone(), self.stop.clone());
-        self.listen(address, settings, move |_| Reverse(core(&parts, &connector, &stop)))
+        self.listen(address, settings, move |_| Reverse {
+            core: core(&parts, &connector, &stop),
+            own: own.clone(),
+        })
     }
 
     /// Starts the forward proxy's cores.
@@ -327,9 +324,13 @@ impl Server {
         witness: Option<Arc<admin::witness::Witness>>,
     ) -> Result<(), StartError> {
         if let Some(admin) = &settings.admin {
-            let origin = admin.public_url.as_ref().map(|url| url.to_text());
-            let mut router = admin::router(Arc::clone(health))
-                .merge(admin::api::router(Arc::clone(api), origin.as_deref()));
+            let mount = admin::Mount {
+                base: "",
+                origin: admin.public_url.as_ref().map(|url| url.to_text()),
+                signs_in_at: settings.admin_url().filter(|_| admin.on_reverse),
+            };
+            let mut router =
+                admin::router(Arc::clone(health)).merge(admin::api::router(Arc::clone(api), mount));
             if let Some(witness) = witness {
                 router = router.merge(admin::witness::router(witness));
             }
@@ -450,24 +451,4 @@ fn core(parts: &SharedParts, connector: &Connector, stop: &CancellationToken) ->
         }
     }));
     core
-}
-
-/// Hands requests of a listener to one core's gate.
-#[derive(Debug, Clone)]
-struct Reverse(Core);
-
-impl Handler for Reverse {
-    type Memory = ConnectionMemo;
-
-    async fn handle(
-        &self,
-        connection: &Rc<Connection<ConnectionMemo>>,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
-        proxy::serve(&self.0.gate(), connection, request).await
-    }
-
-    fn rejected(&self, peer: IpAddr, why: &'static str) {
-        self.0.gate().parts().journal.refused(peer, why);
-    }
 }

@@ -7,9 +7,11 @@
 pub mod api;
 mod console;
 mod health;
+mod mount;
 mod serve;
 mod sign_in;
 pub mod witness;
 
 pub use health::{Dependency, Health, State, router};
+pub use mount::{Mount, Mounted};
 pub use serve::serve;

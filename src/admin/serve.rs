@@ -21,7 +21,7 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 /// Connections at the same time: operators and scrapers are few.
 const MAX_CONNECTIONS: usize = 256;
 /// TLS handshake, request head, and body: each whole.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves until `stop`. `acceptor` gives the TLS that new connections are shown.
 pub async fn serve(
@@ -59,7 +59,7 @@ pub async fn serve(
 
 /// Whoever sends a body bit by bit holds one of few connections, and perhaps a place in the journal's
 /// queue: not for longer than this.
-fn bounded(router: Router, patience: Duration) -> Router {
+pub(super) fn bounded(router: Router, patience: Duration) -> Router {
     router.layer(RequestBodyDeadlineLayer::new(patience))
 }
 

@@ -18,9 +18,13 @@ use http_body_util::{BodyExt as _, Limited};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use super::api::{Api, Peer};
+use super::{
+    Mount,
+    api::{Api, Peer},
+};
 use crate::{
     audit::event::Event,
+    http::RESERVED,
     identity::sessions::{SessionError, Sessions},
 };
 
@@ -71,11 +75,21 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Sev
     Ok(found)
 }
 
-async fn begin(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
+async fn begin(
+    State(api): State<Arc<Api>>,
+    Extension(mount): Extension<Arc<Mount>>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let Some(sessions) = api.sessions.load_full() else { return unconfigured() };
-    let wanted = field(query.as_deref(), "return_to").unwrap_or_else(|| "/".to_owned());
-    if !is_own_path(&wanted) {
+    let wanted = field(query.as_deref(), "return_to").unwrap_or_else(|| format!("{}/", mount.base));
+    if !is_own_path(&wanted) || !mount.holds(&wanted) {
         return page(StatusCode::BAD_REQUEST, "`return_to` is a path of this site.");
+    }
+    if let Some(url) = &mount.signs_in_at {
+        // The issuer sends browsers back there, to the cookie that was set there.
+        let to = format!("{RESERVED}{wanted}");
+        let to = form_urlencoded::Serializer::new(String::new()).append_pair("return_to", &to).finish();
+        return see_other(&format!("{url}/sign-in?{to}"));
     }
     match sessions.begin(&wanted).await {
         Ok(begun) => {
@@ -152,9 +166,13 @@ async fn landed(
     Ok(response)
 }
 
-async fn end(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
+async fn end(
+    State(api): State<Arc<Api>>,
+    Extension(mount): Extension<Arc<Mount>>,
+    headers: HeaderMap,
+) -> Response {
     let Some(sessions) = api.sessions.load_full() else { return unconfigured() };
-    let mut to = "/signed-out".to_owned();
+    let mut to = format!("{}/signed-out", mount.base);
     if let Ok(Some(secret)) = session(&headers) {
         match sessions.end(secret).await {
             Err(error) => return failed(&error),

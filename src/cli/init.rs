@@ -199,8 +199,9 @@ listen:
     interception_ca: {{certificate: certs/interception-ca.pem, private_key: {{file: certs/interception-ca.key}}}}
     # passthrough: [{login}]      # tunnelled untouched; every other host that no route names is refused
   health: {{address: "127.0.0.1:8445"}}   # /healthz, /readyz, /metrics
-  # The API (/api/v1): whoami, revocation, token exchange; and browsers sign in at /sign-in:
-  # admin: {{address: "127.0.0.1:8444", public_url: https://UNSET, sign_in: {{issuer: {name_of_issuer}, client_id: UNSET}}}}
+  # The console and the API (/api/v1), here and below /.amlgate of `reverse`, where browsers sign in (register
+  # the callback https://{host}:8443/.amlgate/callback):
+  # admin: {{address: "127.0.0.1:8444", on_reverse: true, sign_in: {{issuer: {name_of_issuer}, client_id: UNSET}}}}
 
 issuers:                          # who vouches for callers
 {issuer}

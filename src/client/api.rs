@@ -19,7 +19,7 @@ pub enum AskError {
     Gate(#[from] GateError),
     /// It names no API.
     #[error(
-        "`{0}` says no address of its API: whoever runs it can set `listen.admin.public_url`; with --config the answer comes from a configuration"
+        "`{0}` says no address of its API: whoever runs it can set `listen.admin.public_url` or `on_reverse`; with --config the answer comes from a configuration"
     )]
     NoApi(String),
     /// Its API does not answer.

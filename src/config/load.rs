@@ -135,6 +135,11 @@ impl Reader<'_> {
         let reverse = listen.reverse.as_ref().and_then(|r| self.reverse(r, problems));
         let admin = listen.admin.as_ref().and_then(|a| self.admin(a, problems));
         let health = listen.health.as_ref().and_then(|h| problems.read(&h.value.address, values::address));
+        let mounts = listen.admin.as_ref().and_then(|admin| admin.value.on_reverse.as_ref());
+        if let (Some(found), None) = (mounts.filter(|on| on.value), &listen.reverse) {
+            let hint = "add `listen.reverse`, or remove `on_reverse`";
+            problems.error_with(Place::of(found), "there is no reverse listener to be a path of", hint);
+        }
         if listen.reverse.is_none() && listen.forward.is_none() {
             let hint = "add `reverse`, `forward` or both";
             problems.error_with(Place::of(&raw.listen), "`listen` opens no door", hint);
@@ -345,7 +350,6 @@ impl Reader<'_> {
 
     fn admin(&self, found: &Spanned<raw::Admin>, problems: &mut Problems) -> Option<Admin> {
         let raw = &found.value;
-        problems.later("on_reverse", raw.on_reverse.as_ref());
         let address = problems.read(&raw.address, values::address);
         let tls = raw.tls.as_ref().map(|t| self.tls(t, problems));
         if let Some(found) = raw.tls.as_ref().and_then(|tls| tls.value.client_ca.as_ref()) {
@@ -367,6 +371,7 @@ impl Reader<'_> {
             },
             // Read when the issuers are.
             sign_in: None,
+            on_reverse: raw.on_reverse.as_ref().is_some_and(|on| on.value),
         })
     }
 

@@ -201,8 +201,8 @@ pub struct Admin {
     pub tls: Option<Spanned<Tls>>,
     /// Browsers sign in here.
     pub sign_in: Option<Spanned<SignIn>>,
-    /// Not in this version.
-    pub on_reverse: Later,
+    /// Whether the console and the API are a path of the reverse listener, too.
+    pub on_reverse: Option<Spanned<bool>>,
 }
 
 /// `listen.admin.sign_in`.

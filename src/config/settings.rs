@@ -24,6 +24,7 @@ use crate::{
     cloud::Cloud,
     credentials::ActsFor,
     gates::approvals::Bounds,
+    http::RESERVED,
     identity::IssuerSettings,
     net::EgressProxy,
     policy::StreamLimits,
@@ -81,6 +82,18 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// What should be looked at, though it is accepted.
     pub warnings: Vec<Problem>,
+}
+
+impl Settings {
+    /// The URL by which people reach the console, and clients the API, without a slash at its end.
+    #[must_use]
+    pub fn admin_url(&self) -> Option<String> {
+        let admin = self.admin.as_ref()?;
+        if admin.on_reverse {
+            return self.reverse.as_ref().map(|reverse| reverse.public_url.to_text() + RESERVED);
+        }
+        admin.public_url.as_ref().map(BaseUrl::to_text)
+    }
 }
 
 /// Where a secret is found. Resolved when the gate is built and again on reload.
@@ -188,6 +201,9 @@ pub struct Admin {
     pub tls: Option<Tls>,
     /// Browsers sign in here.
     pub sign_in: Option<SignIn>,
+    /// Whether the console and the API are a path of the reverse listener, too: then people are sent
+    /// there, and browsers sign in there.
+    pub on_reverse: bool,
 }
 
 /// How browsers sign in.

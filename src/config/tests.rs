@@ -84,6 +84,38 @@ fn as_much_waits_for_people_as_the_configuration_says() {
 }
 
 #[test]
+fn the_console_on_the_reverse_listener_has_a_path_that_no_route_takes() {
+    let folder = folder();
+    let admin = |more: &str| {
+        let admin = format!("  admin: {{address: \"127.0.0.1:8444\", {more}}}\nissuers:\n");
+        GOOD.replace("issuers:\n", &admin)
+    };
+    let file = folder.path().join("amlgate.yaml");
+    for (more, url) in [
+        ("on_reverse: true", Some("http://127.0.0.1:8443/.amlgate")),
+        ("on_reverse: true, public_url: https://console.example", Some("http://127.0.0.1:8443/.amlgate")),
+        ("on_reverse: false, public_url: https://console.example", Some("https://console.example")),
+        ("on_reverse: false", None),
+    ] {
+        fs::write(&file, admin(more)).unwrap();
+        assert_eq!(load(&file).unwrap().admin_url().as_deref(), url, "{more}");
+    }
+    let on = admin("on_reverse: true");
+    let reverse = "  reverse: {address: \"127.0.0.1:8443\", public_url: http://127.0.0.1:8443}\n";
+    let sign_in = "sign_in: {issuer: corp, client_id: gate}";
+    for (text, told, expected) in [
+        (on.replace(reverse, ""), true, "there is no reverse listener to be a path of"),
+        (on.replace("/subscriptions", "/.Amlgate/x"), true, "`/.amlgate` is the gate's own path"),
+        (on.replace("/subscriptions", "/.amlgates"), false, "`/.amlgate` is the gate's own path"),
+        (admin(sign_in), true, "browsers must come back to some URL"),
+        (admin(&format!("{sign_in}, on_reverse: true")), false, "browsers must come back to some URL"),
+    ] {
+        let said = said(folder.path(), &text);
+        assert_eq!(said.iter().any(|said| said.contains(expected)), told, "{said:?}");
+    }
+}
+
+#[test]
 fn people_are_linked_by_a_claim_of_another_issuer_to_an_entra_issuer_and_by_no_e_mail() {
     let folder = folder();
     let with = |people: &str| {

@@ -8,6 +8,7 @@ pub mod framing;
 pub mod headers;
 mod legible;
 pub mod problem;
+mod reserved;
 pub mod target;
 
 pub use body::{Body, BodyError};
@@ -15,4 +16,5 @@ pub use client_certificate::{BadCertificateHeader, CertificateHeader, forwarded_
 pub use connection::{Connection, Upgraded};
 pub use forwarded::source;
 pub use legible::{is_deceptive, legible};
+pub use reserved::{RESERVED, below_reserved, is_reserved};
 pub use target::{MAX_TARGET, Query, Target, TargetError};

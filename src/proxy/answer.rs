@@ -45,6 +45,10 @@ pub(super) async fn pass_on(
         return Err(refusal);
     }
     headers::strip_answer(&mut head.headers);
+    if gate.parts().console_beside && !chosen.tunnelled {
+        // A page that a caller stored in Azure could act there as whoever opens it and is signed in.
+        head.headers.append(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    }
     if !upload.is_whole() {
         // What the caller still sends may never be read, so that nothing can follow it. HTTP/2 has no
         // such header, and needs none: there a stream ends alone.

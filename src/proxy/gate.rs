@@ -43,6 +43,8 @@ pub type SharedParts = Arc<ArcSwap<GateParts>>;
 pub struct GateParts {
     /// The base of rewritten URLs, without a slash at the end.
     pub public_url: String,
+    /// Whether the console is at the same origin: then no answer of an upstream runs there.
+    pub console_beside: bool,
     /// Where requests go.
     pub routes: Arc<Routes>,
     /// Who callers are.
@@ -150,7 +152,8 @@ impl Gate {
     }
 
     /// The caller's address, after trusted proxies.
-    pub(super) fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+    #[must_use]
+    pub fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         crate::http::source(peer, headers, &self.parts.limits.trusted_proxies)
     }
 

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     azureml::{Naming, Protocol, ResourceId},
     credentials::CredentialChoice,
-    http::Target,
+    http::{Target, is_reserved},
     net::{Destination, Reach, Scheme},
 };
 
@@ -184,9 +184,12 @@ impl Routes {
         one
     }
 
-    /// The route of a target.
+    /// The route of a target; none for the path that is the gate's own, whatever the routes say.
     #[must_use]
     pub fn choose(&self, target: &Target) -> Option<Chosen> {
+        if is_reserved(target.path()) {
+            return None;
+        }
         let (_, prefix, at) = self.doors.iter().find(|(host, path, _)| {
             host.as_ref().is_none_or(|h| h == target.host()) && begins_with(target.path(), path)
         })?;
@@ -279,6 +282,29 @@ mod tests {
         assert!(routes.tunnels_to("::1", 8443));
         assert!(routes.lead_to(Scheme::Http, "tracking.example", 80));
         assert!(!routes.tunnels_to("tracking.example", 80), "what is plaintext has no tunnel");
+    }
+
+    #[test]
+    fn no_route_leads_to_what_is_the_gates_own_however_it_is_spelled() {
+        let routes = Routes::new(vec![
+            route("all", Protocol::Http, &[], &["/"]),
+            route("own", Protocol::Http, &["ml.gate"], &["/.amlgate"]),
+        ]);
+        for (host, path) in [
+            ("gate", "/.amlgate"),
+            ("gate", "/.amlgate/"),
+            ("gate", "/.amlgate/api/v1/whoami?a=b"),
+            ("gate", "/.AMLGATE/access"),
+            ("gate", "/%2eamlgate/access"),
+            ("gate", "/.%61mlgate/access"),
+            ("ml.gate", "/.amlgate/x"),
+        ] {
+            assert!(routes.choose(&Target::parse(host, path).unwrap()).is_none(), "{host}{path}");
+        }
+        assert!(routes.choose(&Target::parse("gate", "/.amlgates").unwrap()).is_some());
+        let inside =
+            routes.inside(Scheme::Https, 443, &Target::parse("upstream.example", "/.amlgate").unwrap());
+        assert!(inside.is_some(), "through a tunnel it is the upstream's own path");
     }
 
     #[test]

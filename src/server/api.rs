@@ -108,9 +108,8 @@ fn view(route: &RouteSettings) -> RouteView {
 /// Tokens of its own name the gate by the admin listener's URL, and are for the reverse proxy. They
 /// can be revoked, so that without a store there are none.
 pub(super) fn issue(parts: &GateParts, settings: &Settings, seal: &Seal) {
-    let url = settings.admin.as_ref().and_then(|admin| admin.public_url.as_ref());
+    let url = settings.admin_url();
     let own = url.filter(|_| parts.store.is_some()).and_then(|url| {
-        let url = url.to_text();
         let audience = settings.reverse.as_ref().map_or_else(|| url.clone(), |r| r.public_url.to_text());
         OwnIssuer::new(seal, &url, &audience)
             .inspect_err(|_| tracing::error!("no key for tokens of the gate can be made: it gives out none"))
@@ -127,8 +126,8 @@ pub(super) async fn sign_in(
     seal: &Seal,
 ) -> Result<(), StartError> {
     let admin = settings.admin.as_ref();
-    let found = admin.and_then(|admin| Some((admin.sign_in.as_ref()?, admin.public_url.as_ref()?)));
-    let (Some((sign_in, url)), Some(store)) = (found, &parts.store) else {
+    let found = admin.and_then(|admin| Some((admin.sign_in.as_ref()?, settings.admin_url()?)));
+    let (Some((sign_in, base)), Some(store)) = (found, &parts.store) else {
         parts.sessions.store(None);
         return Ok(());
     };
@@ -140,8 +139,6 @@ pub(super) async fn sign_in(
         Some(reference) => Some(secrets.read(reference, "listen.admin.sign_in").await?),
         None => None,
     };
-    let url = url.to_text();
-    let base = url.trim_end_matches('/');
     let at = SignInSettings {
         name: Arc::clone(&reached.name),
         issuer: reached.forms().first().map(|form| form.iss.to_string()).unwrap_or_default(),

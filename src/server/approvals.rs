@@ -23,8 +23,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 
 /// From here on so much waits for people, and refusals name the console, if there is one.
 pub(super) fn configured(gates: &Gates, settings: &Settings) {
-    let url = settings.admin.as_ref().and_then(|admin| admin.public_url.as_ref());
-    gates.approvals().at_console(url.map(|url| url.to_text()).as_deref());
+    gates.approvals().at_console(settings.admin_url().as_deref());
     gates.approvals().bound_by(settings.limits.approvals);
 }
 

@@ -125,6 +125,7 @@ pub(super) async fn parts(
     let parts = Arc::new(GateParts {
         sinks: statuses.into(),
         public_url: public_url(settings),
+        console_beside: settings.admin.as_ref().is_some_and(|admin| admin.on_reverse),
         routes: Arc::new(Routes::new(routes)),
         handles: Arc::new(Handles::new(&seal, Arc::clone(&verifier))),
         proofs: Proofs::new(

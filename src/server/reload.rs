@@ -286,7 +286,7 @@ impl Watch {
 fn restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let address = |s: &Settings| {
         let reverse = s.reverse.as_ref().map(|r| (r.address, r.tls.is_some(), r.proxy_protocol));
-        let admin = s.admin.as_ref().map(|a| (a.address, a.tls.is_some()));
+        let admin = s.admin.as_ref().map(|a| (a.address, a.tls.is_some(), a.on_reverse));
         let forward = s.forward.as_ref().map(|f| (f.address, f.tls.is_some()));
         (reverse, forward, admin, s.health)
     };

@@ -10,7 +10,7 @@ use super::keeping;
 use crate::{
     admin::{Dependency, Health, State},
     audit::{Condition, Reads},
-    config::{Settings, settings::Forward, values::BaseUrl},
+    config::{Settings, settings::Forward},
     identity::IssuerKind,
     proxy::GateParts,
     telemetry,
@@ -135,7 +135,7 @@ pub(super) fn discovery(settings: &Settings) -> serde_json::Value {
         "version": 1,
         "reverse": reverse,
         "forward": settings.forward.as_ref().map(|f| forward(f, reverse.as_deref())),
-        "api": settings.admin.as_ref().and_then(|admin| admin.public_url.as_ref()).map(BaseUrl::to_text),
+        "api": settings.admin_url(),
         "issuers": settings.logins,
         "dpop_signing_alg_values_supported": proofs(settings),
     })

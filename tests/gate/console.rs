@@ -1,5 +1,6 @@
 //! The console: pages that a browser shows, over the whole gate.
 
+mod mounted;
 mod requests;
 
 use http::{Method, StatusCode, header};

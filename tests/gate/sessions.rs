@@ -23,11 +23,17 @@ const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 pub struct Browser<'w> {
     world: &'w World,
     pub jar: BTreeMap<String, String>,
+    /// Whether it shows pages of the reverse listener.
+    reverse: bool,
 }
 
 impl<'w> Browser<'w> {
     pub fn new(world: &'w World) -> Self {
-        Self { world, jar: BTreeMap::new() }
+        Self { world, jar: BTreeMap::new(), reverse: false }
+    }
+
+    pub fn at_reverse(world: &'w World) -> Self {
+        Self { reverse: true, ..Self::new(world) }
     }
 
     /// A request to the gate with the jar's cookies; what the answer sets is kept.
@@ -43,7 +49,11 @@ impl<'w> Browser<'w> {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let mut builder = request(self.world, method, path);
+        let mut builder = if self.reverse {
+            self.world.nobody().request(method, path)
+        } else {
+            request(self.world, method, path)
+        };
         if !self.jar.is_empty() {
             let pairs: Vec<_> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
             builder = builder.header(header::COOKIE, pairs.join("; "));
@@ -51,7 +61,12 @@ impl<'w> Browser<'w> {
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
-        let answer = ask(self.world, builder.body(whole(body.to_owned())).unwrap()).await;
+        let request = builder.body(whole(body.to_owned())).unwrap();
+        let answer = if self.reverse {
+            self.world.nobody().send(request).await
+        } else {
+            ask(self.world, request).await
+        };
         for cookie in answer.headers.get_all(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
             for demanded in ["; Path=/", "; Secure", "; HttpOnly", "; SameSite=Lax"] {
@@ -88,8 +103,12 @@ impl<'w> Browser<'w> {
         let connector = Connector::new(ConnectorSettings::default()).unwrap();
         let answer = connector.send(&to, request, Default::default()).await.unwrap();
         let back = answer.headers()["location"].to_str().unwrap().to_owned();
-        let admin = format!("http://{}", self.world.server.admin().unwrap());
-        back.strip_prefix(&admin).unwrap_or_else(|| panic!("{back} is not at {admin}")).to_owned()
+        let site = if self.reverse {
+            format!("https://{}", self.world.host())
+        } else {
+            format!("http://{}", self.world.server.admin().unwrap())
+        };
+        back.strip_prefix(&site).unwrap_or_else(|| panic!("{back} is not at {site}")).to_owned()
     }
 
     pub async fn sign_in(&mut self, name: &str) -> Answer {

@@ -178,7 +178,7 @@ async fn exchanged(api: &Api, peer: Peer, head: &Parts, body: &Bytes) -> Result<
             status: StatusCode::NOT_IMPLEMENTED,
             ..flaw(
                 "invalid_request",
-                "tokens are exchanged where `listen.admin.public_url` and `store` are configured",
+                "tokens are exchanged where `listen.admin.public_url` (or `on_reverse`) and `store` are configured",
             )
         });
     };

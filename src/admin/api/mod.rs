@@ -21,7 +21,7 @@ mod whoami;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use axum::{Router, extract::DefaultBodyLimit};
+use axum::{Extension, Router, extract::DefaultBodyLimit};
 
 pub use approvals::{of_grant, of_request};
 pub use call::Peer;
@@ -37,7 +37,7 @@ use table::Table;
 use tokio::sync::Semaphore;
 use tower_http::csrf::CsrfLayer;
 
-use super::{Health, console, sign_in};
+use super::{Health, Mount, console, sign_in};
 use crate::{
     audit::Journal,
     gates::Gates,
@@ -81,12 +81,13 @@ pub struct Api {
     pub clock: SharedClock,
 }
 
-/// Routes of the API and of signing in, and the keys of what the gate signs. `origin` is the URL by
-/// which browsers reach them: a POST that a page of another origin sent is refused.
-pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
+/// Routes of the API and of signing in, and the keys of what the gate signs, where they are mounted.
+pub fn router(api: Arc<Api>, mount: Mount) -> Router {
     let own = CsrfLayer::new();
     // A URL that is no origin adds none: then the request's own host is compared alone.
-    let csrf = origin
+    let csrf = mount
+        .origin
+        .as_deref()
         .and_then(|origin| own.clone().add_trusted_origin(origin.trim_end_matches('/')).ok())
         .unwrap_or(own);
     table()
@@ -96,6 +97,7 @@ pub fn router(api: Arc<Api>, origin: Option<&str>) -> Router {
         .merge(console::router(api))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(csrf)
+        .layer(Extension(Arc::new(mount)))
 }
 
 /// Every route, with what is said of it: a new one gets a line here and a constant beside its handler.

@@ -126,7 +126,7 @@ pub(super) async fn live(
     let left = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "live");
     let left = left.and_then(|(_, value)| value.parse().ok()).unwrap_or(0_u32).min(TIMES);
     if left > 0 {
-        frame.next = Some((EVERY, format!("/decisions?live={}", left - 1)));
+        frame.next = Some((EVERY, frame.at(&format!("/decisions?live={}", left - 1))));
     }
     let rows = match newest(&api).await {
         Ok(rows) => rows,

@@ -11,6 +11,8 @@ use crate::identity::{Principal, sessions::Sessions};
 /// Who looks, at what.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
+    /// What stands before the paths of all pages.
+    pub base: &'static str,
     /// Who is signed in; empty for nobody.
     pub who: String,
     /// The gate's name for them.
@@ -56,7 +58,12 @@ const PLACES: [Place; 7] = [
 
 impl Frame {
     /// Of somebody who came.
-    pub fn of(principal: &Principal, active: &'static str, sessions: Option<&Sessions>) -> Self {
+    pub fn of(
+        base: &'static str,
+        principal: &Principal,
+        active: &'static str,
+        sessions: Option<&Sessions>,
+    ) -> Self {
         let id = principal.id.to_string();
         let who = principal.display.as_deref().map_or_else(|| id.clone(), str::to_owned);
         // Signing out ends at the issuer, where the form's answer leads.
@@ -65,12 +72,13 @@ impl Frame {
                 .replace("form-action 'self'", &format!("form-action 'self' {}", origin(sessions.issuer())?));
             HeaderValue::from_str(&policy).ok()
         });
-        Self { who, principal: id, active, signs_out: sessions.is_some(), next: None, policy }
+        Self { base, who, principal: id, active, signs_out: sessions.is_some(), next: None, policy }
     }
 
     /// Of nobody.
-    pub const fn nobody() -> Self {
+    pub const fn nobody(base: &'static str) -> Self {
         Self {
+            base,
             who: String::new(),
             principal: String::new(),
             active: "",
@@ -78,6 +86,11 @@ impl Frame {
             next: None,
             policy: None,
         }
+    }
+
+    /// Where a page is.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
     }
 
     /// The menu.
@@ -153,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_callers_chose_is_shown_as_text() {
-        let mut frame = Frame::nobody();
+        let mut frame = Frame::nobody("");
         frame.who = "<script>alert(1)</script>".to_owned();
         let notice = Notice { frame, title: "t", lines: vec!["\"><img src=x onerror=y>"] };
         let page = notice.render().unwrap();

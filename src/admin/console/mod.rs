@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    extract::Request,
     http::{HeaderValue, StatusCode, header, request::Parts},
     middleware,
     response::{IntoResponse as _, Redirect, Response},
@@ -27,6 +28,7 @@ use axum::{
 use frame::{Choice, Frame, Notice, html};
 
 use super::{
+    Mount,
     api::{Allowed, Api, Peer, Refused},
     sign_in,
 };
@@ -39,7 +41,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; 
 /// The pages.
 pub(super) fn router(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/", get(|| async { Redirect::to("/access") }))
+        .route("/", get(first))
         .route("/access", get(access::page))
         .route("/decisions", get(decisions::live))
         .route("/decisions/{id}", get(decisions::one))
@@ -55,6 +57,11 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .with_state(api)
         .layer(middleware::map_response(closed))
         .route("/console.css", get(style))
+}
+
+/// The page that people begin with.
+async fn first(request: Request) -> Redirect {
+    Redirect::to(&format!("{}/access", Mount::of(request.extensions())))
 }
 
 /// Kept by nobody, shown in no frame, and telling no other site where it came from. Where a page's form
@@ -93,13 +100,14 @@ struct Visit {
 /// Who comes, and the frame of their page; where nobody does, the way to the sign-in.
 async fn visit(api: &Api, peer: Peer, head: Parts, active: &'static str) -> Result<Visit, Box<Response>> {
     let sessions = api.sessions.load_full();
+    let base = Mount::of(&head.extensions);
     let signs_in = |sent_from: &Parts| {
         let query = sent_from.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let path = sent_from.uri.path();
-        let to = [format!("{path}{query}"), path.to_owned(), "/".to_owned()];
+        let path = format!("{base}{}", sent_from.uri.path());
+        let to = [format!("{path}{query}"), path, format!("{base}/")];
         let to = to.into_iter().find(|to| sign_in::is_own_path(to)).unwrap_or_default();
         let to = form_urlencoded::Serializer::new(String::new()).append_pair("return_to", &to).finish();
-        Box::new(Redirect::to(&format!("/sign-in?{to}")).into_response())
+        Box::new(Redirect::to(&format!("{base}/sign-in?{to}")).into_response())
     };
     let anonymous = !head.headers.contains_key(header::AUTHORIZATION)
         && matches!(sign_in::session(&head.headers), Ok(None));
@@ -107,20 +115,20 @@ async fn visit(api: &Api, peer: Peer, head: Parts, active: &'static str) -> Resu
         Some(_) if anonymous => return Err(signs_in(&head)),
         None if anonymous => {
             let why = "Nobody signs in here: the configuration has no `listen.admin.sign_in`.";
-            let frame = Frame::nobody();
+            let frame = Frame::nobody(base);
             return Err(Box::new(Notice::page(StatusCode::NOT_FOUND, frame, why)));
         }
         Some(_) | None => {}
     }
     match api.known(&head, peer).await {
         Ok(principal) => {
-            let frame = Frame::of(&principal, active, sessions.as_deref());
+            let frame = Frame::of(base, &principal, active, sessions.as_deref());
             Ok(Visit { head, peer, principal, frame })
         }
         Err(refused) if refused.status == StatusCode::UNAUTHORIZED && sessions.is_some() => {
             Err(signs_in(&head))
         }
-        Err(refused) => Err(Box::new(refusal(refused, Frame::nobody()))),
+        Err(refused) => Err(Box::new(refusal(refused, Frame::nobody(base)))),
     }
 }
 

@@ -17,7 +17,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    super::api::{Api, Peer, Refused, approvals},
+    super::{
+        Mount,
+        api::{Api, Peer, Refused, approvals},
+    },
     Frame, Notice, Visit, entered, html, refusal, visit,
 };
 use crate::{
@@ -303,8 +306,8 @@ pub(super) async fn ask(
     let asked = approvals::ask_for(&api, &principal, wanted).await;
     match asked.and_then(|(_, value)| many::<Asked>(value, "requests")) {
         Ok(made) => {
-            let to =
-                made.first().map_or_else(|| "/requests".to_owned(), |one| format!("/requests/{}", one.id));
+            let one = made.first().map_or_else(String::new, |one| format!("/{}", one.id));
+            let to = frame.at(&format!("/requests{one}"));
             allowed.shown(Redirect::to(&to).into_response())
         }
         Err(refused) => {
@@ -330,7 +333,7 @@ pub(super) async fn answer(
         _ => {
             return Notice::page(
                 StatusCode::NOT_FOUND,
-                Frame::nobody(),
+                Frame::nobody(Mount::of(&head.extensions)),
                 "Requests are approved, denied or withdrawn.",
             );
         }
@@ -345,7 +348,7 @@ pub(super) async fn answer(
         approvals::taken(&api, (&head, peer), &principal, &id, said(note)).await
     };
     match answered.await.and_then(read::<Asked>) {
-        Ok(one) => allowed.shown(Redirect::to(&format!("/requests/{}", one.id)).into_response()),
+        Ok(one) => allowed.shown(Redirect::to(&frame.at(&format!("/requests/{}", one.id))).into_response()),
         Err(refused) => allowed.shown(refusal(refused, frame)),
     }
 }
@@ -387,7 +390,7 @@ pub(super) async fn revoke(
         Err(response) => return *response,
     };
     match approvals::taken_back(&api, &head, peer, &principal, &id).await {
-        Ok(_) => allowed.shown(Redirect::to("/grants").into_response()),
+        Ok(_) => allowed.shown(Redirect::to(&frame.at("/grants")).into_response()),
         Err(refused) => allowed.shown(refusal(refused, frame)),
     }
 }

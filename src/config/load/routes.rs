@@ -18,6 +18,7 @@ use crate::{
     cloud::Cloud,
     config::settings::{Credential, CredentialChoice, EndpointAuth, Route},
     credentials::ActsFor,
+    http::{RESERVED, is_reserved},
     yaml::{Place, Spanned},
 };
 
@@ -268,6 +269,9 @@ fn prefix(text: &str) -> Result<String, String> {
             .all(|b| b.is_ascii_graphic() && !matches!(b, b'%' | b'?' | b'#' | b';' | b'\\' | b'*'));
     if !clean {
         return Err(format!("`{text}` is not a path prefix: write for example `/endpoints/churn`"));
+    }
+    if is_reserved(text) {
+        return Err(format!("`{RESERVED}` is the gate's own path: no route leads there"));
     }
     Ok(if text == "/" { text.to_owned() } else { text.trim_end_matches('/').to_owned() })
 }

@@ -30,11 +30,11 @@ impl Reader<'_> {
     ) -> Option<SignIn> {
         let found = admin.sign_in.as_ref()?;
         let raw = &found.value;
-        if admin.public_url.is_none() {
+        if admin.public_url.is_none() && !admin.on_reverse.as_ref().is_some_and(|on| on.value) {
             problems.error_with(
                 Place::of(found),
                 "browsers must come back to some URL",
-                "write `public_url` beside `sign_in`: the URL by which people reach this listener",
+                "write `public_url` beside `sign_in`: the URL by which people reach this listener; or `on_reverse: true`",
             );
         }
         let named = |issuer: &&IssuerSettings| *issuer.name == *raw.issuer.value;

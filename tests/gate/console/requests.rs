@@ -12,7 +12,7 @@ use crate::{
     world::{Changes, VERSION, World, fed, job, workspace},
 };
 
-const POLICIES: &str = "version: 1
+pub const POLICIES: &str = "version: 1
 subjects:
   scientists: [{issuer: sandbox, group: data-science}]
   platform: [{issuer: sandbox, group: platform}]
@@ -29,7 +29,7 @@ async fn world() -> World {
 }
 
 /// A call of sam's that is refused for want of an approval, or not: its status and decision.
-async fn submits(world: &World, name: &str) -> (StatusCode, String) {
+pub async fn submits(world: &World, name: &str) -> (StatusCode, String) {
     let answer = world.caller("sam").put(&workspace(&format!("/jobs/{name}?{VERSION}")), &job()).await;
     (answer.status, answer.header("x-amlgate-decision").to_owned())
 }
@@ -170,7 +170,7 @@ async fn what_one_may_do_once_others_approve_is_no_plain_yes() {
 }
 
 /// The command, with somebody's token on its standard input.
-fn amlgate(world: &World, arguments: &[&str], by: &str) -> Output {
+pub fn amlgate(world: &World, arguments: &[&str], by: &str) -> Output {
     let nowhere = tempfile::tempdir().unwrap();
     let gate = format!("https://{}", world.host());
     let mut command = Command::new(env!("CARGO_BIN_EXE_amlgate"));
@@ -184,11 +184,11 @@ fn amlgate(world: &World, arguments: &[&str], by: &str) -> Output {
     fed(&mut command, &token(world, by))
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-fn data(output: &Output) -> Value {
+pub fn data(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?} is JSON"))
 }
 
