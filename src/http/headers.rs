@@ -228,10 +228,19 @@ const UPSTREAM_ONLY: &[&str] = &[
 /// Headers that `Connection` cannot remove, whatever it lists.
 const KEPT: &[&str] = &["accept", "content-encoding", "content-type", "user-agent"];
 
+/// The words with which a call asks for the approval that it waits for: they are for the gate, and go
+/// to nobody behind it.
+pub const REASON: &str = "x-amlgate-reason";
+/// And the ticket.
+pub const TICKET: &str = "x-amlgate-ticket";
+
 /// The request headers that policies may read and the record may hold: no credential is among them.
 #[must_use]
 pub fn without_credentials(mut headers: HeaderMap) -> HeaderMap {
-    let secret = |name: &HeaderName, value: &HeaderValue| value.is_sensitive() || HIDDEN.hold(name.as_str());
+    let secret = |name: &HeaderName, value: &HeaderValue| {
+        let text = name.as_str();
+        value.is_sensitive() || HIDDEN.hold(text) && text != REASON && text != TICKET
+    };
     // Mostly one, the token's: the map that the request brought is not built a second time.
     let gone: Vec<HeaderName> =
         headers.iter().filter(|(name, value)| secret(name, value)).map(|(name, _)| name.clone()).collect();

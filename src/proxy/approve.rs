@@ -16,14 +16,12 @@ use crate::{
         Cleared, Held,
         approvals::{AskError, BodyKnown, Refused, Request, State, Waits, Wanted},
     },
+    http::headers::{REASON, TICKET},
     policy::{self, Denial, DenialCode, Permit, approval::MAX_HOLD},
 };
 
 /// How often a call that waits is asked whether it may.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// The headers in which a call gives the words that asking takes.
-const REASON: &str = "x-amlgate-reason";
-const TICKET: &str = "x-amlgate-ticket";
 
 /// The permit cleared by the grants that it needs; or what the caller is told, recorded.
 pub(super) async fn cleared(gate: &Gate, permit: Permit, body: BodyKnown) -> Result<Cleared, Refusal> {

@@ -98,6 +98,19 @@ fn policies_read_no_credential_in_any_spelling() {
 }
 
 #[test]
+fn the_words_for_an_approval_are_read_and_go_no_further() {
+    let sent = map(&[
+        ("x-amlgate-reason", "to retrain"),
+        ("x-amlgate-ticket", "CHG1"),
+        ("x_amlgate_reason", "forged"),
+        ("x-amlgate-decision", "forged"),
+    ]);
+    assert!(upstream(&sent, Told::AllButRemoved).is_empty() && upstream(&sent, ARM).is_empty());
+    let read = without_credentials(sent);
+    assert_eq!(read.keys().map(HeaderName::as_str).collect::<Vec<_>>(), [REASON, TICKET]);
+}
+
+#[test]
 fn a_value_that_its_sender_calls_sensitive_is_not_read_and_the_name_s_others_are() {
     let mut sent = map(&[("x-note", "open"), ("x-note", "more"), ("accept", "d")]);
     let mut secret = HeaderValue::from_static("secret");

@@ -174,7 +174,7 @@ async fn what_is_no_id_is_nothing_and_a_list_is_shown_to_whoever_says_who_they_a
             ("limit=201", StatusCode::BAD_REQUEST),
             ("limit=-1", StatusCode::BAD_REQUEST),
             ("cursor=18446744073709551615.zz", StatusCode::OK),
-            ("cursor=1.%00", StatusCode::BAD_REQUEST),
+            ("cursor=1.%27", StatusCode::BAD_REQUEST),
             ("state=%27", StatusCode::BAD_REQUEST),
             ("show=all", StatusCode::FORBIDDEN),
         ] {

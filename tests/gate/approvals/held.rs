@@ -104,6 +104,29 @@ async fn a_call_waits_as_long_as_its_caller_wants_and_is_then_told_which_request
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_brings_the_words_that_asking_takes() {
+    let ask = ", hold: 100s, ask: {reason: required, ticket: 'CHG[0-9]{7}'}";
+    let (world, _) = world(ask).await;
+    let caller = world.caller("sam");
+    let (reason, ticket) = ("x-amlgate-reason", "x-amlgate-ticket");
+    let wordless = caller.send(put(&world, "wordless", &[])).await;
+    assert_eq!(code(&wordless), "ApprovalRequired", "{wordless:?}");
+    for words in [&[(reason, "to retrain")][..], &[(reason, "to retrain"), (ticket, "CHG1")]] {
+        let refused = caller.send(put(&world, "wrong", words)).await;
+        assert_eq!(code(&refused), "ApprovalRequired", "{refused:?}");
+        assert!(refused.text().contains("wants a ticket of the form"), "{refused:?}");
+    }
+    assert_eq!(pending(&world, "wrong").await, None);
+    let words = [(reason, "to retrain"), (ticket, "CHG0000001")];
+    let (held, id) = waits(&world, "worded", &words).await;
+    let seen = call(&world, "pat", Method::GET, &format!("/api/v1/requests/{id}"), None).await.json();
+    assert_eq!((&seen["reason"], &seen["ticket"]), (&json!("to retrain"), &json!("CHG0000001")), "{seen}");
+    assert_eq!(answer(&world, "pat", &id, "approve").await.status, StatusCode::OK);
+    let passed = came(held).await;
+    assert!(passed.status.is_success(), "{passed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_what_a_caller_prefers_the_first_counts_and_what_is_no_time_counts_for_nothing() {
     let (world, _) = world(", hold: 100s").await;
     let caller = world.caller("sam");
