@@ -6,7 +6,7 @@ use super::{exit, put, serve::refused};
 use crate::{
     config,
     policy::{PolicySet, Surroundings},
-    yaml::{Place, Problem},
+    yaml::{Place, Problem, Spanned},
 };
 
 /// Checks configuration and policies without starting.
@@ -50,13 +50,7 @@ pub fn run(args: &Args) -> ExitCode {
                         let hint = "approvals are kept in a store: add `store: {sqlite: var/amlgate.db}` to the configuration";
                         Problem::warning(&entry.file, place, message).hint(hint)
                     }));
-                    let (file, notified) = config::notified(&args.config);
-                    let idle = notified.iter().filter(|name| set.approval(&name.value).is_none());
-                    warnings.extend(idle.map(|name| {
-                        let message = format!("no entry called `{}` demands an approval", name.value);
-                        let hint = "the channel is told nothing of it: check the name";
-                        Problem::warning(&file, Place::of(name), message).hint(hint)
-                    }));
+                    warnings.extend(untold(&config::notified(&args.config), &set));
                     if problems.is_empty() {
                         let entries = set.entries().count();
                         put(format_args!(
@@ -73,4 +67,63 @@ pub fn run(args: &Args) -> ExitCode {
         eprintln!("{warning}");
     }
     if problems.is_empty() { exit::DONE } else { refused(&problems) }
+}
+
+/// What channels of `notify` are for and no policy speaks of: they would be told nothing of it.
+fn untold(notified: &config::Notified, set: &PolicySet) -> Vec<Problem> {
+    let warned = |name: &Spanned<String>, message: String| {
+        let hint = "the channel is told nothing of it: check the name";
+        Problem::warning(&notified.file, Place::of(name), message).hint(hint)
+    };
+    let entries = notified.entries.iter().filter(|name| set.approval(&name.value).is_none());
+    let entries =
+        entries.map(|name| warned(name, format!("no entry called `{}` demands an approval", name.value)));
+    let approvers = notified.approvers.iter().filter(|name| !set.asks_people_of(&name.value));
+    let approvers =
+        approvers.map(|name| warned(name, format!("no entry asks people of a subject `{}`", name.value)));
+    entries.chain(approvers).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::FileSet;
+
+    #[test]
+    fn a_channel_for_what_no_policy_speaks_of_is_warned_of_at_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("amlgate.yaml");
+        let configuration = "version: 1
+listen: {}
+policies: policies/
+audit: {name: a, directory: d, signing_key: {file: k}}
+keys: {seal: []}
+notify:
+  - {name: a, entries: [big, bigg, all], approvers: [platform, human, platfrom]}
+  - {name: b}
+";
+        std::fs::write(&file, configuration).unwrap();
+        let policies = "
+version: 1
+subjects: {team: [{issuer: corp, group: team}], platform: [{issuer: corp, group: platform}]}
+allow: [{name: all, who: [authenticated], actions: [\"*\"]}]
+require:
+  - {name: big, who: [team], kinds: [write], approval: {by: [{subject: platform}]}}
+  - {name: own, who: [authenticated], kinds: [delete], approval: {by: [human]}}
+";
+        let files = FileSet::from_texts([("p.yaml", policies)]);
+        let (set, _) = PolicySet::compile(&files, &Surroundings::default()).unwrap();
+        let said: Vec<_> = untold(&config::notified(&file), &set)
+            .iter()
+            .map(|warning| format!("{}:{} {}", warning.place.line, warning.place.column, warning.message))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "7:30 no entry called `bigg` demands an approval",
+                "7:36 no entry called `all` demands an approval",
+                "7:71 no entry asks people of a subject `platfrom`",
+            ]
+        );
+    }
 }

@@ -63,13 +63,27 @@ pub fn around_policies(path: &Path) -> Option<(PathBuf, BTreeSet<String>, BTreeS
     directory.is_dir().then_some((directory, issuers, routes))
 }
 
-/// The entries that channels of `notify` are for, each where it is named, and the name of the file;
-/// nothing if it cannot be read.
+/// The names of policies' entries and subjects that channels of `notify` are for, each at its place.
+#[derive(Debug, Default)]
+pub struct Notified {
+    /// The file.
+    pub file: Arc<str>,
+    /// `entries` of all channels.
+    pub entries: Vec<Spanned<String>>,
+    /// `approvers` of all channels.
+    pub approvers: Vec<Spanned<String>>,
+}
+
+/// For whom the channels of a file are; nobody if it cannot be read.
 #[must_use]
-pub fn notified(path: &Path) -> (Arc<str>, Vec<Spanned<String>>) {
-    let Ok(parsed) = super::parse(path) else { return ("".into(), Vec::new()) };
-    let entries = parsed.raw.notify.into_iter().filter_map(|channel| channel.value.entries);
-    (parsed.name, entries.flat_map(|entries| entries.value).collect())
+pub fn notified(path: &Path) -> Notified {
+    let Ok(parsed) = super::parse(path) else { return Notified::default() };
+    let mut notified = Notified { file: parsed.name, ..Notified::default() };
+    for channel in parsed.raw.notify {
+        notified.entries.extend(channel.value.entries.into_iter().flat_map(|names| names.value));
+        notified.approvers.extend(channel.value.approvers.into_iter().flat_map(|names| names.value));
+    }
+    notified
 }
 
 /// The hosts of a file's routes, and the login host if the gate answers for it: each once, in order;

@@ -195,6 +195,16 @@ impl PolicySet {
         Some(&found.approval.as_ref()?.approval)
     }
 
+    /// Whether some entry demands the approval of people of this subject; `human` is an agent's own.
+    #[must_use]
+    pub fn asks_people_of(&self, subject: &str) -> bool {
+        let approvals = self.entries.iter().filter_map(|entry| entry.approval.as_ref());
+        approvals.flat_map(|demand| &demand.approval.by).any(|by| match by {
+            Approvers::Human => subject == "human",
+            Approvers::Subject { name, .. } => **name == *subject,
+        })
+    }
+
     /// The first entry that demands an approval.
     #[must_use]
     pub fn first_approval(&self) -> Option<&EntryRef> {

@@ -44,8 +44,8 @@ fn channels_of_each_kind_are_taken_and_begin_with_what_comes() {
     let warned =
         settings.warnings.iter().any(|w| w.message.contains("cannot say where requests are answered"));
     assert!(warned, "there is no console: {:?}", settings.warnings);
-    let (_, entries) = notified(&folder.path().join("amlgate.yaml"));
-    let entries: Vec<_> = entries.iter().map(|entry| entry.value.as_str()).collect();
+    let notified = notified(&folder.path().join("amlgate.yaml"));
+    let entries: Vec<_> = notified.entries.iter().map(|entry| entry.value.as_str()).collect();
     assert_eq!(entries, ["one", "two"]);
 }
 
