@@ -25,7 +25,7 @@ fn token() -> String {
 }
 
 /// What is recorded besides what the sandbox's policies say, in force.
-async fn recording(world: &World, entry: &str) {
+pub async fn recording(world: &World, entry: &str) {
     let text = format!("version: 1\nrequire:\n  - name: bodies are recorded\n    {entry}\n");
     fs::write(world.directory().join("policies/recorded.yaml"), text).unwrap();
     world.server.reload().await;
@@ -45,7 +45,7 @@ fn of_side<'v>(bodies: &'v [Value], side: &str) -> &'v Value {
 }
 
 /// `amlgate audit body`: its status and what it prints.
-fn opened(directory: &Path, digest: &Value) -> (Option<i32>, Vec<u8>) {
+pub fn opened(directory: &Path, digest: &Value) -> (Option<i32>, Vec<u8>) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_amlgate"))
         .args(["audit", "body", digest.as_str().unwrap(), "--config"])
         .arg(directory.join("amlgate.yaml"))
@@ -215,7 +215,14 @@ async fn secrets_and_tokens_are_in_no_recorded_body() {
     body["properties"]["command"] = json!(format!("curl -H 'Authorization: Bearer {own}' {}", token()));
     body["properties"]["environmentVariables"] =
         json!({"DB_PASSWORD": "canary", "API_TOKEN": "canary", "KEEP": "this"});
-    body["properties"]["tags"] = json!({"url": "https://s.example/c?sv=1&sig=canary%2fcanary&se=1"});
+    body["properties"]["tags"] = json!({
+        "url": "https://s.example/c?sv=1&sig=canary%2fcanary&se=1",
+        "encoded": "https%3A%2F%2Fs.example%2Fc%3Fsig%3Dcanary",
+        "database": "postgres://sam:canary@db/x",
+        "bus": "Endpoint=sb://x/;SharedAccessKeyName=n;SharedAccessKey=canary",
+        "nested": "{\"connectionString\": \"Server=x;Password=a canary\"}",
+        "option": "train --api-key canary",
+    });
     assert!(sam.put(&workspace(&format!("/jobs/tidy?{VERSION}")), &body).await.status.is_success());
     // What streams, as a document and as a form.
     let named =

@@ -3,17 +3,19 @@
 //!
 //! A document is read, and what stands in the named places is replaced in it. What cannot be read as
 //! one (because it is something else, or was cut) is not kept where places are named: nobody could say
-//! that they are left out. Where none are, it is kept without what looks like a secret in plain text.
+//! that they are left out. Where none are, it is kept without what looks like a secret in plain text
+//! (`scrub`); what is compressed or in another alphabet than ASCII's cannot be looked into, and is not
+//! kept at all.
+
+mod scrub;
 
 use serde_json::Value;
 
+pub(super) use self::scrub::scrub;
 use crate::policy::Pointer;
 
 /// What stands in the place of what is left out.
 pub(super) const REDACTED: &str = "[redacted]";
-/// A token is not shorter, in bytes.
-const SHORTEST_TOKEN: usize = 20;
-
 /// Words that make the name of a member one of a secret, wherever they stand in it.
 const SECRET_WORDS: &[&str] = &[
     "password",
@@ -32,9 +34,43 @@ const SECRET_WORDS: &[&str] = &[
     "sharedaccesssignature",
     "saskey",
     "sasuri",
+    "sasurl",
+    "subscriptionkey",
+    "functionskey",
+    "masterkey",
+    "adminkey",
+    "hostkey",
+    "signingkey",
+    "encryptionkey",
+    "storagekey",
+    "sshkey",
+    "passcode",
+    "accesstoken",
+    "refreshtoken",
+    "bearertoken",
+    "clientassertion",
+    "securevalue",
+    "protectedsettings",
+    "dockerconfig",
+    "amzsignature",
+    "amzcredential",
+    "googsignature",
 ];
 /// Names that are those of secrets as a whole, or end one.
-const SECRET_ENDS: &[&str] = &["token", "pwd", "sig", "cookie", "jwt", "credential"];
+const SECRET_ENDS: &[&str] =
+    &["token", "pwd", "pass", "sig", "cookie", "cookies", "jwt", "credential", "credentials"];
+/// Names that end so and say something else: whom a firewall lets through.
+const HARMLESS: &[&str] = &["bypass"];
+/// Names that are those of secrets as a whole only.
+const SECRET_NAMES: &[&str] = &["sas", "pat", "psk", "pw", "auth", "key1", "key2"];
+/// Members that name the thing whose value stands beside them.
+const NAMING: &[&str] = &["name", "key", "header", "variable", "parameter", "field"];
+/// Members in which the value of such a thing stands.
+const VALUES: &[&str] = &["value", "values", "val", "default", "defaultvalue"];
+/// How what is compressed begins: gzip, zip, zstd, xz, bzip2.
+const COMPRESSED: &[&[u8]] = &[b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"];
+/// Alphabets in which secrets look like ASCII.
+const PLAIN: &[&str] = &["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-", "latin1", "windows-125"];
 
 /// What may be kept of a body.
 pub(super) struct Prepared {
@@ -53,6 +89,8 @@ pub(super) fn prepare(
     media: &str,
     places: &[Pointer],
 ) -> Result<Prepared, &'static str> {
+    // A mark of the order of bytes says nothing in UTF-8, and no reader of JSON takes it.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let looks = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let json = media.to_ascii_lowercase().contains("json") || matches!(looks, Some(b'{' | b'['));
     let document =
@@ -69,10 +107,30 @@ pub(super) fn prepare(
         };
     }
     match (places.is_empty() || body.is_empty(), whole) {
-        (true, _) => Ok(scrub(body)),
+        (true, _) => text(body, media),
         (false, true) => Err("unparsable"),
         (false, false) => Err("too_large"),
     }
+}
+
+/// What is no document, without what looks like a secret in it, if that can be looked for.
+fn text(body: &[u8], media: &str) -> Result<Prepared, &'static str> {
+    let media = media.to_ascii_lowercase();
+    let charset = media.split_once("charset=").map(|(_, behind)| behind.trim_start_matches('"'));
+    let other = charset.is_some_and(|charset| !PLAIN.iter().any(|plain| charset.starts_with(plain)));
+    let wide = body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff");
+    if other || wide || COMPRESSED.iter().any(|begin| body.starts_with(begin)) {
+        return Err("encoded");
+    }
+    let found = scrub(body);
+    if memchr::memchr(0, body).is_some() {
+        // Of letters of two or four bytes each, only one tells.
+        let narrow: Vec<u8> = body.iter().copied().filter(|byte| *byte != 0).collect();
+        if scrub(&narrow).redacted > found.redacted {
+            return Err("encoded");
+        }
+    }
+    Ok(found)
 }
 
 /// Replaces what stands at a place; how much that was.
@@ -102,13 +160,17 @@ fn clean(value: &mut Value) -> u64 {
     match value {
         Value::Object(members) => {
             let mut redacted = 0;
+            // `{"name": "PASSWORD", "value": ...}`
+            let named = members.iter().any(|(name, member)| {
+                is_one_of(NAMING, name) && member.as_str().is_some_and(|name| is_secret(name.as_bytes()))
+            });
             for (name, member) in members.iter_mut() {
                 let held = match member {
-                    Value::Null | Value::Bool(_) | Value::Number(_) => false,
+                    Value::Null | Value::Bool(_) => false,
                     Value::String(text) => !text.is_empty() && text != REDACTED,
-                    Value::Array(_) | Value::Object(_) => true,
+                    Value::Number(_) | Value::Array(_) | Value::Object(_) => true,
                 };
-                if held && is_secret(name) {
+                if held && (is_secret(name.as_bytes()) || (named && is_one_of(VALUES, name))) {
                     *member = REDACTED.into();
                     redacted += 1;
                 } else {
@@ -124,7 +186,20 @@ fn clean(value: &mut Value) -> u64 {
             }
             redacted
         }
-        Value::Array(items) => items.iter_mut().map(clean).sum(),
+        Value::Array(items) => {
+            // `["--password", ...]`
+            let (mut redacted, mut option) = (0, false);
+            for item in items {
+                let of_option = std::mem::replace(&mut option, item.as_str().is_some_and(is_secret_option));
+                if of_option && !option && !item.is_null() {
+                    *item = REDACTED.into();
+                    redacted += 1;
+                } else {
+                    redacted += clean(item);
+                }
+            }
+            redacted
+        }
         Value::String(text) => {
             let found = scrub(text.as_bytes());
             if found.redacted > 0 {
@@ -137,112 +212,28 @@ fn clean(value: &mut Value) -> u64 {
     }
 }
 
+fn is_one_of(names: &[&str], name: &str) -> bool {
+    names.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether it is an option of a command line, the secret being the next word.
+fn is_secret_option(word: &str) -> bool {
+    word.starts_with('-')
+        && word.len() <= 64
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && is_secret(word.as_bytes())
+}
+
 /// Whether a member of that name holds a secret.
-fn is_secret(name: &str) -> bool {
-    let name: String =
-        name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word)) || SECRET_ENDS.iter().any(|end| name.ends_with(end))
-}
-
-/// Replaces in a text what follows the name of a secret, and what looks like a token.
-pub(super) fn scrub(text: &[u8]) -> Prepared {
-    let mut out = Vec::with_capacity(text.len());
-    let (mut redacted, mut at) = (0, 0);
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let word = rest.iter().take_while(|byte| is_word(**byte)).count();
-        let (name, behind) = rest.split_at(word);
-        if word == 0 {
-            out.extend(rest.first());
-            at += 1;
-            continue;
-        }
-        let token = token(rest);
-        if token > 0 {
-            out.extend_from_slice(REDACTED.as_bytes());
-            (redacted, at) = (redacted + 1, at + token);
-            continue;
-        }
-        out.extend_from_slice(name);
-        at += word;
-        let between = value_at(name, behind);
-        let value = between.map_or(0, |between| value(behind, between));
-        if let Some(between) = between.filter(|_| value > 0) {
-            out.extend_from_slice(behind.get(..between).unwrap_or_default());
-            out.extend_from_slice(REDACTED.as_bytes());
-            (redacted, at) = (redacted + 1, at + between + value);
-        }
-    }
-    Prepared { bytes: out, redacted }
-}
-
-const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
-}
-
-/// How long the token is with which a text begins: a JSON web token, or a handle of the gate.
-fn token(text: &[u8]) -> usize {
-    let length =
-        text.iter().take_while(|byte| is_word(**byte) || matches!(byte, b'.' | b'+' | b'/' | b'=')).count();
-    let found = text.get(..length).unwrap_or_default();
-    let is_token = (found.starts_with(b"eyJ") || found.starts_with(b"amlgh"))
-        && found.contains(&b'.')
-        && length >= SHORTEST_TOKEN;
-    if is_token { length } else { 0 }
-}
-
-/// Where behind the name of a secret its value begins: behind `=` or `:`, or behind the word `Bearer`.
-fn value_at(name: &[u8], behind: &[u8]) -> Option<usize> {
-    let blanks = |from: usize| {
-        behind
-            .get(from..)
-            .unwrap_or_default()
-            .iter()
-            .take_while(|b| matches!(b, b' ' | b'\t' | b'\\' | b'"' | b'\''))
-            .count()
-    };
-    if name.eq_ignore_ascii_case(b"bearer") {
-        let before = blanks(0);
-        return (before > 0).then_some(before);
-    }
-    if name.len() > 64 || !std::str::from_utf8(name).is_ok_and(is_secret) {
-        return None;
-    }
-    let before = blanks(0);
-    matches!(behind.get(before), Some(b':' | b'=')).then(|| before + 1 + blanks(before + 1))
-}
-
-/// How long the value is that begins at `from`: up to the quote that ends it, or the blank or the
-/// separator behind it; with what follows the name of a scheme.
-fn value(text: &[u8], from: usize) -> usize {
-    let rest = text.get(from..).unwrap_or_default();
-    let before = |back: usize| from.checked_sub(back).and_then(|at| text.get(at)).copied();
-    if let (Some(quote @ (b'"' | b'\'')), other) = (before(1), before(2))
-        && other != Some(b'\\')
-    {
-        let mut escaped = false;
-        let ends = |byte: &u8| {
-            let ends = *byte == quote && !escaped;
-            escaped = *byte == b'\\' && !escaped;
-            ends
-        };
-        return rest.iter().position(ends).unwrap_or(rest.len());
-    }
-    let plain = |rest: &[u8]| rest.iter().take_while(|byte| !ends_value(**byte)).count();
-    let first = plain(rest);
-    let (scheme, behind) = rest.split_at(first);
-    if [&b"bearer"[..], b"basic", b"dpop", b"sharedkey", b"negotiate"]
+fn is_secret(name: &[u8]) -> bool {
+    let name: String = name
         .iter()
-        .any(|s| scheme.eq_ignore_ascii_case(s))
-    {
-        let blanks = behind.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        return first + blanks + plain(behind.get(blanks..).unwrap_or_default());
-    }
-    first
-}
-
-const fn ends_value(byte: u8) -> bool {
-    byte.is_ascii_whitespace()
-        || matches!(byte, b'"' | b'\'' | b'&' | b';' | b',' | b'{' | b'[' | b'}' | b']' | b'<' | b'>' | b'\\')
+        .filter(|b| b.is_ascii_alphanumeric())
+        .map(|b| char::from(b.to_ascii_lowercase()))
+        .collect();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+        || (SECRET_ENDS.iter().any(|end| name.ends_with(end)) && !HARMLESS.contains(&&*name))
+        || SECRET_NAMES.contains(&&*name)
 }
 
 #[cfg(test)]
@@ -326,6 +317,52 @@ mod tests {
         assert_eq!(inner.bytes, br#"{\"password\": \"[redacted]\", \"b\": 1}"#);
         // Of two members of a name the reader takes the last, and nothing of the first is kept.
         assert_eq!(kept(r#"{"a": "first", "a": "second"}"#, &["/a"]).unwrap().0, r#"{"a":"[redacted]"}"#);
+    }
+
+    #[test]
+    fn the_value_beside_a_secrets_name_and_behind_its_option_is_left_out() {
+        let body = json!({
+            "env": [{"name": "DB_PASSWORD", "value": "hunter2"}, {"name": "EPOCHS", "value": "kept 1"}],
+            "tags": [{"Key": "api-key", "Value": {"in": "hunter2"}}],
+            "args": ["--token", "hunter2", "--epochs", "kept 2", "--password"],
+            "properties": {"authType": "ApiKey", "credentials": {"key": "hunter2"}},
+            "pin": {"passcode": 7_351},
+            "sas": "hunter2", "subscription-key": "hunter2", "notes": "kept 3",
+        });
+        let (text, _) = kept(&body.to_string(), &[]).unwrap();
+        assert!(!text.contains("hunter2") && !text.contains("7351"), "{text}");
+        assert!((1..=3).all(|number| text.contains(&format!("kept {number}"))), "{text}");
+        // A mark of the order of bytes makes it no other document.
+        let marked = format!("\u{feff}{}", json!({"secret": {"a": ["hunter2"]}, "b": 1}));
+        assert_eq!(kept(&marked, &[]).unwrap().0, r#"{"b":1,"secret":"[redacted]"}"#);
+        // One that is too deep to be read is a text.
+        let deep = format!("{}{{\"secrets\": {{\"k\": \"hunter2\"}}}}{}", "[".repeat(200), "]".repeat(200));
+        assert!(!kept(&deep, &[]).unwrap().0.contains("hunter2"));
+        assert_eq!(kept(&deep, &["/a"]), Err("unparsable"));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_is_not_kept() {
+        let text = "{\"password\": \"hunter2\"}";
+        let wide = |order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+        let four: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect();
+        let marked = [&b"\xff\xfe"[..], &wide(u16::to_le_bytes)].concat();
+        for body in [wide(u16::to_le_bytes), wide(u16::to_be_bytes), four, marked] {
+            for media in ["application/json", "text/plain", ""] {
+                assert_eq!(prepare(&body, true, media, &[]).err(), Some("encoded"), "{media}");
+                assert_eq!(prepare(&body, false, media, &[]).err(), Some("encoded"), "{media}");
+            }
+        }
+        for (body, media) in [
+            (&b"\x1f\x8b\x08rest"[..], "application/gzip"),
+            (b"PK\x03\x04rest", "application/octet-stream"),
+            (b"plain", "text/plain; charset=\"UTF-7\""),
+            (b"plain", "text/plain;charset=ibm1047"),
+        ] {
+            assert_eq!(prepare(body, true, media, &[]).err(), Some("encoded"), "{media}");
+        }
+        assert!(prepare(b"plain", true, "text/plain; charset=UTF-8", &[]).is_ok());
+        assert!(prepare(b"a\0b", true, "", &[]).is_ok(), "a NUL alone hides nothing");
     }
 
     #[test]
