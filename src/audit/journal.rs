@@ -22,7 +22,7 @@ use super::{
     bodies::{Blob, BodySettings},
     event::Event,
     inbox::Outbox,
-    keeper::Wish,
+    keeper::{GivenUp, Wish},
     record::{self, Ending, Parts, Phase},
     writer::{Entry, Message, Missed},
 };
@@ -34,6 +34,11 @@ use crate::{
     secrets::Mac,
     time::{SharedClock, Timestamp},
 };
+
+/// How long closing waits for the last records and their head: a disk that is busy takes seconds.
+const RECORD_END: Duration = Duration::from_secs(60);
+/// How long it waits then for tiles, and for segments to be packed.
+const TILES_END: Duration = Duration::from_secs(5);
 
 /// The record of everything. Cheap to clone.
 #[derive(Clone)]
@@ -57,6 +62,7 @@ struct Inner {
     thumbprint: Mac,
     refusals: Refusals,
     wish: Wish,
+    given_up: GivenUp,
     /// Everything before this position was recorded as removed.
     retired: AtomicU64,
     /// How bodies are kept; nothing that wants them recorded goes on without.
@@ -287,8 +293,27 @@ impl Journal {
     /// Writes what is under way, signs the last head and ends the writer; whether everything was
     /// written and vouched for. From now on nothing more is recorded, so nothing may be under way:
     /// what is still open then is not recorded, and counted.
+    ///
+    /// The head is waited for as long as a disk may take that is only slow; the tiles that it is
+    /// published with are not, because they can be built after the next start.
     pub async fn close(&self) -> bool {
         self.inner.slots.close();
+        let ended = self.within(RECORD_END, self.ended()).await;
+        let clean = ended.unwrap_or_else(|| {
+            tracing::error!("the disk does not answer: the last records may not be written");
+            false
+        });
+        let kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(kept) = kept {
+            // It ends with the writer; a keeper that failed has said so.
+            let _left = self.within(TILES_END, kept).await;
+            self.inner.given_up.store(true, Ordering::Relaxed);
+        }
+        clean && self.depth() == 0
+    }
+
+    /// Writes what is under way, signs the last head and ends the writer.
+    async fn ended(&self) -> bool {
         // What is sealed already goes first: outcomes that ended before.
         let (done, sealed) = oneshot::channel();
         self.apart(Box::new(move || {
@@ -302,13 +327,7 @@ impl Journal {
         }
         self.push_unbounded(Event::Stopped);
         let (done, closed) = oneshot::channel();
-        let clean = self.inner.messages.send(Message::Stop(done)).is_ok() && closed.await.unwrap_or(false);
-        let kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(kept) = kept {
-            // It ends with the writer; a keeper that failed has said so.
-            let _failed = kept.await;
-        }
-        clean && self.depth() == 0
+        self.inner.messages.send(Message::Stop(done)).is_ok() && closed.await.unwrap_or(false)
     }
 
     async fn slots(&self, count: u32) -> Option<OwnedSemaphorePermit> {

@@ -2,15 +2,16 @@
 //! that are full are packed, and what need not be kept any longer is removed.
 //!
 //! Nothing waits for it and no request fails with it; what it could not do it does with the next
-//! head. It removes nothing of which no vouched record says that it may: a log that is shorter than its own
-//! records say was cut by somebody else.
+//! head. What needs no head (bodies whose time is over) it does whether one comes or not: on a disk
+//! that is full none does. It removes nothing of which no vouched record says that it may: a log that
+//! is shorter than its own records say was cut by somebody else.
 
 use std::{
     collections::HashMap,
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::Receiver,
     },
     time::Duration,
@@ -42,6 +43,18 @@ pub struct Retention {
     pub bytes: Option<u64>,
 }
 
+/// What the keeper is told, at intervals.
+pub(super) enum Told {
+    /// A head was signed.
+    Signed(Signed),
+    /// There was none to be signed, or none could be.
+    Passed,
+}
+
+/// Set when nobody waits for the keeper any more: what is left goes on after the next start where it
+/// ended.
+pub(super) type GivenUp = Arc<AtomicBool>;
+
 /// A head that was just signed.
 pub(super) struct Signed {
     pub size: u64,
@@ -60,6 +73,7 @@ pub(super) struct Keeper<S> {
     retention: Retention,
     clock: SharedClock,
     wish: Wish,
+    given_up: GivenUp,
     /// Everything before this position may go: a vouched record says so.
     allowed: u64,
     /// When the last record of a segment was written, by the segment's first position.
@@ -68,21 +82,32 @@ pub(super) struct Keeper<S> {
 }
 
 impl<S: Storage + Clone> Keeper<S> {
-    pub fn new(storage: S, pack: bool, retention: Retention, clock: SharedClock, wish: Wish) -> Self {
+    pub fn new(
+        storage: S,
+        pack: bool,
+        retention: Retention,
+        clock: SharedClock,
+        (wish, given_up): (Wish, GivenUp),
+    ) -> Self {
         let (allowed, ages) = (0, HashMap::new());
-        Self { storage, edge: None, pack, retention, clock, wish, allowed, ages, failing: false }
+        Self { storage, edge: None, pack, retention, clock, wish, given_up, allowed, ages, failing: false }
     }
 
     /// Runs until no more head can come.
-    pub fn run(mut self, heads: &Receiver<Signed>) {
-        while let Ok(mut head) = heads.recv() {
-            while let Ok(newer) = heads.try_recv() {
-                head = newer;
+    pub fn run(mut self, heads: &Receiver<Told>) {
+        while let Ok(first) = heads.recv() {
+            let mut head = None;
+            for told in std::iter::once(first).chain(heads.try_iter()) {
+                match told {
+                    Told::Signed(signed) => head = Some(signed),
+                    Told::Passed => {}
+                }
             }
-            match self.keep(&head) {
-                Ok(()) => {
-                    self.failing = false;
-                    gauge!("amlgate_journal_tiled_size").set(head.size as f64);
+            match self.keep(head.as_ref()) {
+                Ok(()) => self.failing = false,
+                Err(_) if self.is_given_up() => {
+                    self.edge = None;
+                    tracing::warn!("tiles and packed segments are left to the next start");
                 }
                 Err(error) => {
                     self.edge = None;
@@ -95,14 +120,23 @@ impl<S: Storage + Clone> Keeper<S> {
         }
     }
 
-    fn keep(&mut self, head: &Signed) -> io::Result<()> {
-        self.tile(head)?;
-        if self.pack {
-            self.pack()?;
+    fn keep(&mut self, head: Option<&Signed>) -> io::Result<()> {
+        // First, because what comes behind may fail for want of the space that this gives back.
+        let forgotten = self.forget_bodies();
+        if let Some(head) = head {
+            self.tile(head)?;
+            gauge!("amlgate_journal_tiled_size").set(head.size as f64);
+            if self.pack {
+                self.pack()?;
+            }
+            self.remove()?;
         }
-        self.remove()?;
-        self.forget_bodies()?;
-        self.look_for_old()
+        self.look_for_old()?;
+        forgotten
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Builds the tiles up to a head, and then publishes it.
@@ -116,6 +150,9 @@ impl<S: Storage + Clone> Keeper<S> {
         while edge.size() < head.size {
             let record = reader.record()?.filter(|record| record.position == edge.size());
             let record = record.ok_or_else(|| missing(edge.size()))?;
+            if self.is_given_up() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             edge.push(&record.line, merkle::leaf(&record.line), |file| ready.push(file));
             for file in ready.drain(..) {
                 self.storage.put(&tiles::path(file.tile, file.index, file.width), &file.bytes)?;
@@ -156,6 +193,9 @@ impl<S: Storage + Clone> Keeper<S> {
         let mut names = super::segment_names(&self.storage)?;
         names.pop();
         for name in names.into_iter().filter(|name| !segment::is_packed(name)) {
+            if self.is_given_up() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             segment::pack(&mut self.storage, &name)?;
         }
         Ok(())

@@ -22,7 +22,7 @@ use super::{
     event::Event,
     heads::Heads,
     inbox::Inbox,
-    keeper::Signed,
+    keeper::{Signed, Told},
     merkle::{self, Range},
     note::Signer,
     segment::{self, Header},
@@ -117,8 +117,8 @@ pub(super) struct Writer<S: Storage> {
     pub signer: Signer,
     /// The key that is replaced: it signs the head that first counts the record at this position.
     pub retiring: Option<(Signer, u64)>,
-    /// Who is told of each head.
-    pub heads: mpsc::Sender<Signed>,
+    /// Who is told of each head, and each time that there is none.
+    pub heads: mpsc::Sender<Told>,
     pub range: Range,
     /// The size of the newest signed head.
     pub signed: u64,
@@ -178,7 +178,7 @@ impl<S: Storage> Writer<S> {
         storage: S,
         signer: Signer,
         retiring: Option<Signer>,
-        heads: mpsc::Sender<Signed>,
+        heads: mpsc::Sender<Told>,
         recovered: &super::Recovery,
         segment_bytes: u64,
         shared: Shared,
@@ -413,7 +413,12 @@ impl<S: Storage> Writer<S> {
     }
 
     fn sign(&mut self) {
-        match self.sign_head() {
+        let before = self.signed;
+        let signed = self.sign_head();
+        if self.signed == before {
+            let _ended = self.heads.send(Told::Passed);
+        }
+        match signed {
             Ok(()) => self.unsigned = false,
             Err(error) => {
                 self.unsigned = true;
@@ -440,7 +445,7 @@ impl<S: Storage> Writer<S> {
         // From the head on that counts the record of it, the new key signs.
         self.retiring.take_if(|(_, record)| size > *record);
         let note = note.trim_end().to_owned() + "\n";
-        let _ended = self.heads.send(Signed { size, root, note });
+        let _ended = self.heads.send(Told::Signed(Signed { size, root, note }));
         gauge!("amlgate_journal_signed_size").set(self.signed as f64);
         if let Err(error) = self.heads_file.thin(&mut self.storage) {
             // Nothing depends on it: the file grows until it succeeds.

@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&error, exit::FINDING),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let server = match Server::start(settings, Arc::new(SystemClock), Cores::All).await {
             Ok(server) => server,
             Err(StartError::Policies(problems)) => return refused(&problems),
@@ -54,7 +54,11 @@ pub fn run(args: &Args) -> ExitCode {
             tracing::error!("stopped, but not everything could be finished or recorded");
             exit::FINDING
         }
-    })
+    });
+    // What reads beside (the index of the record, what is due to be archived) is not waited for: it
+    // changes nothing that the next start would miss.
+    runtime.shutdown_background();
+    code
 }
 
 /// Says where the gate listens.

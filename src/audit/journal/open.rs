@@ -15,7 +15,7 @@ use super::{
         Condition, JournalSettings, OpenError, Recovery, Refusals,
         event::Event,
         inbox,
-        keeper::{Keeper, Wish},
+        keeper::{GivenUp, Keeper, Wish},
         note::Signer,
         recovery,
         segment::{END, PUBLIC_KEY},
@@ -96,13 +96,13 @@ impl Journal {
         }
         let condition = Arc::new(ArcSwap::from_pointee(Condition::Healthy));
         metrics::gauge!("amlgate_journal_healthy").set(1.0);
-        let (wish, (heads, signed)) = (Wish::default(), mpsc::channel());
+        let (wish, given_up, (heads, signed)) = (Wish::default(), GivenUp::default(), mpsc::channel());
         let keeper = Keeper::new(
             storage.clone(),
             settings.pack,
             settings.retain,
             Arc::clone(&clock),
-            Arc::clone(&wish),
+            (Arc::clone(&wish), Arc::clone(&given_up)),
         );
         let missed = Arc::new(Missed::default());
         let shared = Shared {
@@ -143,6 +143,7 @@ impl Journal {
             thumbprint,
             refusals: Refusals::default(),
             wish,
+            given_up,
             retired: AtomicU64::new(0),
             bodies: ArcSwapOption::empty(),
             apart,

@@ -27,6 +27,8 @@ pub enum Trouble {
     Hangs,
     /// Nothing can be added to the file of signed heads.
     Heads,
+    /// Tiles wait until the trouble is over.
+    Tiles,
 }
 
 /// How much of the operation during which the power failed was done.
@@ -106,6 +108,14 @@ impl FaultyDisk {
             None => {}
         }
         work(&mut state)
+    }
+
+    /// Waits, if that is the trouble with files of that name.
+    fn waits(&self, name: &str) {
+        let mut state = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.trouble == Some(Trouble::Tiles) && name.starts_with("tile/") {
+            state = self.state.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn from_files(files: BTreeMap<String, Content>) -> Self {
@@ -250,6 +260,7 @@ impl Storage for FaultyDisk {
     }
 
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.waits(name);
         let content = Content { written: bytes.to_vec(), durable: bytes.len() };
         self.operation(|s| {
             if matches!(s.trouble, Some(Trouble::Dead | Trouble::Space(0))) {
@@ -261,6 +272,7 @@ impl Storage for FaultyDisk {
     }
 
     fn put(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.waits(name);
         let content = Content { written: bytes.to_vec(), durable: 0 };
         self.operation(|s| {
             if matches!(s.trouble, Some(Trouble::Dead | Trouble::Space(0))) {
@@ -307,9 +319,10 @@ impl LogFile for FaultyFile {
         self.disk.operation(|s| {
             let (take, result) = match &mut s.trouble {
                 Some(Trouble::Heads) if self.name == "heads" => (0, Err(io::Error::other("no heads"))),
-                None | Some(Trouble::None | Trouble::OneSync | Trouble::Hangs | Trouble::Heads) => {
-                    (bytes.len(), Ok(()))
-                }
+                None
+                | Some(
+                    Trouble::None | Trouble::OneSync | Trouble::Hangs | Trouble::Heads | Trouble::Tiles,
+                ) => (bytes.len(), Ok(())),
                 Some(Trouble::Space(left)) => {
                     let take = bytes.len().min(*left);
                     *left -= take;
@@ -344,7 +357,8 @@ impl LogFile for FaultyFile {
                     | Trouble::Space(_)
                     | Trouble::ShortWrites
                     | Trouble::Hangs
-                    | Trouble::Heads,
+                    | Trouble::Heads
+                    | Trouble::Tiles,
                 ) => {
                     content.durable = content.written.len();
                     Ok(())

@@ -235,3 +235,39 @@ async fn the_records_that_name_bodies_have_their_lines() {
         super::golden::is_golden(name, &serde_json::to_vec(&record).unwrap());
     }
 }
+
+/// What comes about in another thread, awaited.
+async fn comes_about(what: impl Fn() -> bool) {
+    let found = async {
+        while !what() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), found).await.expect("it comes about");
+}
+
+#[tokio::test]
+async fn bodies_go_when_their_time_is_over_though_nothing_is_recorded_and_though_the_disk_is_full() {
+    for full in [false, true] {
+        let (disk, clock) = (FaultyDisk::default(), Arc::new(ManualClock::starting_at(now())));
+        let (journal, _) = open_at(&disk, &settings(), Arc::clone(&clock)).unwrap();
+        journal.keep_bodies(kept());
+        let mut recorded = journal.intend(cleared(Some(BODY)), Exchange::default()).await.unwrap();
+        recorded.outcome().ended(Ending::Completed);
+        drop(recorded);
+        journal.sign_head();
+        comes_about(|| disk.names().iter().any(|name| name == crate::audit::tiles::CHECKPOINT)).await;
+        let bodies = || disk.names().iter().filter(|name| name.starts_with("bodies/")).count();
+        assert_eq!(bodies(), 1);
+        clock.advance(Duration::from_secs(31 * 86_400));
+        if full {
+            disk.suffer(Trouble::Space(0));
+            assert!(journal.happened(&event(1)).await.is_err());
+        }
+        journal.sign_head();
+        comes_about(|| bodies() == 0).await;
+        disk.suffer(Trouble::None);
+        assert!(journal.close().await);
+        assert!(story(&disk).contains(&"intent".to_owned()), "what names it stays");
+    }
+}

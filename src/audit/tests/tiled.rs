@@ -40,6 +40,36 @@ async fn a_closed_log_has_tiles_for_its_last_head_and_full_segments_are_packed()
 }
 
 #[tokio::test]
+async fn closing_waits_for_the_last_head_and_not_for_ever_for_tiles() {
+    let (disk, clock) = (FaultyDisk::default(), Arc::new(ManualClock::starting_at(Timestamp::from_secs(1))));
+    let (journal, _) = open_at(&disk, &settings(), Arc::clone(&clock)).unwrap();
+    journal.happened(&event(0)).await.unwrap();
+    disk.suffer(Trouble::Tiles);
+    let close = journal.close();
+    tokio::pin!(close);
+    let closed = loop {
+        tokio::select! {
+            biased;
+            closed = &mut close => break closed,
+            passed = tokio::task::spawn_blocking(|| {}) => passed.unwrap(),
+        }
+        // The writer has ended; then only tiles are waited for.
+        if journal.condition() != Condition::Healthy {
+            clock.advance(Duration::from_secs(5));
+        }
+    };
+    let left = disk.after_kill();
+    disk.suffer(Trouble::None);
+    assert!(closed, "everything is recorded and vouched for");
+    let whole = verified(&left).unwrap();
+    assert_eq!((whole.vouched, whole.tiles), (2, 0), "{whole:?}");
+    // The next start goes on with them.
+    filled(&left, &small(), 1..2).await;
+    let whole = verified(&left).unwrap();
+    assert!(whole.vouched == 4 && whole.tiles > 0, "{whole:?}");
+}
+
+#[tokio::test]
 async fn a_log_of_the_first_journal_is_taken_over_as_it_is() {
     let disk = FaultyDisk::default();
     filled(&disk, &JournalSettings { pack: false, ..small() }, 0..300).await;
