@@ -38,11 +38,21 @@ pub struct Archived {
     pub url: String,
 }
 
+impl Archived {
+    /// Whether it is of the form in which it is noted: it is shown to people, and names a file.
+    fn is_plain(&self) -> bool {
+        segment::first_of(&self.segment) == Some(self.first)
+            && self.first < self.until
+            && self.url.bytes().all(|byte| byte.is_ascii_graphic())
+    }
+}
+
 /// What is noted as archived of the log in a directory; what cannot be read is not noted.
 #[must_use]
 pub fn noted<S: Storage>(storage: &S) -> Vec<Archived> {
     let text = storage.read(ARCHIVED).unwrap_or_default();
-    text.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    let lines = text.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    lines.filter(Archived::is_plain).collect()
 }
 
 /// What is noted as archived, is not there, and has records from a time on.
@@ -323,6 +333,36 @@ mod tests {
         disk.discard(&archived(2).segment).unwrap();
         assert_eq!(missing(&disk, None).unwrap(), [archived(0), archived(2)]);
         assert_eq!(missing(&disk, Some(Timestamp::from_secs(2 * 3_600))).unwrap(), [archived(2)]);
+    }
+
+    #[test]
+    fn a_note_that_is_not_of_its_form_is_none() {
+        let mut disk = disk();
+        let good = Archived {
+            segment: segment::packed(&segment::name(8)),
+            first: 8,
+            until: 10,
+            newest: 0,
+            sha256: String::new(),
+            bytes: 1,
+            url: "https://kept/8".to_owned(),
+        };
+        let edited: [fn(&mut Archived); 5] = [
+            |one| one.url.push_str("\u{1b}[2J"),
+            |one| one.url.push('\u{202e}'),
+            |one| one.segment = "../../etc/passwd".to_owned(),
+            |one| one.first = 9,
+            |one| one.until = 8,
+        ];
+        for edit in edited {
+            let mut one = good.clone();
+            edit(&mut one);
+            let text = [serde_json::to_vec(&one).unwrap(), serde_json::to_vec(&good).unwrap()].join(&b'\n');
+            disk.replace(ARCHIVED, &text).unwrap();
+            assert_eq!(missing(&disk, None).unwrap(), std::slice::from_ref(&good), "{one:?}");
+        }
+        disk.replace(ARCHIVED, &[b"\xff{\n[\n\n".to_vec(), b"[".repeat(100_000)].concat()).unwrap();
+        assert_eq!(missing(&disk, None).unwrap(), []);
     }
 
     #[test]

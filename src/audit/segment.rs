@@ -220,7 +220,8 @@ pub fn indexed(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[must_use]
 pub fn first_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(PACKED).or_else(|| name.strip_suffix(".log"))?;
-    (digits.len() == 20).then(|| digits.parse().ok())?
+    let whole = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    whole.then(|| digits.parse().ok())?
 }
 
 /// The header of a segment that begins with these bytes.
