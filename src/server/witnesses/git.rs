@@ -5,11 +5,14 @@
 //! those that the operator has set up, and no library that is linked here pushes without bringing a
 //! second TLS and SSH along. The clone beside the log is bare, and can be thrown away.
 
-use std::{ffi::OsString, path::PathBuf, process::Stdio, time::Duration};
+use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::Command,
+};
 
 use crate::{
     audit::{
@@ -24,6 +27,8 @@ use crate::{
 
 /// How long one step may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So much is read of what git prints: the remote decides what that is.
+const MOST_PRINTED: u64 = 1 << 20;
 /// Another gate may push between: so often it is tried again at once.
 const TIMES: usize = 4;
 /// What was pushed last.
@@ -130,8 +135,10 @@ impl Git {
     /// Where the branch stands at the remote; `None` if there is none.
     async fn tip(&self) -> Result<Option<String>, String> {
         let listed = self.git(&["ls-remote", "--refs", "--", &self.remote, &self.branch]).await?;
-        let id = listed.split_whitespace().next().map(str::to_owned);
-        match id {
+        // The name that is asked for matches the end of others, too.
+        let id =
+            listed.lines().filter_map(|line| line.split_once('\t')).find(|(_, name)| *name == self.branch);
+        match id.map(|(id, _)| id.to_owned()) {
             Some(id) if id.len() < 40 || !id.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 Err("the remote names a commit that is none".to_owned())
             }
@@ -232,27 +239,31 @@ impl Git {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|e| format!("cannot run `git`: {e}"))?;
-        let stdin = child.stdin.take();
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let run = async {
-            if let Some(mut stdin) = stdin {
-                // One that reads nothing has ended, and says why itself.
-                drop(stdin.write_all(input.as_bytes()).await);
-            }
-            child.wait_with_output().await
+            let feed = async {
+                if let Some(mut stdin) = stdin {
+                    // One that reads nothing has ended, and says why itself.
+                    drop(stdin.write_all(input.as_bytes()).await);
+                }
+                Ok(())
+            };
+            let ((), stdout, stderr) = tokio::try_join!(feed, printed(stdout), printed(stderr))?;
+            Ok::<_, io::Error>((child.wait().await?, stdout, stderr))
         };
         let verb = arguments.first().copied().unwrap_or_default();
-        let done = tokio::select! {
+        let (status, stdout, stderr) = tokio::select! {
             done = run => done.map_err(|e| format!("cannot run `git {verb}`: {e}"))?,
             () = self.clock.sleep(PATIENCE) => {
                 return Err(format!("`git {verb}` did not end within {} s", PATIENCE.as_secs()));
             }
         };
-        if !done.status.success() {
-            let said = String::from_utf8_lossy(&done.stderr);
+        if !status.success() {
+            let said = String::from_utf8_lossy(&stderr);
             let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
             return Err(format!("`git {verb}` failed: {}", said.trim()));
         }
-        String::from_utf8(done.stdout).map_err(|_| format!("`git {verb}` printed no text"))
+        String::from_utf8(stdout).map_err(|_| format!("`git {verb}` printed no text"))
     }
 
     fn authorization(&self) -> Result<Option<SecretString>, String> {
@@ -265,4 +276,16 @@ impl Git {
         let basic = STANDARD.encode(format!("amlgate:{}", token.expose_secret()));
         Ok(Some(SecretString::from(format!("Authorization: Basic {basic}"))))
     }
+}
+
+/// All that is printed, unless it is too much: then nobody reads on, and who prints is ended.
+async fn printed(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(MOST_PRINTED + 1).read_to_end(&mut all).await?;
+    }
+    if all.len() as u64 > MOST_PRINTED {
+        return Err(io::Error::other(format!("it printed more than {} MiB", MOST_PRINTED >> 20)));
+    }
+    Ok(all)
 }

@@ -279,3 +279,27 @@ async fn two_gates_push_to_one_branch_and_neither_loses_a_head() {
     }
     assert_eq!(git(&remote, &["rev-list", "--count", "heads"]).trim(), "2");
 }
+
+#[tokio::test]
+async fn other_references_of_the_remote_are_not_the_branch_and_are_not_read_without_end() {
+    let place = tempfile::tempdir().unwrap();
+    let (remote, kept) = repository(place.path());
+    let log = place.path().join("a");
+    grow(&log, &pem(), 4).await;
+    let tree = git(&remote, &["mktree"]);
+    let other = git(&remote, &["commit-tree", tree.trim(), "-m", "nothing"]);
+    let with = |count: usize| {
+        let lines = (0..count).map(|n| format!("{} refs/a/{n:06}/refs/heads/heads\n", other.trim()));
+        fs::write(remote.join("packed-refs"), lines.collect::<String>()).unwrap();
+    };
+    with(3);
+    let mut witnesses = shown(&log, std::slice::from_ref(&kept));
+    witnesses.show(true).await;
+    assert!(!witnesses.places[0].failing, "there is no such branch yet");
+    assert_eq!(history(&remote), [5]);
+    with(30_000);
+    grow(&log, &pem(), 1).await;
+    shown(&log, std::slice::from_ref(&kept)).show(true).await;
+    assert_eq!(history(&remote), [5], "nothing is pushed to where so much is said");
+    with(0);
+}
