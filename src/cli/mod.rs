@@ -144,11 +144,11 @@ pub fn main() -> ExitCode {
 
 /// Prints an error with its causes, one a line, and gives back the exit code.
 pub fn report(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
-    let mut said = error.to_string();
+    let mut said = plain(&error.to_string());
     eprintln!("amlgate: {said}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = error.to_string();
+        let text = plain(&error.to_string());
         // Some errors end with their cause's own words.
         if !said.ends_with(&text) {
             eprintln!("  because: {text}");
@@ -172,8 +172,24 @@ pub enum Output {
 }
 
 /// Prints a line of data, as [`put_whole`] does.
+///
+/// Much of it was written by others, and none of it may speak to the terminal.
 pub fn put(line: std::fmt::Arguments<'_>) {
-    put_whole(format_args!("{line}\n"));
+    put_whole(format_args!("{}\n", plain(&line.to_string())));
+}
+
+/// A text without what a terminal obeys instead of showing it: that is spelled out as in JSON.
+fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if turns || (c.is_control() && !matches!(c, '\n' | '\t')) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// Prints data as it is. A reader that has seen enough ends the program without a complaint, and with
@@ -204,4 +220,20 @@ pub fn print_data<T: serde::Serialize>(data: &T, output: Output) {
 #[must_use]
 pub fn to_yaml(value: &serde_json::Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default().trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_others_wrote_speaks_to_the_terminal() {
+        let hostile = "a\u{1b}[2Jb\rc\u{9b}1md\u{7}e\u{202e}f\u{0}";
+        assert_eq!(plain(hostile), r"a\u001b[2Jb\u000dc\u009b1md\u0007e\u202ef\u0000");
+        // In JSON it is the same string.
+        let json = serde_json::to_string("\u{9b}\u{202e}\u{1b}x").unwrap();
+        let read: String = serde_json::from_str(&plain(&json)).unwrap();
+        assert_eq!(read, "\u{9b}\u{202e}\u{1b}x");
+        assert_eq!(plain("é 漢 line\n\tline"), "é 漢 line\n\tline");
+    }
 }
