@@ -4,7 +4,8 @@ use std::io::{self, Write as _};
 
 use serde_json::Value;
 
-use crate::{audit::read::Record, cli::Output};
+use super::super::{Output, plain, to_yaml};
+use crate::audit::read::Record;
 
 /// A record, as it stands and as it reads.
 pub(super) struct Line {
@@ -21,15 +22,10 @@ impl Line {
     pub fn print(&self, output: Output) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match output {
-            Output::Table => writeln!(out, "{}", self.row()),
+            Output::Table => writeln!(out, "{}", shown(&self.row())),
             Output::Json => out.write_all(&self.record.line).and_then(|()| out.write_all(b"\n")),
             Output::Yaml => {
-                writeln!(
-                    out,
-                    "---\n# position {}\n{}",
-                    self.record.position,
-                    crate::cli::to_yaml(&self.value)
-                )
+                writeln!(out, "---\n# position {}\n{}", self.record.position, plain(&to_yaml(&self.value)))
             }
         }
     }
@@ -76,9 +72,22 @@ impl Line {
     }
 }
 
+/// A row is one line, whatever a record says that nobody vouches for.
+fn shown(row: &str) -> String {
+    plain(row).replace('\n', "\\u000a")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_somebody_else_wrote_is_one_row_all_the_same() {
+        let hostile = br#"{"actor":{"user":{"uid":"a\u001b[2J\nb\u202ec"}},"unmapped":{"amlgate":{"event":"started"}}}"#;
+        let line = Line::of(Record { position: 0, line: hostile.to_vec() }).unwrap();
+        let row = shown(&line.row());
+        assert!(row.contains(r"a\u001b[2J\u000ab\u202ec") && row.lines().count() == 1, "{row}");
+    }
 
     #[test]
     fn a_row_names_whoever_did_it_or_whom_it_is_about() {
