@@ -186,6 +186,31 @@ async fn an_index_that_lies_shows_nothing_that_is_not_in_the_log() {
         fs::write(folder.join(name.replace(".log", ".rows")), "{\"amlgate_index\":1,\"bytes\":9").unwrap();
     }
     assert_eq!(log.ask(&filter, Look::Indexed).unwrap(), right, "what cannot be read is made anew");
+    // One that is of the right form and names others sends whoever believes it to the wrong places; what
+    // is found there does not fit, and whoever reads everything is not misled.
+    for (name, other) in
+        [("policies_changed", "exporter_recover"), ("exporter_recovered", "policies_changedXX")]
+    {
+        assert_eq!(name.len(), other.len());
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let mut bytes = fs::read(&path).unwrap();
+            let at = memchr::memmem::find(&bytes, name.as_bytes());
+            if let Some(at) = at {
+                bytes[at..at + name.len()].copy_from_slice(other.as_bytes());
+                fs::write(&path, bytes).unwrap();
+            }
+        }
+    }
+    for action in ["recover", "policies"] {
+        let filter = Filter { action: Some(action.into()), ..Filter::default() };
+        let (misled, whole) =
+            (log.ask(&filter, Look::Indexed).unwrap(), log.ask(&filter, Look::Everywhere).unwrap());
+        assert!(misled.found.iter().all(|found| whole.found.contains(found)), "{action}");
+        assert!(misled.found.len() < whole.found.len(), "{action}: the index did lie");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(log.ask(&filter, Look::Indexed).unwrap(), right, "made anew it says what is there");
 }
 
 #[tokio::test]

@@ -68,9 +68,9 @@ struct Sample {
     fork_head: String,
 }
 
-fn sampled() -> Sample {
+fn sampled(pack: bool) -> Sample {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let small = JournalSettings { segment_bytes: 3_000, pack: false, ..settings() };
+    let small = JournalSettings { segment_bytes: 3_000, pack, ..settings() };
     let write = |numbers: &[u64]| {
         let disk = FaultyDisk::default();
         runtime.block_on(async {
@@ -172,7 +172,7 @@ fn heads_say_the_same(found: &[u8], sample: &Sample, opened: &Opened) -> bool {
 
 #[test]
 fn a_hundred_thousand_edits_of_a_log_are_each_found() {
-    let sample = sampled();
+    let sample = sampled(false);
     let whole = disk(&sample.files);
     assert!(verified_by(&whole, &sample.keys, std::slice::from_ref(&sample.kept)).is_ok());
     let (found, harmless) = thread::scope(|scope| {
@@ -202,8 +202,36 @@ fn a_hundred_thousand_edits_of_a_log_are_each_found() {
 }
 
 #[test]
+fn every_edit_of_a_packed_segment_is_found_or_leaves_what_it_holds() {
+    let sample = sampled(true);
+    let packed: Vec<_> = sample.files.keys().filter(|name| segment::is_packed(name)).collect();
+    assert!(!packed.is_empty());
+    let (opened, mut found, mut edits) = (Opened::default(), 0, 0);
+    for name in packed {
+        let bytes = &sample.files[name];
+        let records = segment::read(&disk(&sample.files), name).unwrap();
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            let without = [&bytes[..at], &bytes[at + 1..]].concat();
+            // Another member behind, as one who knows how they are packed would add it.
+            let again = [&bytes[..at], &bytes[..]].concat();
+            for edit in [flipped, without, bytes[..at].to_vec(), again] {
+                let mut files = sample.files.clone();
+                files.insert(name.clone(), edit);
+                let same = segment::read(&disk(&files), name).is_ok_and(|read| read == records);
+                let verdict = opened.verify(&sample, &files);
+                assert!(verdict.is_err() || same, "{name} at {at}: {verdict:?}");
+                (edits, found) = (edits + 1, found + u64::from(verdict.is_err()));
+            }
+        }
+    }
+    assert!(found > edits * 9 / 10, "{found} of {edits}");
+}
+
+#[test]
 fn a_fork_and_a_replayed_checkpoint_are_found_by_a_head_that_was_kept() {
-    let sample = sampled();
+    let sample = sampled(false);
     // The fork is whole in itself, and the head of either finds the other.
     let fork = disk(&sample.fork);
     verified_by(&fork, &sample.keys, std::slice::from_ref(&sample.fork_head)).unwrap();

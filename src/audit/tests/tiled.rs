@@ -202,14 +202,23 @@ async fn the_oldest_go_when_there_are_more_bytes_than_are_to_be_kept() {
     let retain = Retention { age: None, bytes: Some(30_000) };
     let settings = JournalSettings { retain, pack: false, ..small() };
     filled(&disk, &settings, 0..200).await;
+    let kept = String::from_utf8(disk.read(CHECKPOINT).unwrap()).unwrap();
+    let before = key(&disk).open(&kept, 0).unwrap().0;
+    let leaf = read::Reader::from(disk.clone(), 7).unwrap().record().unwrap().unwrap().line;
+    let path = proof::inclusion(&mut Tiled::new(&disk, before.size), 7, before.size).unwrap();
     let (journal, _) = open(&disk, &settings);
     while story(&disk).iter().all(|e| e != "records_retired") {
         journal.happened(&event(0)).await.unwrap();
         journal.sign_head();
     }
     journal.close().await;
-    let whole = verified(&disk).unwrap();
+    let whole = verified_by(&disk, &key(&disk), &[kept]).unwrap();
     assert!(whole.retired > 100, "{whole:?}");
+    assert!(proof::includes(before.size, &before.root, 7, &merkle::leaf(&leaf), &path));
+    let mut tiled = Tiled::new(&disk, whole.vouched);
+    let anew = proof::inclusion(&mut tiled, 7, whole.vouched).unwrap();
+    let now = key(&disk).open(&String::from_utf8(disk.read(CHECKPOINT).unwrap()).unwrap(), 0).unwrap().0;
+    assert!(proof::includes(now.size, &now.root, 7, &merkle::leaf(&leaf), &anew), "of a record that is gone");
 }
 
 #[tokio::test]
