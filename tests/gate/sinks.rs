@@ -4,7 +4,7 @@
 use std::{
     fs,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::extract::State;
@@ -82,6 +82,14 @@ async fn a_receiver_that_never_answers_holds_up_no_request_and_is_shown() {
     // The receiver is given thirty seconds; nobody waited for it.
     assert!(begun.elapsed().as_secs() < 25, "{:?}", begun.elapsed());
     assert_eq!(world.server.parts().sinks[0].next(), 0);
+    // Each of them is an intent and an outcome.
+    let lag = async || {
+        let text = crate::operations::ask(&world, "/metrics").await.text();
+        let line = text.lines().find_map(|l| l.strip_prefix("amlgate_sink_lag_records{sink=\"slow\"} "));
+        line.map_or(0.0, |lag| lag.parse::<f64>().unwrap())
+    };
+    let grown = async { while lag().await < 100.0 {} };
+    tokio::time::timeout(Duration::from_secs(20), grown).await.expect("how far it is behind is a metric");
     silent.abort();
     assert!(world.server.stop().await);
 }

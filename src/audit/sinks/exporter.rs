@@ -209,7 +209,23 @@ impl Exporter {
     }
 
     /// Exports until told to stop; then what is durable by then, unless the sink fails.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
+        let (name, status, mut durable) = (self.name(), self.status(), self.durable.clone());
+        // What waits grows while a receiver takes its time, and during pauses.
+        let follow = async move {
+            while durable.changed().await.is_ok() {
+                let waiting = durable.borrow_and_update().saturating_sub(status.next());
+                gauge!("amlgate_sink_lag_records", "sink" => name.clone()).set(waiting as f64);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.export(stop) => {}
+            () = follow => {}
+        }
+    }
+
+    async fn export(mut self, stop: CancellationToken) {
         loop {
             self.measure(None);
             let batch = match self.read().await {
