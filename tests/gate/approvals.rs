@@ -285,6 +285,59 @@ async fn an_approval_of_an_entry_lasts_until_its_time_is_over_or_it_is_taken_bac
     assert_eq!(log.events("grant_revoked").len(), 1);
 }
 
+/// How many records of an event a running gate has written.
+fn recorded(world: &World, event: &str) -> usize {
+    let storage = amlgate::audit::storage::Directory::at(world.directory().join("var/audit"));
+    let mut reader = amlgate::audit::read::Reader::new(storage);
+    let records = std::iter::from_fn(|| reader.record().unwrap());
+    let values = records.filter_map(|record| serde_json::from_slice::<Value>(&record.line).ok());
+    values.filter(|value| value["unmapped"]["amlgate"]["event"] == event).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_becomes_of_a_request_or_a_grant_is_recorded_with_who_did_it() {
+    let clock = ManualClock::starting_at(SystemClock.now());
+    let policies = policies("")
+        .replacen("by: [{subject: platform}]", "by: [{subject: platform}, {subject: reviewers}]", 1)
+        .replacen("  copilots:", "  reviewers: [{issuer: sandbox, group: model-review}]\n  copilots:", 1);
+    let changes = Changes { policies: Some(&policies), ..Changes::default() };
+    let world = World::at(changes, Arc::new(clock.clone())).await;
+    let mut asked = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let decision = refused(&world.caller("sam"), name).await;
+        asked.push(ask(&world, "sam", &decision).await);
+    }
+    for (by, number, verb) in
+        [("pat", 0, "approve"), ("rita", 0, "approve"), ("rita", 1, "deny"), ("sam", 2, "withdraw")]
+    {
+        let answer = answer(&world, by, &asked[number], verb).await;
+        assert_eq!(answer.status, StatusCode::OK, "{by} {verb}: {answer:?}");
+    }
+    // Nobody answers the last, and nobody uses the grant: a day later both are over.
+    clock.advance(Duration::from_secs(86_400));
+    let over = async {
+        while recorded(&world, "approval_expired") + recorded(&world, "grant_expired") < 2 {
+            clock.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), over).await.expect("that they are over is recorded");
+    let log = world.stop().await;
+    for (event, number, by) in [
+        ("approval_voted", 0, json!("sandbox:user-pat")),
+        ("approved", 0, json!("sandbox:user-rita")),
+        ("approval_denied", 1, json!("sandbox:user-rita")),
+        ("approval_withdrawn", 2, json!("sandbox:user-sam")),
+        ("approval_expired", 3, Value::Null),
+    ] {
+        let found = log.events(event);
+        let [one] = &found[..] else { panic!("{event}: {found:?}") };
+        assert_eq!((&one["request"], &one["by"]), (&json!(asked[number]), &by), "{event}");
+    }
+    let (given, expired) = (log.events("grant_given"), log.events("grant_expired"));
+    assert_eq!((given.len(), expired.len(), &given[0]["grant"]), (1, 1, &expired[0]["grant"]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_asked_and_granted_outlives_the_gate() {
     let (world, clock) = world("").await;

@@ -7,7 +7,7 @@ mod held;
 mod live;
 mod upstream;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
 
 use amlgate::{
     config,
@@ -160,6 +160,12 @@ impl Lasting {
         let reasons = reasons(&log);
         assert_eq!(reasons.len(), cut, "{lost}: {reasons:#?}");
         assert!(reasons.iter().all(|reason| reason.contains(why)), "{lost}: {reasons:#?}");
+        let tunnels = |event| {
+            let of_event = log.events(event).into_iter();
+            of_event.map(|own| own["tunnel"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+        };
+        let (opened, ended) = (tunnels("tunnel_opened"), tunnels("tunnel_ended"));
+        assert_eq!((opened.len(), &opened), (2, &ended), "the affected's and the neighbour's");
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bodies,
-    world::{Answer, Log, VERSION, World, job, whole, workspace},
+    world::{Answer, Changes, Log, VERSION, World, job, whole, workspace},
 };
 
 /// Everything that this process logs from here on, with the gate's own most talkative level.
@@ -58,14 +58,23 @@ pub fn files(directory: &Path, found: &mut Vec<(String, String)>) {
 
 #[tokio::test]
 async fn a_canary_in_any_field_is_found_nowhere() {
-    planted(World::new().await).await;
+    let sinks = ["ocsf", "ecs", "cef", "cloudevents"]
+        .map(|format| format!("{{name: {format}, file: {{path: var/exported/{format}, format: {format}}}}}"));
+    let audit = format!("reads: required, sinks: [{}]}}", sinks.join(", "));
+    let configuration = [("reads: required}", audit.as_str())];
+    let world = World::changed(Changes { configuration: &configuration, ..Changes::default() }).await;
+    let log = planted(world).await;
+    for format in ["ocsf", "ecs", "cef", "cloudevents"] {
+        let exported = std::fs::read_to_string(log.dir.path().join("var/exported").join(format)).unwrap();
+        assert_eq!(exported.lines().count(), log.records.len(), "{format}");
+    }
 }
 
 #[tokio::test]
 async fn a_canary_in_any_field_is_found_in_no_recorded_body() {
     let world = World::new().await;
     // Where a body may hold what a caller calls harmless, the policies say so.
-    let places = "/properties/description, /properties/environmentVariables, /tainted, /properties/jobType";
+    let places = "/properties/description, /properties/environmentVariables, /tainted, /properties/jobType, /error/message";
     bodies::recording(&world, &format!("record: {{bodies: [request, response], redact: [{places}]}}")).await;
     let log = planted(world).await;
     let mut blobs = Vec::new();
@@ -158,7 +167,11 @@ async fn planted(world: World) -> Log {
     let metrics = crate::operations::ask(&world, "/metrics").await.text();
     let log = world.stop().await;
     let mut written = Vec::new();
-    files(&log.dir.path().join("var/audit"), &mut written);
+    for folder in ["var/audit", "var/exported"].map(|folder| log.dir.path().join(folder)) {
+        if folder.exists() {
+            files(&folder, &mut written);
+        }
+    }
     written.push(("metrics".to_owned(), metrics));
     written.push(("log".to_owned(), logged()));
     for (number, answer) in answers.into_iter().enumerate() {
@@ -166,8 +179,9 @@ async fn planted(world: World) -> Log {
     }
     let path_of_the_tainted_verb = "/jobs/tidy/tainted";
     for (place, text) in written {
-        // The path is what was asked for, so the record has it; nothing else does.
-        let text = if place.contains("/audit/") { text.replace(path_of_the_tainted_verb, "") } else { text };
+        // The path is what was asked for, so the record has it, and what is exported of it.
+        let recorded = place.contains("/audit/") || place.contains("/exported/");
+        let text = if recorded { text.replace(path_of_the_tainted_verb, "") } else { text };
         for canary in ["tainted", token.rsplit('.').next().unwrap(), token.split('.').nth(1).unwrap()] {
             let around = text.find(canary).map(|at| {
                 text.chars()
