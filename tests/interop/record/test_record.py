@@ -8,9 +8,12 @@ import subprocess
 
 import pytest
 import requests
+import rfc8785
 from running import AMLGATE, Sandbox
+from simulated import WORKSPACE_ID
 
 VERIFIER = os.environ["AMLGATE_RECORD_VERIFIER"]
+GOLDEN = pathlib.Path(__file__).resolve().parents[3] / "src/audit/tests/golden"
 # More than one whole tile, so that every kind of tile is there.
 REQUESTS = 300
 
@@ -35,6 +38,14 @@ def log(tmp_path_factory):
     kept = sandbox.wait_for("published head", lambda: (directory / "checkpoint").exists() and (directory / "checkpoint").read_text())
     for number in range(REQUESTS):
         session.get(f"{sandbox.gate}/subscriptions/{number:08x}-0000-0000-0000-000000000000?api-version=2022-12-01")
+    # What is written, what is denied, what fails, and nobody that is known.
+    workspace = f"{sandbox.gate}{WORKSPACE_ID}"
+    version = "?api-version=2025-12-01"
+    job = {"properties": {"jobType": "Command", "command": "é\u2028\ud83d\ude00 \"quoted\"", "experimentName": "churn"}}
+    session.put(f"{workspace}/jobs/recorded{version}", json=job)
+    session.get(f"{workspace}/jobs/n\u00f6ne{version}", headers={"user-agent": "a/1 (\\\"\t)"})
+    assert session.delete(f"{workspace}{version}").status_code == 403
+    assert requests.get(f"{workspace}{version}", verify=sandbox.ca).status_code == 401
     sandbox.stop()
     (directory.parent / "kept").write_text(kept)
     return directory
@@ -57,6 +68,16 @@ def test_the_tiles_hold_every_record_and_lead_to_the_signed_head(log):
     assert entries == records(log) and len(entries) == int(size) > REQUESTS
     whole = amlgate("verify", log)
     assert whole.returncode == 0 and f"whole: {int(size)} records" in whole.stdout, whole
+
+
+def test_each_record_is_canonical_json(log):
+    golden = [file.read_bytes().rstrip(b"\n") for file in GOLDEN.glob("*.json")]
+    phases = set()
+    for line in records(log) + golden:
+        record = json.loads(line)
+        assert rfc8785.dumps(record) == line
+        phases.add(record["unmapped"]["amlgate"].get("phase"))
+    assert phases >= {"intent", "outcome", "denial"}
 
 
 def test_a_proof_of_any_record_convinces_an_independent_verifier(log, tmp_path):

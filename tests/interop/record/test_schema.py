@@ -2,14 +2,12 @@
 
 import collections
 import json
-import pathlib
 
 import jsonschema
 import ocsf_json_schema
 import pytest
-from test_record import log, records  # noqa: F401: a fixture
+from test_record import GOLDEN, log, records  # noqa: F401: a fixture
 
-GOLDEN = pathlib.Path(__file__).resolve().parents[3] / "src/audit/tests/golden"
 VERSION = "1.5.0"
 schemas = ocsf_json_schema.OcsfJsonSchemaEmbedded(ocsf_json_schema.get_ocsf_schema(version=VERSION))
 validators = {}
