@@ -67,3 +67,19 @@ async fn each_described_method_is_served_and_no_other() {
     }
     assert!(seen > 20, "{seen} operations");
 }
+
+#[tokio::test]
+async fn a_path_that_is_no_text_is_refused_in_the_words_of_the_api() {
+    let world = World::new().await;
+    let pat = token(&world, "pat");
+    for (method, path) in [
+        (Method::GET, "/api/v1/requests/%FF"),
+        (Method::DELETE, "/api/v1/revocations/%FF"),
+        (Method::GET, "/api/v1/audit/%C3%28/proof"),
+        (Method::GET, "/api/v1/audit/bodies/%80"),
+    ] {
+        let answer = call(&world, method, path, &pat, None).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}: {answer:?}");
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}: {answer:?}");
+    }
+}

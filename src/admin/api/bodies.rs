@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     Api, Peer,
-    call::{Refused, Said},
+    call::{Named, Refused, Said},
     openapi::{Answer, Operation, Parameter, Shape},
 };
 use crate::{
@@ -55,7 +55,7 @@ pub(super) const READ: Operation = Operation {
 pub(super) async fn read(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
-    Path(digest): Path<String>,
+    Named(digest): Named,
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();

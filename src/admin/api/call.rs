@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     body::Body,
+    extract::{FromRequestParts, Path},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -131,6 +132,21 @@ impl IntoResponse for Refused {
             named(&mut response, decision);
         }
         response
+    }
+}
+
+/// A parameter of the path. What is no text is refused in the words of the API.
+#[derive(Debug)]
+pub(in crate::admin) struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(text)) => Ok(Self(text)),
+            Err(_) => Err(Refused::malformed("the path is no UTF-8 behind its `%`")),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Api, MAX_BODY, Peer,
-    call::{Allowed, Refused, Said, json_of},
+    call::{Allowed, Named, Refused, Said, json_of},
     openapi::{Answer, Body, Operation, Parameter, Shape},
 };
 use crate::{
@@ -189,7 +189,7 @@ pub(super) async fn add(
 pub(super) async fn lift(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Named(id): Named,
     request: Request,
 ) -> Response {
     let (head, _) = request.into_parts();

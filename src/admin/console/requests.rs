@@ -329,7 +329,7 @@ pub(super) async fn answer(
     let (action, said): (_, Said) = match &*verb {
         "approve" => ("amlgate/requests/approve/action", Answer::Approve),
         "deny" => ("amlgate/requests/deny/action", Answer::Deny),
-        "withdraw" => ("amlgate/requests/withdraw/action", |_| Answer::Withdraw),
+        "withdraw" => ("amlgate/requests/withdraw/action", Answer::Withdraw),
         _ => {
             return Notice::page(
                 StatusCode::NOT_FOUND,

@@ -68,8 +68,8 @@ pub enum Answer {
     Approve(Option<String>),
     /// No.
     Deny(Option<String>),
-    /// They asked, and do not want it any more.
-    Withdraw,
+    /// They asked, and do not want it any more. What they say to it stands in the record alone.
+    Withdraw(Option<String>),
 }
 
 /// What came of an answer.
@@ -255,8 +255,7 @@ impl Approvals {
     ) -> Result<Answered, AnswerError> {
         let store = self.store()?;
         let note = match answer {
-            Answer::Approve(note) | Answer::Deny(note) => given(note.clone()),
-            Answer::Withdraw => None,
+            Answer::Approve(note) | Answer::Deny(note) | Answer::Withdraw(note) => given(note.clone()),
         };
         if !is_plain(&note, MAX_REASON) {
             return Err(AnswerError::Text);
@@ -272,7 +271,7 @@ impl Approvals {
             let event = match answer {
                 Answer::Approve(_) => Event::Approve { by: voter, note: note.clone() },
                 Answer::Deny(_) => Event::Deny { by: voter, note: note.clone() },
-                Answer::Withdraw => Event::Withdraw { by: voter.party },
+                Answer::Withdraw(_) => Event::Withdraw { by: voter.party },
             };
             let request = before.after(&event, now).map_err(AnswerError::Unmoved)?;
             let entry = &request.asked.entry;

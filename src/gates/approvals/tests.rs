@@ -144,7 +144,7 @@ async fn whoever_asks_and_takes_it_back_in_a_loop_is_told_to_stop() {
     scene.gates.approvals().bound_by(Bounds { daily_each: 3, ..Bounds::default() });
     for _ in 0..3 {
         let request = scene.ask(&ann(), decision.clone(), None).await.unwrap();
-        scene.answer(&ann(), &request.id, Answer::Withdraw).await.unwrap();
+        scene.answer(&ann(), &request.id, Answer::Withdraw(None)).await.unwrap();
     }
     assert_eq!(scene.ask(&ann(), decision, None).await, Err(AskError::TooOften(3)));
     let bobs = scene.refused(&Sent { caller: caller("eve", &["team"]), ..write() }).await.2;
@@ -172,7 +172,7 @@ async fn nobody_approves_their_own_call_under_any_identity_nor_does_software() {
         let error = scene.answer(&by, &request.id, Answer::Deny(None)).await.unwrap_err();
         assert!(matches!(error, AnswerError::Unmoved(Unmoved::NoVoice(_))), "{who}: {error}");
     }
-    assert!(scene.answer(&bob(), &request.id, Answer::Withdraw).await.is_err());
+    assert!(scene.answer(&bob(), &request.id, Answer::Withdraw(None)).await.is_err());
     assert!(scene.answer(&bob(), &request.id, Answer::Approve(None)).await.is_ok());
 }
 
@@ -231,12 +231,14 @@ async fn reason_and_ticket_are_as_the_entry_wants_them() {
 #[tokio::test]
 async fn a_denied_withdrawn_or_expired_request_grants_nothing_and_may_be_asked_again() {
     let scene = Scene::new();
-    for answer in [Some(Answer::Deny(Some("not now".into()))), Some(Answer::Withdraw), None] {
+    for answer in [Some(Answer::Deny(Some("not now".into()))), Some(Answer::Withdraw(None)), None] {
         let held = scene.refused(&write()).await.2;
         let request = scene.ask(&ann(), held.permit.decision().to_string(), None).await.unwrap();
         match answer {
-            Some(Answer::Withdraw) => {
-                drop(scene.answer(&ann(), &request.id, Answer::Withdraw).await.unwrap())
+            Some(withdraw @ Answer::Withdraw(_)) => {
+                let long = Answer::Withdraw(Some("x".repeat(MAX_REASON + 1)));
+                assert_eq!(scene.answer(&ann(), &request.id, long).await.unwrap_err(), AnswerError::Text);
+                drop(scene.answer(&ann(), &request.id, withdraw).await.unwrap())
             }
             Some(answer) => drop(scene.answer(&bob(), &request.id, answer).await.unwrap()),
             None => scene.clock.advance(PENDING_FOR),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, Request as Call, State},
+    extract::{Request as Call, State},
     http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         Api, Peer,
-        call::{Refused, json_of},
+        call::{Named, Refused, json_of},
         openapi::{Answer, Body, Operation, Parameter, Shape},
     },
     CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, shown, to_its_end, unavailable,
@@ -145,7 +145,7 @@ fn concerns(grant: &Grant, party: &Party) -> bool {
 pub async fn revoke(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Named(id): Named,
     call: Call,
 ) -> Response {
     let (head, body) = call.into_parts();

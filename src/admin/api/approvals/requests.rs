@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, Request as Call, State},
+    extract::{Request as Call, State},
     http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         Api, Peer,
-        call::{Refused, Said, json_of},
+        call::{Named, Refused, Said, json_of},
         openapi::{self, Body, Operation, Parameter, Shape},
     },
     CURSOR, LIMIT, Listed, MAX_BODY, Show, conflict, cursor, of_grant, of_request, shown, to_its_end,
@@ -307,7 +307,7 @@ async fn page(api: &Api, principal: &Principal, listed: Listed) -> Result<Value,
 pub async fn one(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Named(id): Named,
     call: Call,
 ) -> Response {
     let (head, _) = call.into_parts();
@@ -363,22 +363,22 @@ fn concerns(request: &Request, voter: &crate::gates::approvals::Voter) -> bool {
     own || request.voice(voter).is_ok() || request.votes.iter().any(|vote| vote.by.is_human_of(&voter.party))
 }
 
-pub async fn approve(api: State<Arc<Api>>, peer: Extension<Peer>, id: Path<String>, call: Call) -> Response {
+pub async fn approve(api: State<Arc<Api>>, peer: Extension<Peer>, id: Named, call: Call) -> Response {
     answered(api, peer, id, call, APPROVING, Answer::Approve).await
 }
 
-pub async fn deny(api: State<Arc<Api>>, peer: Extension<Peer>, id: Path<String>, call: Call) -> Response {
+pub async fn deny(api: State<Arc<Api>>, peer: Extension<Peer>, id: Named, call: Call) -> Response {
     answered(api, peer, id, call, DENYING, Answer::Deny).await
 }
 
-pub async fn withdraw(api: State<Arc<Api>>, peer: Extension<Peer>, id: Path<String>, call: Call) -> Response {
-    answered(api, peer, id, call, WITHDRAWING, |_| Answer::Withdraw).await
+pub async fn withdraw(api: State<Arc<Api>>, peer: Extension<Peer>, id: Named, call: Call) -> Response {
+    answered(api, peer, id, call, WITHDRAWING, Answer::Withdraw).await
 }
 
 async fn answered(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Named(id): Named,
     call: Call,
     action: &'static str,
     answer: impl FnOnce(Option<String>) -> Answer + Send,
@@ -430,8 +430,7 @@ async fn answer_of(api: &Api, principal: &Principal, id: &str, answer: Answer) -
     };
     let by = Some(principal.id.to_string());
     let note = match answer {
-        Answer::Approve(note) | Answer::Deny(note) => note,
-        Answer::Withdraw => None,
+        Answer::Approve(note) | Answer::Deny(note) | Answer::Withdraw(note) => note,
     };
     let mut events = vec![of_request(&request, by.clone(), verdict, note)];
     events.extend(grant.iter().map(|grant| of_grant(grant, by.clone(), GrantChange::Given)));

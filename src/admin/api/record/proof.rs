@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -12,7 +12,10 @@ use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::{
-    super::openapi::{Answer, Operation, Parameter, Shape},
+    super::{
+        call::Named,
+        openapi::{Answer, Operation, Parameter, Shape},
+    },
     ACTION, Api, LogRead, NOT_WHOLE, Peer, Refused, Said,
 };
 use crate::{
@@ -43,7 +46,7 @@ pub(in crate::admin::api) const DESCRIBED: Operation = Operation {
 pub(in crate::admin::api) async fn proof(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
-    Path(decision): Path<String>,
+    Named(decision): Named,
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, _) = request.into_parts();
