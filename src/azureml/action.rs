@@ -21,6 +21,29 @@ pub fn all() -> Vec<&'static Action> {
     Catalogue::get().arm_actions()
 }
 
+/// Rights that no row of the catalogue has, because the requests that need them are known by their host.
+const OF_HOSTS: &[&str] = &[
+    "Microsoft.KeyVault/vaults/secrets/delete",
+    "Microsoft.KeyVault/vaults/secrets/getSecret/action",
+    "Microsoft.KeyVault/vaults/secrets/readMetadata/action",
+    "Microsoft.KeyVault/vaults/secrets/setSecret/action",
+    "Microsoft.MachineLearningServices/workspaces/batchEndpoints/jobs/write",
+    "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/score/action",
+    "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete",
+    "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read",
+    "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write",
+];
+
+/// Every right of Azure that a request through the gate can need, each once, in order.
+#[must_use]
+pub fn known() -> Vec<Action> {
+    let mut found: Vec<_> = Catalogue::get().actions().into_iter().cloned().collect();
+    found.extend(OF_HOSTS.iter().map(|text| Action::new(text)));
+    found.sort_unstable_by_key(|action| action.as_str().to_ascii_lowercase());
+    found.dedup();
+    found
+}
+
 /// What is known of an action.
 #[must_use]
 pub fn doings(action: &Action) -> Doings {
@@ -70,6 +93,37 @@ mod tests {
         assert!(compute.always.union(compute.sometimes).contains(Effect::AllocateCompute));
         assert!(compute.always.union(compute.sometimes).contains(Effect::ExposeNetwork));
         assert_eq!(of("computes/stop/action").always, Effects::NONE.with(Effect::StopCompute));
+    }
+
+    #[test]
+    fn what_is_known_by_its_host_is_known_here_too() {
+        use crate::{
+            azureml::{Naming, Protocol, ResourceId},
+            http::Target,
+        };
+        let named = |protocol, resource: Option<&str>, method: &str, path: &str| {
+            let resource = resource.map(|id| ResourceId::parse(id).unwrap());
+            let naming = Naming { protocol, resource, upstream_host: "h".into() };
+            let method = http::Method::from_bytes(method.as_bytes()).unwrap();
+            let named = crate::azureml::name(&naming, &method, &Target::parse("h", path).unwrap()).unwrap();
+            named.operation.acts[0].action.clone()
+        };
+        let mut found = Vec::new();
+        for (method, path) in
+            [("GET", "/secrets"), ("GET", "/secrets/a"), ("PUT", "/secrets/a"), ("DELETE", "/secrets/a")]
+        {
+            found.push(named(Protocol::KeyVault, None, method, path));
+        }
+        for method in ["GET", "PUT", "DELETE"] {
+            found.push(named(Protocol::Storage, None, method, "/container/blob"));
+        }
+        found.push(named(Protocol::Inference, Some("/s/onlineEndpoints/e"), "POST", "/score"));
+        found.push(named(Protocol::Inference, Some("/s/batchEndpoints/e"), "POST", "/jobs"));
+        assert_eq!(found.len(), OF_HOSTS.len());
+        for action in &found {
+            assert!(OF_HOSTS.iter().any(|of_host| Action::new(of_host) == *action), "{action:?}");
+        }
+        assert!(known().windows(2).all(|two| two[0] != two[1]));
     }
 
     #[test]

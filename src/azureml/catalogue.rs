@@ -100,6 +100,14 @@ impl Catalogue {
         found
     }
 
+    /// The rights of all rows, in no order.
+    pub fn actions(&self) -> Vec<&Action> {
+        let mut found = Vec::new();
+        self.arm.visit(&mut |row| found.push(&row.action));
+        self.data.visit(&mut |row| found.push(&row.action));
+        found
+    }
+
     /// All rows whose right is `action`: the requests that do it.
     pub fn of_action<'c>(&'c self, action: &Action) -> Vec<&'c Row> {
         let mut found = Vec::new();

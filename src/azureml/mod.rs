@@ -10,6 +10,7 @@ mod catalogue;
 mod doors;
 pub mod inspected;
 mod kubernetes;
+pub mod method;
 mod name;
 pub mod operation;
 pub mod resource;

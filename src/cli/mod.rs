@@ -9,6 +9,7 @@ pub mod can_i;
 pub mod certs;
 pub mod doctor;
 pub mod env;
+pub mod import;
 pub mod init;
 pub mod login;
 pub mod policy;
@@ -63,6 +64,9 @@ enum Verb {
     Certs(certs::Args),
     /// Tries each issuer, credential, upstream, certificate and the record, and names what fails.
     Doctor(doctor::Args),
+    /// Translates what other systems allow into policies.
+    #[command(subcommand)]
+    Import(import::Args),
     /// Writes a configuration, policies and certificates for one workspace.
     Init(init::Args),
     /// Tests and explains policies.
@@ -114,6 +118,7 @@ pub fn main() -> ExitCode {
         Verb::CanI(args) => can_i::run(&args),
         Verb::Certs(args) => certs::run(args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Import(args) => import::run(&args),
         Verb::Init(args) => init::run(&args),
         Verb::Policy(args) => policy::run(&args),
         Verb::Env(args) => env::run(&args),

@@ -423,7 +423,7 @@ fn each_fault_of_a_sink_is_said_at_its_place() {
             "file: {path: a}, otlp: {url: \"https://b\"}",
             "17:3 the sink `siem` has 2 receivers instead of one",
         ),
-        ("file: {path: a, format: xml}", "17:40 `xml` is none of `ocsf`, `ecs`, `cef`, `cloudevents`"),
+        ("file: {path: a, format: xml}", "17:40 `xml` is none of `ocsf`, `ecs`, `cef`, `cloudevents`, `clutch`"),
         ("file: {path: a}}, {name: siem, file: {path: b}", "17:41 the sink `siem` is there twice"),
         ("kafka: {}", "17:23 `kafka` is not in this version: no client of it"),
         ("otlp: {url: \"http://collector.corp\"}", "17:28 `http://collector.corp` would be plaintext"),

@@ -7,6 +7,7 @@
 pub mod approval;
 mod calendar;
 pub mod cases;
+pub mod clutch;
 mod compile;
 pub mod condition;
 pub mod described;

@@ -43,7 +43,7 @@ pub struct Sink {
 pub struct FileSink {
     /// The file, which is made.
     pub path: Text,
-    /// `ocsf`, `ecs`, `cef` or `cloudevents`.
+    /// `ocsf`, `ecs`, `cef`, `cloudevents` or `clutch`.
     pub format: Option<Text>,
 }
 
@@ -65,7 +65,7 @@ pub struct Webhook {
 pub struct Syslog {
     /// `host` or `host:port`; 6514 by default.
     pub server: Text,
-    /// `ocsf`, `ecs`, `cef` or `cloudevents`.
+    /// `ocsf`, `ecs`, `cef`, `cloudevents` or `clutch`.
     pub format: Option<Text>,
     /// 0 to 23; 13 (log audit) by default.
     pub facility: Option<Spanned<u8>>,

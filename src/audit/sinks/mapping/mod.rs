@@ -6,6 +6,7 @@
 mod azure;
 mod cef;
 mod cloud_events;
+mod clutch;
 mod ecs;
 mod otlp;
 mod splunk;
@@ -14,6 +15,7 @@ mod syslog;
 pub use azure::{azure_monitor, insights};
 pub use cef::cef;
 pub use cloud_events::cloud_events;
+pub use clutch::clutch;
 pub use ecs::ecs;
 pub use otlp::otlp;
 use serde_json::{Map, Value};
@@ -35,6 +37,8 @@ pub enum Format {
     Cef,
     /// CloudEvents 1.0, structured.
     CloudEvents,
+    /// Clutch's audit events.
+    Clutch,
 }
 
 impl Format {
@@ -48,7 +52,8 @@ impl Format {
             "ecs" => Ok(Self::Ecs),
             "cef" => Ok(Self::Cef),
             "cloudevents" => Ok(Self::CloudEvents),
-            _ => Err(format!("`{text}` is none of `ocsf`, `ecs`, `cef`, `cloudevents`")),
+            "clutch" => Ok(Self::Clutch),
+            _ => Err(format!("`{text}` is none of `ocsf`, `ecs`, `cef`, `cloudevents`, `clutch`")),
         }
     }
 
@@ -60,6 +65,7 @@ impl Format {
             Self::Ecs => ecs(record).to_string(),
             Self::Cef => cef(record),
             Self::CloudEvents => cloud_events(record).to_string(),
+            Self::Clutch => clutch(record).to_string(),
         }
     }
 }

@@ -47,6 +47,11 @@ fn golden_cloud_events() {
 }
 
 #[test]
+fn golden_clutch() {
+    held("clutch.ndjson", |record| clutch(record).to_string());
+}
+
+#[test]
 fn golden_otlp() {
     held("otlp.ndjson", |record| otlp(std::slice::from_ref(record)).to_string());
 }
@@ -124,7 +129,7 @@ proptest! {
     #[test]
     fn no_text_of_a_caller_breaks_out_of_a_line(text in "[ -~\\n\\r\\t|=\\\\\"\\]é]{1,200}") {
         let record = hostile(&text);
-        for format in [Format::Ocsf, Format::Ecs, Format::Cef, Format::CloudEvents] {
+        for format in [Format::Ocsf, Format::Ecs, Format::Cef, Format::CloudEvents, Format::Clutch] {
             prop_assert!(!format.line(&record).contains(['\n', '\r']), "{format:?}");
             prop_assert!(!syslog(&record, format, 13).contains(['\n', '\r']), "{format:?}");
         }
