@@ -190,8 +190,8 @@ async fn pass(
             return Err(Refusal::Denied { denial: Box::new(denial), retry_after: None });
         }
     };
-    // Boxed: few requests wait for people, and few are held up.
-    let cleared = if permit.judgement().approvals().next().is_some() {
+    // Boxed: few requests wait for people or for others' words, and few are held up.
+    let cleared = if permit.judgement().asks() {
         let known = if unread.is_some() { BodyKnown::Streams } else { BodyKnown::Whole };
         let cleared = Box::pin(approve::cleared(gate, permit, known)).await?;
         // Who waited is treated as the policies say that let them go on.

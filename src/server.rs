@@ -16,6 +16,7 @@ mod groups;
 pub mod keeping;
 mod machines;
 mod metadata;
+mod opinions;
 pub mod reconcile;
 mod reload;
 mod reverse;

@@ -153,6 +153,8 @@ pub enum Event {
         entry: String,
         /// Who asked: issuer and subject.
         requester: String,
+        /// In whose name, by the word of who asked.
+        claimed: Option<String>,
         /// Who decided, if somebody did: issuer and subject.
         by: Option<String>,
         /// What became of it.

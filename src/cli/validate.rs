@@ -51,6 +51,14 @@ pub fn run(args: &Args) -> ExitCode {
                         Problem::warning(&entry.file, place, message).hint(hint)
                     }));
                     warnings.extend(untold(&config::notified(&args.config), &set));
+                    let asks = settings.clutch.as_ref().is_some_and(|clutch| clutch.check.is_some());
+                    let wanted = set.first_opinion().filter(|_| !asks);
+                    warnings.extend(wanted.map(|entry| {
+                        let place = Place { line: entry.line, column: 1 };
+                        let message = format!("nobody gives the opinion that `{}` demands", entry.name);
+                        let hint = "Clutch is asked where `clutch: {check: {url: ...}}` in the configuration says; until then the entry denies";
+                        Problem::warning(&entry.file, place, message).hint(hint)
+                    }));
                     if problems.is_empty() {
                         let entries = set.entries().count();
                         put(format_args!(

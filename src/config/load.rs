@@ -4,6 +4,7 @@
 mod audit;
 mod certificates;
 mod cloud;
+mod clutch;
 mod credentials;
 mod forward;
 mod groups;
@@ -203,6 +204,12 @@ impl Reader<'_> {
                 .and_then(|admin| admin.sign_in.as_ref())
                 .map(|_| Store::Sqlite(self.file("var/amlgate.db"))),
         };
+        let clutch = raw.clutch.as_ref().map(|found| self.clutch(found, &issuers, problems));
+        let service = raw.clutch.as_ref().and_then(|found| found.value.service.as_ref());
+        if let (Some(service), None) = (service, &store) {
+            let hint = "add `store: {sqlite: var/amlgate.db}`";
+            problems.error_with(Place::of(service), "approvals are kept in a store, and there is none", hint);
+        }
         Some(Settings {
             file: path.to_owned(),
             digest: super::digest(parsed.text.as_bytes()),
@@ -220,6 +227,7 @@ impl Reader<'_> {
             notify,
             seal,
             store,
+            clutch,
             outgoing: raw.outgoing.as_ref().map(|o| tuning::outgoing(&o.value, problems)).unwrap_or_default(),
             cloud,
             limits: raw.limits.as_ref().map(|l| tuning::limits(&l.value, problems)).unwrap_or_default(),

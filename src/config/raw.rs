@@ -6,6 +6,7 @@
 mod audit;
 mod callers;
 mod cloud;
+mod clutch;
 mod credentials;
 mod notify;
 mod sinks;
@@ -17,6 +18,7 @@ pub use callers::{
     Accept, Backstage, Certificate, Dpop, Entra, EntraGroups, Issuer, Link, Oidc, People, Spiffe,
 };
 pub use cloud::{Cloud, CloudTable};
+pub use clutch::{Check, Clutch};
 pub use credentials::{
     AssertingIdentity, ClientCertificate, Credential, ManagedIdentity, OnBehalfOf, WorkloadIdentity,
 };
@@ -74,6 +76,8 @@ pub struct File {
     /// Messages where people are.
     #[serde(default)]
     pub notify: Vec<Spanned<Channel>>,
+    /// A Clutch: whose workflows ask for approvals, and whose opinion is asked.
+    pub clutch: Option<Spanned<Clutch>>,
     #[allow(missing_docs, reason = "not in this version")]
     pub gerrit: Later,
     #[allow(missing_docs, reason = "not in this version")]

@@ -1,6 +1,7 @@
 //! Typed settings: what the file says, checked, with paths resolved and secrets still references.
 
 mod audit;
+mod clutch;
 mod sinks;
 
 use std::{
@@ -16,6 +17,7 @@ pub use self::{
         ArchiveSettings, Audit, ContainerSettings, GitSettings, Reads, WitnessPlace, WitnessSettings,
         WitnessedLogs,
     },
+    clutch::{Clutch, ClutchCheck},
     sinks::{Hook, Sink, SinkKind},
 };
 use super::values::BaseUrl;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub seal: Vec<Reference>,
     /// Where state is kept, if anywhere.
     pub store: Option<Store>,
+    /// A Clutch: whose workflows ask for approvals, and whose opinion is asked.
+    pub clutch: Option<Clutch>,
     /// The gate's own way out.
     pub outgoing: Outgoing,
     /// Which Azure.

@@ -143,6 +143,41 @@ fn people_are_linked_by_a_claim_of_another_issuer_to_an_entra_issuer_and_by_no_e
 }
 
 #[test]
+fn clutch_names_a_service_and_whose_names_it_may_speak_in() {
+    let folder = folder();
+    let with =
+        |clutch: &str| said(folder.path(), &format!("{GOOD}store: {{sqlite: a.db}}\nclutch: {clutch}\n"));
+    let users =
+        |users: &str| with(&format!("{{service: {{issuer: corp, subject: clutch}}, users: {users}}}"));
+    assert_eq!(users("{issuer: corp, claim: upn, header: x-clutch-user}"), Vec::<String>::new());
+    for (said, expected) in [
+        (users("{issuer: nobody}"), "`nobody` is no issuer of this file"),
+        (
+            users("{issuer: corp, header: Authorization}"),
+            "`Authorization` says something else: write `x-clutch-user`",
+        ),
+        (users("{issuer: corp, header: 'a b'}"), "`a b` is not the name of a header"),
+        (users("{issuer: corp, claim: ''}"), "`claim` is empty"),
+        (with("{service: {issuer: corp, subject: ''}, users: {issuer: corp}}"), "`subject` is empty"),
+        (with("{service: {issuer: corp, subject: s}}"), "missing field `users`"),
+        (with("{users: {issuer: corp}}"), "`clutch` says nothing of what it is for"),
+        (
+            with("{users: {issuer: corp}, check: {url: http://clutch.corp}}"),
+            "`http://clutch.corp` would be plaintext: use `https`",
+        ),
+        (
+            with("{users: {issuer: corp}, check: {url: clutch}}"),
+            "`clutch` is not a URL: write `https://host/path`",
+        ),
+    ] {
+        assert!(said.iter().any(|s| s.ends_with(expected)), "{expected}: {said:?}");
+    }
+    let kept_nowhere = "clutch: {service: {issuer: corp, subject: s}, users: {issuer: corp}}\n";
+    let said = said(folder.path(), &format!("{GOOD}{kept_nowhere}"));
+    assert!(said.iter().any(|s| s.contains("kept in a store")), "{said:?}");
+}
+
+#[test]
 fn each_fault_is_said_at_its_place() {
     let folder = folder();
     let mut unsaid = Vec::new();
@@ -423,7 +458,10 @@ fn each_fault_of_a_sink_is_said_at_its_place() {
             "file: {path: a}, otlp: {url: \"https://b\"}",
             "17:3 the sink `siem` has 2 receivers instead of one",
         ),
-        ("file: {path: a, format: xml}", "17:40 `xml` is none of `ocsf`, `ecs`, `cef`, `cloudevents`, `clutch`"),
+        (
+            "file: {path: a, format: xml}",
+            "17:40 `xml` is none of `ocsf`, `ecs`, `cef`, `cloudevents`, `clutch`",
+        ),
         ("file: {path: a}}, {name: siem, file: {path: b}", "17:41 the sink `siem` is there twice"),
         ("kafka: {}", "17:23 `kafka` is not in this version: no client of it"),
         ("otlp: {url: \"http://collector.corp\"}", "17:28 `http://collector.corp` would be plaintext"),

@@ -5,6 +5,7 @@
 
 pub mod approvals;
 mod limits;
+pub mod opinions;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use approvals::{Approvals, BodyKnown, Found, GrantUse, Uses, Waits};
 use limits::Limits;
+use opinions::Opinions;
 
 use crate::{
     identity::Revoked,
@@ -25,6 +27,7 @@ use crate::{
 pub struct Gates {
     limits: Limits,
     approvals: Approvals,
+    opinions: Opinions,
 }
 
 /// A permit whose obligations were all satisfied: made by [`Gates::clear`] alone.
@@ -63,7 +66,8 @@ impl Gates {
     #[must_use]
     pub fn keeping(clock: SharedClock, store: Option<Store>) -> Self {
         let approvals = Approvals::new(SharedClock::clone(&clock), store);
-        Self { limits: Limits::new(clock), approvals }
+        let opinions = Opinions::new(SharedClock::clone(&clock));
+        Self { limits: Limits::new(clock), approvals, opinions }
     }
 
     /// Requests for approval, and grants.
@@ -72,13 +76,24 @@ impl Gates {
         &self.approvals
     }
 
+    /// Whose word is asked for where an entry wants it.
+    #[must_use]
+    pub const fn opinions(&self) -> &Opinions {
+        &self.opinions
+    }
+
     /// Checks every obligation of the permit, in order; the first that is not satisfied stops it. What
-    /// people must approve is stopped: that is looked for by [`Self::clear_approved`].
+    /// people must approve is stopped, and so is what others are asked about: that is looked for by
+    /// [`Self::clear_approved`].
     ///
     /// # Errors
     /// [`Held`], with the permit for the record.
     pub fn clear(&self, permit: Permit) -> Result<Cleared, Box<Held>> {
         let permit = self.limited(permit)?;
+        let unasked = permit.judgement().opinions().next().map(opinions::unasked);
+        if let Some(denial) = unasked {
+            return Err(Box::new(Held { permit, denial, retry_after: None, waits: None }));
+        }
         let approval = permit.judgement().approvals().next().cloned();
         match approval {
             None => Ok(Cleared::new(permit, Uses::none())),
@@ -115,6 +130,13 @@ impl Gates {
         body: BodyKnown,
         revoked: &Revoked,
     ) -> Result<Cleared, Box<Held>> {
+        // What is asked is the same for each entry that wants it.
+        let wanted = permit.judgement().opinions().next().cloned();
+        if let Some(entry) = wanted
+            && let Err(denial) = self.opinions.heard(&permit, &entry).await
+        {
+            return Err(Box::new(Held { permit, denial, retry_after: None, waits: None }));
+        }
         let (denial, waits) = match self.approvals.find(&permit, body, revoked).await {
             Ok(Found::All(uses)) => return Ok(Cleared::new(permit, uses)),
             Ok(Found::Missing { denial, waits }) => (*denial, waits),
@@ -137,7 +159,7 @@ impl Gates {
                         return Err(Box::new(Held { permit, denial, retry_after: Some(wait), waits: None }));
                     }
                 }
-                Obligation::Approval(_) => {}
+                Obligation::Approval(_) | Obligation::Opinion { .. } => {}
             }
         }
         Ok(permit)

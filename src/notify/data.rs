@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::sinks::Exported,
-    gates::approvals::{Grant, Party, Request, Vote},
+    gates::approvals::{Claimed, Grant, Party, Request, Vote},
     policy::Approvers,
     time::Timestamp,
 };
@@ -58,7 +58,7 @@ fn demand((by, count): &(Approvers, u32)) -> Value {
 
 fn request(request: &Request, now: Timestamp) -> Value {
     let asked = &request.asked;
-    json!({
+    let mut said = json!({
         "id": request.id,
         "state": request.state_at(now).name(),
         "entry": asked.entry,
@@ -75,7 +75,12 @@ fn request(request: &Request, now: Timestamp) -> Value {
         "made": request.made.to_rfc3339(),
         "expires": request.expires.to_rfc3339(),
         "decided": request.decided.map(Timestamp::to_rfc3339),
-    })
+    });
+    if let (Some(claimed), Some(said)) = (&asked.claimed, said.as_object_mut()) {
+        let Claimed { user, issuer, claim } = claimed;
+        said.insert("claimed".to_owned(), json!({"user": user, "issuer": issuer, "claim": claim}));
+    }
+    said
 }
 
 fn grant(grant: &Grant, now: Timestamp) -> Value {

@@ -296,6 +296,8 @@ impl Rows {
     fn of_request(&mut self, record: &Exported, told: &Told, request: &Request) -> Gist {
         let asked = &request.asked;
         self.put("Who", &party(&asked.requester));
+        let claimed = asked.claimed.as_ref().map(|claimed| format!("unproved: {}", claimed.user));
+        self.some("In whose name", claimed);
         self.put("Entry", &asked.entry);
         self.what(&asked.what);
         self.words("Why", asked.reason.as_deref().unwrap_or_default());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     audit::sinks::Exported,
-    gates::approvals::{Grant, Party, Request, State, Vote, call::What, request::Asked},
+    gates::approvals::{Claimed, Grant, Party, Request, State, Vote, call::What, request::Asked},
     policy::{Approvers, Covers},
     time::Timestamp,
 };
@@ -65,6 +65,7 @@ fn request() -> Request {
         version: 0,
         asked: Asked {
             requester: Party { agent: Some("copilot".into()), ..party("corp:ann", "Ann Example") },
+            claimed: None,
             entry: "big clusters need a second person".into(),
             version: "00".into(),
             demands: vec![of("platform", 2), Approvers::Human],
@@ -216,6 +217,18 @@ fn who_is_asked_sees_who_asks_for_what_on_which_resource_and_why() {
 }
 
 #[test]
+fn in_whose_name_software_asks_is_said_to_be_its_word_alone() {
+    let mut asked = request();
+    asked.asked.claimed =
+        Some(Claimed { user: "eve@example.com".into(), issuer: "corp".into(), claim: "email".into() });
+    let record = of_request("approval_asked", "corp:ann");
+    let notice = noticed(&record, &Found::Request(Box::new(asked)), at(1)).unwrap();
+    let row = notice.rows.iter().find(|row| row.label == "In whose name").unwrap();
+    assert_eq!(row.value, "unproved: eve@example.com");
+    assert_eq!(notice.data["request"]["claimed"]["user"], "eve@example.com");
+}
+
+#[test]
 fn what_waits_no_longer_is_not_said_to_wait() {
     let asked = of_request("approval_asked", "corp:ann");
     let pending = Found::Request(Box::new(request()));
@@ -290,6 +303,7 @@ fn hostile(text: &str) -> Vec<(Exported, Notice)> {
     let mut asked = request();
     asked.votes = vec![Vote { by: by.clone(), meets: vec![0], at: 0, note: Some(text.into()) }; 3];
     asked.asked.requester = by;
+    asked.asked.claimed = Some(Claimed { user: text.into(), issuer: "corp".into(), claim: "email".into() });
     asked.asked.entry = text.into();
     asked.asked.demands = vec![Approvers::Subject { name: text.into(), count: 9 }; 3];
     (asked.asked.reason, asked.asked.ticket) = (Some(text.into()), Some(text.into()));

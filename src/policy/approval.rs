@@ -211,6 +211,12 @@ impl PolicySet {
         self.entries.iter().find(|entry| entry.approval.is_some()).map(|entry| &entry.reference)
     }
 
+    /// The first entry that wants Clutch's word.
+    #[must_use]
+    pub fn first_opinion(&self) -> Option<&EntryRef> {
+        self.entries.iter().find(|entry| entry.opinion).map(|entry| &entry.reference)
+    }
+
     /// Which demands for people of a subject `caller` can meet, by their places in the list: only what
     /// is surely so counts. Whether they are somebody else than who asks is not looked at here.
     #[must_use]

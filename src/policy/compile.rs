@@ -267,6 +267,7 @@ impl Compiler<'_> {
             dry_run_until: raw.dry_run_until,
             limit: raw.limit.map(|l| Limit { requests: l.requests, every: l.every, per: l.per }),
             step_up: raw.step_up,
+            opinion: raw.opinion,
             record: raw.record,
         }
     }

@@ -94,6 +94,8 @@ pub(super) struct Entry {
     /// Which bodies are kept in the record.
     pub record: Option<Recording>,
     pub approval: Option<Demand>,
+    /// Whether Clutch must let the caller do it, too.
+    pub opinion: bool,
 }
 
 /// What all entries are held against.

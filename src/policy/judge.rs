@@ -401,6 +401,9 @@ impl<'a> Bench<'a> {
                     per: limit.per,
                 });
             }
+            if entry.opinion {
+                self.judgement.obligations.push(Obligation::Opinion { entry: entry.reference.clone() });
+            }
             let outside_network = entry.is_from(&self.context) == Some(false);
             let outside_hours = entry.is_during(now) == Some(false);
             let sign_in_unmet = entry.is_signed_in(&self.context) == Some(false);

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Approval, Azure, DecisionId, Denial, Permit, Question, RequestFacts, Standing};
+use super::{Approval, Azure, DecisionId, Denial, EntryRef, Permit, Question, RequestFacts, Standing};
 use crate::{
     azureml::Operation,
     identity::{BadCertificate, Principal},
@@ -52,6 +52,8 @@ pub struct Lease {
     limits: StreamLimits,
     /// The approvals that it had when it was opened, by their versions.
     approved: Box<[[u8; 32]]>,
+    /// The entries for which another's word was heard when it was opened, by their names.
+    heard: Box<[Arc<str>]>,
 }
 
 /// Why a live stream ends.
@@ -63,6 +65,9 @@ pub enum Cut {
     /// The policies in force demand an approval that it does not have.
     #[error("entry `{0}` demands an approval that it does not have")]
     Unapproved(Arc<str>),
+    /// The policies in force want another's word that was not heard of it.
+    #[error("entry `{0}` wants Clutch's word, which was not asked for when it was opened")]
+    Unheard(Arc<str>),
     /// The token that opened it ended.
     #[error("the token that opened it expired at {0:?}")]
     TokenExpired(Timestamp),
@@ -85,7 +90,13 @@ impl Lease {
             generation: permit.generation(),
             limits,
             approved: permit.judgement().approvals().map(|approval| approval.version).collect(),
+            heard: permit.judgement().opinions().map(|entry| Arc::clone(&entry.name)).collect(),
         }
+    }
+
+    /// Whether the word that is wanted now was heard.
+    pub(super) fn is_heard(&self, wanted: &EntryRef) -> bool {
+        self.heard.contains(&wanted.name)
     }
 
     /// Whether the approval that is wanted now is one that it had.

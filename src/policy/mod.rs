@@ -307,7 +307,11 @@ impl PolicySet {
             return Err(Cut::Denied(Box::new(denial)));
         }
         let open = judgement.approvals().find(|wanted| !lease.is_approved(wanted));
-        open.map_or(Ok(()), |wanted| Err(Cut::Unapproved(Arc::clone(&wanted.entry.name))))
+        if let Some(wanted) = open {
+            return Err(Cut::Unapproved(Arc::clone(&wanted.entry.name)));
+        }
+        let unheard = judgement.opinions().find(|wanted| !lease.is_heard(wanted));
+        unheard.map_or(Ok(()), |wanted| Err(Cut::Unheard(Arc::clone(&wanted.name))))
     }
 
     /// Whether `caller` must be seen as an agent although the token does not say so, because a subject

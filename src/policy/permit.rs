@@ -49,6 +49,11 @@ pub enum Obligation {
     },
     /// People must have said yes.
     Approval(Arc<Approval>),
+    /// Clutch must let the caller do it, too.
+    Opinion {
+        /// The entry that demands it.
+        entry: EntryRef,
+    },
 }
 
 impl Obligation {
@@ -56,7 +61,7 @@ impl Obligation {
     #[must_use]
     pub fn entry(&self) -> &EntryRef {
         match self {
-            Self::Limit { entry, .. } => entry,
+            Self::Limit { entry, .. } | Self::Opinion { entry } => entry,
             Self::Approval(approval) => &approval.entry,
         }
     }
@@ -169,8 +174,22 @@ impl Judgement {
     pub fn approvals(&self) -> impl Iterator<Item = &Arc<Approval>> {
         self.obligations.iter().filter_map(|obligation| match obligation {
             Obligation::Approval(approval) => Some(approval),
-            Obligation::Limit { .. } => None,
+            Obligation::Limit { .. } | Obligation::Opinion { .. } => None,
         })
+    }
+
+    /// The entries that want another's word.
+    pub fn opinions(&self) -> impl Iterator<Item = &EntryRef> {
+        self.obligations.iter().filter_map(|obligation| match obligation {
+            Obligation::Opinion { entry } => Some(entry),
+            Obligation::Limit { .. } | Obligation::Approval(_) => None,
+        })
+    }
+
+    /// Whether anybody has to be asked before the request goes on.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.approvals().next().is_some() || self.opinions().next().is_some()
     }
 
     /// The approvals that it still needs, in words; `None` if it needs none.

@@ -99,7 +99,7 @@ fn word(headers: &HeaderMap, name: &str) -> Result<Option<String>, AskError> {
 fn wanted(permit: &Permit) -> Result<Wanted, AskError> {
     let headers = &permit.request().headers;
     let (reason, ticket) = (word(headers, REASON)?, word(headers, TICKET)?);
-    Ok(Wanted { decision: permit.decision().to_string(), reason, ticket })
+    Ok(Wanted { decision: permit.decision().to_string(), reason, ticket, claimed: None })
 }
 
 /// Asks, and records what is new: to its end, even if the caller hangs up meanwhile. Nothing waits for
@@ -150,6 +150,7 @@ fn asked_event(request: &Request) -> Event {
         id: request.id.clone(),
         entry: request.asked.entry.clone(),
         requester: request.asked.requester.id.clone(),
+        claimed: None,
         by: None,
         verdict: Verdict::Asked,
         reason: request.asked.reason.clone(),

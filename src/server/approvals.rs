@@ -21,10 +21,13 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 /// How often what ended long ago is forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 
-/// From here on so much waits for people, and refusals name the console, if there is one.
+/// From here on so much waits for people, refusals name the console, if there is one, and the service
+/// may ask in people's names that the configuration names.
 pub(super) fn configured(gates: &Gates, settings: &Settings) {
     gates.approvals().at_console(settings.admin_url().as_deref());
     gates.approvals().bound_by(settings.limits.approvals);
+    let speaker = settings.clutch.as_ref().and_then(|clutch| clutch.speaker.as_ref());
+    gates.approvals().asked_for_by(speaker);
 }
 
 /// Looks once.

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use super::{
     OpenJournal, StartError, api, approvals,
     archive::{self, Archive},
-    groups, keeping, machines, metadata, secrets,
+    groups, keeping, machines, metadata, opinions, secrets,
     secrets::Secrets,
     shown, sinks,
     witnesses::{self, Witnesses},
@@ -107,6 +107,7 @@ pub(super) async fn parts(
     };
     let (witnesses, witness) = witnesses::built(settings, &mut making).await?;
     let store = keeping::opened(settings, &mut secrets).await?;
+    let adviser = opinions::adviser(settings, &mut secrets, &clock).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock, open).await?;
     let gates = Arc::new(Gates::keeping(Arc::clone(&clock), store.clone()));
@@ -160,6 +161,7 @@ pub(super) async fn parts(
     parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(&parts, settings, &seal);
     approvals::configured(&parts.gates, settings);
+    parts.gates.opinions().by(adviser);
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
     if let Some(store) = &parts.store {
         api::look(store, &parts.verifier, &parts.clock).await;

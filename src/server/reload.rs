@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use super::{
-    build, machines::Machines, rotation::Rotation, secrets, secrets::Secrets, shown, sinks::Renewal,
+    build, machines::Machines, opinions::Advising, rotation::Rotation, secrets, secrets::Secrets, shown,
+    sinks::Renewal,
 };
 use crate::{
     admin::Health,
@@ -40,6 +41,7 @@ pub(super) struct Watch {
     rotation: Rotation,
     sinks: Renewal,
     machines: Machines,
+    advising: Advising,
     listeners: Vec<Shown>,
     authority: Option<Minting>,
     clock: SharedClock,
@@ -105,6 +107,7 @@ impl Watch {
             rotation,
             sinks,
             machines,
+            advising: Advising::default(),
             listeners,
             clock,
         }
@@ -154,6 +157,7 @@ impl Watch {
         let parts = self.parts.load_full();
         self.rotation.look(&parts, &self.in_force, &mut self.secrets, self.clock.now(), asked).await;
         self.sinks.look(&parts, &mut self.secrets, asked).await;
+        self.advising.look(&parts.gates, &self.in_force, &mut self.secrets, &self.clock).await;
         parts.gates.tidy();
     }
 

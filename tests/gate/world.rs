@@ -94,6 +94,7 @@ impl World {
         Self::having_at(files, changes, Arc::new(SystemClock)).await
     }
 
+    /// The same by another clock.
     pub async fn having_at(files: &[(&str, &str)], changes: Changes<'_>, clock: SharedClock) -> Self {
         Self::begin(&changes, None, files, clock, &|| Box::new(Journal::open)).await
     }

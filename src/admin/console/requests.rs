@@ -75,6 +75,7 @@ struct Asked {
     state: String,
     entry: String,
     requester: Somebody,
+    claimed: Option<ClaimedUser>,
     reason: Option<String>,
     ticket: Option<String>,
     what: What,
@@ -114,6 +115,12 @@ impl Asked {
             _ => "open",
         }
     }
+}
+
+/// In whose name software asked, as it says.
+#[derive(Debug, Deserialize)]
+struct ClaimedUser {
+    user: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -302,7 +309,8 @@ pub(super) async fn ask(
     };
     let text = |name: &str| field(&fields, name);
     let decision = text("decision").unwrap_or_default();
-    let wanted = Wanted { decision: decision.clone(), reason: text("reason"), ticket: text("ticket") };
+    let (reason, ticket) = (text("reason"), text("ticket"));
+    let wanted = Wanted { decision: decision.clone(), reason, ticket, claimed: None };
     let asked = approvals::ask_for(&api, &principal, wanted).await;
     match asked.and_then(|(_, value)| many::<Asked>(value, "requests")) {
         Ok(made) => {

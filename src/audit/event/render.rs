@@ -271,8 +271,9 @@ impl Event {
                 plain(l, "signed_out");
                 l.text("issuer", &**issuer);
             }
-            Self::Approval { id, entry, requester, by, verdict, reason } => {
+            Self::Approval { id, entry, requester, claimed, by, verdict, reason } => {
                 l.text("by", by.as_deref());
+                l.text("claimed", claimed.as_deref());
                 l.text("entry", &**entry);
                 plain(
                     l,

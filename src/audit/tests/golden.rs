@@ -48,6 +48,7 @@ fn approval(verdict: Verdict, by: Option<&str>) -> Event {
         id: "r-1".into(),
         entry: "big clusters need a second person".into(),
         requester: "corp:ann".into(),
+        claimed: None,
         by: by.map(str::to_owned),
         verdict,
         reason: Some("CHG0000001: \"retrain\"\nforged: line".into()),
@@ -208,6 +209,15 @@ pub(super) fn is_golden(name: &str, line: &[u8]) {
         std::fs::write(&path, &text).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text, "{}", path.display());
+}
+
+#[test]
+fn in_whose_name_was_asked_stands_beside_who_asked() {
+    let mut event = approval(Verdict::Asked, None);
+    if let Event::Approval { claimed, .. } = &mut event {
+        *claimed = Some("eve@example.com\nforged: line".into());
+    }
+    is_golden("approval_claimed", &event.render(Timestamp::from_secs(1_800_000_000)));
 }
 
 #[test]

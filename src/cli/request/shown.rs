@@ -47,8 +47,12 @@ pub(super) fn open(value: &Value) -> String {
 
 /// A request on one line: its id, how far it has come, who, for what.
 pub(super) fn request_row(value: &Value) -> String {
+    let claimed = match text(value, "/claimed/user") {
+        none if none.is_empty() => none,
+        user => format!(" (claims {user})"),
+    };
     format!(
-        "{}  {:<9}  {}  {}  `{}`",
+        "{}  {:<9}  {}{claimed}  {}  `{}`",
         text(value, "/id"),
         text(value, "/state"),
         text(value, "/requester/id"),
@@ -66,6 +70,10 @@ pub(super) fn request(value: &Value) -> String {
         }
     };
     line("who", &value.get("requester").map(party).unwrap_or_default());
+    let claimed = text(value, "/claimed/user");
+    if !claimed.is_empty() {
+        line("claimed", &format!("{claimed}, as who asks says; nobody has proved it"));
+    }
     line("what", &what(value));
     let words = |key: &str| list(value, key).map(|one| text(one, "")).collect::<Vec<_>>().join(", ");
     line("effects", &words("/what/effects"));
@@ -143,6 +151,10 @@ mod tests {
             assert!(shown.contains(told), "{told} in {shown}");
         }
         assert!(!shown.contains('\u{202e}') && !shown.contains('\u{1b}') && !shown.contains("ticket"));
+        let claimed =
+            json!({"claimed": {"user": "eve\u{7}@example.com", "issuer": "corp", "claim": "email"}});
+        assert!(request(&claimed).contains("claimed   eve @example.com, as who asks says"));
+        assert!(request_row(&claimed).contains("(claims eve @example.com)"));
         assert_eq!(
             request_row(&asked),
             "r-1  pending    corp:ann  jobs/write on /subscriptions/1  `big clusters`"

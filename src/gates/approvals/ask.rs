@@ -1,7 +1,8 @@
 //! Asking, and answering.
 
 use super::{
-    Approvals, Caller, DAY, Event, Grant, MAX_REASON, MAX_TICKET, PENDING_FOR, Party, Request, State,
+    Approvals, Caller, Claimed, DAY, Event, Grant, MAX_CLAIMED, MAX_REASON, MAX_TICKET, PENDING_FOR, Party,
+    Request, State,
     call::{Refused, hex},
     request::{Asked, Unmoved},
     rows,
@@ -24,6 +25,8 @@ pub struct Wanted {
     pub reason: Option<String>,
     /// The ticket.
     pub ticket: Option<String>,
+    /// In whose name, where software asks that may.
+    pub claimed: Option<String>,
 }
 
 /// Why nothing can be asked.
@@ -50,6 +53,12 @@ pub enum AskError {
         "a reason has at most {MAX_REASON} bytes, a ticket {MAX_TICKET}; each is given once, as UTF-8 without control, invisible or bidirectional characters"
     )]
     Text,
+    /// They may not ask in somebody's name.
+    #[error("nobody but the service that `clutch` in the configuration names asks in somebody's name")]
+    MayNotClaim,
+    /// They must say in whose name.
+    #[error("say in whose name you ask, in at most {MAX_CLAIMED} bytes: `claimed`")]
+    Unclaimed,
     /// They have too many waiting.
     #[error("no more than {0} requests of yours may wait: withdraw one first")]
     TooMany(u32),
@@ -160,6 +169,7 @@ impl Approvals {
         wanted: Wanted,
     ) -> Result<Vec<(Request, bool)>, AskError> {
         let (reason, ticket) = (given(wanted.reason), given(wanted.ticket));
+        let claimed = given(wanted.claimed);
         if !is_plain(&reason, MAX_REASON) || !is_plain(&ticket, MAX_TICKET) {
             return Err(AskError::Text);
         }
@@ -176,6 +186,7 @@ impl Approvals {
             {
                 return Err(wants(format!("a ticket of the form `{}`", pattern.written())));
             }
+            let claimed = self.in_whose_name(&call.by, claimed.as_ref())?;
             let acts_itself = call.by.agent.is_none();
             let demands = approval.by.iter().filter(|by| !(acts_itself && **by == Approvers::Human));
             all.push(Asked {
@@ -187,6 +198,7 @@ impl Approvals {
                 valid_for: approval.valid_for.as_secs(),
                 bound: call.bound,
                 requester: call.by,
+                claimed,
                 what: call.what,
                 decision: wanted.decision.clone(),
                 policies: call.policies,
@@ -215,6 +227,20 @@ impl Approvals {
         }
         self.look_again().await;
         Ok(requests)
+    }
+
+    /// In whose name somebody asks: the service that may must say it, so that whoever is behind it
+    /// never answers themselves, and nobody else may.
+    fn in_whose_name(&self, by: &Party, claimed: Option<&String>) -> Result<Option<Claimed>, AskError> {
+        let speaker = self.speaker().filter(|speaker| speaker.is(&by.id));
+        match (speaker, claimed) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(AskError::MayNotClaim),
+            (Some(speaker), Some(user)) if user.len() <= MAX_CLAIMED && !user.chars().any(is_deceptive) => {
+                Ok(Some(speaker.claimed(user.clone())))
+            }
+            (Some(_), Some(_) | None) => Err(AskError::Unclaimed),
+        }
     }
 
     async fn opened(&self, request: Request) -> Result<(Request, bool), AskError> {

@@ -10,6 +10,7 @@
 mod ask;
 mod bounds;
 pub mod call;
+pub mod claimed;
 mod clear;
 pub mod grant;
 pub mod people;
@@ -29,6 +30,7 @@ pub use self::{
     ask::{Answer, AnswerError, Answered, AskError, Wanted},
     bounds::Bounds,
     call::{BodyKnown, Call, Refused, What},
+    claimed::{Claimed, Likeness, MAX_CLAIMED, Speaker},
     clear::{Found, GrantUse, Uses, Waits},
     grant::{Came, Grant, GrantState},
     people::{NoVoice, Party, Vote, Voter},
@@ -62,6 +64,8 @@ pub struct Approvals {
     store: Option<Store>,
     /// The URL of the console, without a slash at its end.
     console: ArcSwapOption<String>,
+    /// The service that may ask in people's names, if there is one.
+    speaker: ArcSwapOption<Speaker>,
     withdrawn: Withdrawn,
     places: Places,
     bounds: ArcSwap<Bounds>,
@@ -79,7 +83,8 @@ impl Approvals {
     pub(super) fn new(clock: SharedClock, store: Option<Store>) -> Self {
         let (console, withdrawn) = (ArcSwapOption::empty(), Withdrawn::default());
         let (places, bounds) = (Places::default(), ArcSwap::default());
-        Self { clock, store, console, withdrawn, places, bounds, changed: watch::Sender::new(-1) }
+        let (speaker, changed) = (ArcSwapOption::empty(), watch::Sender::new(-1));
+        Self { clock, store, console, speaker, withdrawn, places, bounds, changed }
     }
 
     /// So much may wait for people from here on; what waits already waits on.
@@ -96,6 +101,17 @@ impl Approvals {
     #[must_use]
     pub fn console(&self) -> Option<Arc<String>> {
         self.console.load_full()
+    }
+
+    /// Who may ask in people's names from here on, if anybody may.
+    pub fn asked_for_by(&self, speaker: Option<&Speaker>) {
+        self.speaker.store(speaker.map(|speaker| Arc::new(speaker.clone())));
+    }
+
+    /// Who may ask in people's names.
+    #[must_use]
+    pub fn speaker(&self) -> Option<Arc<Speaker>> {
+        self.speaker.load_full()
     }
 
     fn store(&self) -> Result<&Store, StoreError> {
@@ -257,6 +273,8 @@ impl Approvals {
     pub fn voter(policies: &PolicySet, caller: &Caller, request: &Request) -> Voter {
         let kind = policies.kind_of(caller);
         let meets = policies.meets(&request.asked.demands, caller);
-        Voter { party: Party::of(caller, kind), kind, meets }
+        let claimed = &request.asked.claimed;
+        let claimed = claimed.as_ref().map_or(Likeness::Other, |claimed| claimed.likeness(caller));
+        Voter { party: Party::of(caller, kind), kind, meets, claimed }
     }
 }

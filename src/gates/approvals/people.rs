@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::claimed::Likeness;
 use crate::{
     http::legible,
     identity::{Caller, PrincipalKind},
@@ -61,6 +62,8 @@ pub struct Voter {
     pub kind: PrincipalKind,
     /// The demands for people of a subject that they meet, by their places.
     pub meets: Vec<usize>,
+    /// Whether it was asked in their name.
+    pub claimed: Likeness,
 }
 
 /// An answer that was given and counts.
@@ -86,6 +89,12 @@ pub enum NoVoice {
     /// They asked themselves.
     #[error("nobody answers their own request, under whatever identity")]
     Own,
+    /// Software asked in their name.
+    #[error("it was asked in your name, and nobody answers their own request")]
+    Claimed,
+    /// Software asked in somebody's name, which may be theirs.
+    #[error("your token does not say whether it was asked in your name: answer with one that does")]
+    PerhapsClaimed,
     /// No demand is for people like them.
     #[error("this request is for others to answer")]
     NotAnApprover,
@@ -101,6 +110,11 @@ pub enum NoVoice {
 pub fn voice(requester: &Party, demands: &[Approvers], voter: &Voter) -> Result<Vec<usize>, NoVoice> {
     if voter.kind != PrincipalKind::Person {
         return Err(NoVoice::NotAPerson);
+    }
+    match voter.claimed {
+        Likeness::Other => {}
+        Likeness::Same => return Err(NoVoice::Claimed),
+        Likeness::Unknown => return Err(NoVoice::PerhapsClaimed),
     }
     let is_human = |at: &usize| demands.get(*at) == Some(&Approvers::Human);
     if voter.party.is_human_of(requester) {
@@ -190,7 +204,7 @@ mod tests {
     }
 
     fn voter(id: &str, person: &str, kind: PrincipalKind, meets: &[usize]) -> Voter {
-        Voter { party: party(id, person), kind, meets: meets.to_vec() }
+        Voter { party: party(id, person), kind, meets: meets.to_vec(), claimed: Likeness::Other }
     }
 
     fn of(name: &str, count: u32) -> Approvers {
@@ -220,6 +234,20 @@ mod tests {
         assert_eq!(voice(&mapped, &demands, &own), Err(NoVoice::Own));
         let bob = voter("corp:bob", "corp:bob", PrincipalKind::Person, &[0]);
         assert_eq!(voice(&asked, &demands, &bob), Ok(vec![0]));
+    }
+
+    #[test]
+    fn who_was_named_answers_nothing_and_neither_does_who_may_be() {
+        let demands = [of("platform", 1)];
+        let portal = party("corp:portal", "corp:portal");
+        let bob = voter("corp:bob", "corp:bob", PrincipalKind::Person, &[0]);
+        for (claimed, heard) in [
+            (Likeness::Other, Ok(vec![0])),
+            (Likeness::Same, Err(NoVoice::Claimed)),
+            (Likeness::Unknown, Err(NoVoice::PerhapsClaimed)),
+        ] {
+            assert_eq!(voice(&portal, &demands, &Voter { claimed, ..bob.clone() }), heard);
+        }
     }
 
     #[test]

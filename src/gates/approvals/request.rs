@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     call::What,
+    claimed::Claimed,
     people::{self, NoVoice, Party, Vote, Voter},
 };
 use crate::{
@@ -21,6 +22,9 @@ const MOST_VOTES: usize = 64;
 pub struct Asked {
     /// Who asked.
     pub requester: Party,
+    /// In whose name, by the word of who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<Claimed>,
     /// The entry that demands it, by name.
     pub entry: String,
     /// The entry as it was, by its version in hex.
@@ -249,7 +253,8 @@ pub(super) mod tests {
     }
 
     pub fn voter(id: &str, meets: &[usize]) -> Voter {
-        Voter { party: party(id), kind: PrincipalKind::Person, meets: meets.to_vec() }
+        let claimed = super::super::claimed::Likeness::Other;
+        Voter { party: party(id), kind: PrincipalKind::Person, meets: meets.to_vec(), claimed }
     }
 
     /// Ann asks; two of `platform` and one of `risk` must say yes within an hour.
@@ -260,6 +265,7 @@ pub(super) mod tests {
             version: 3,
             asked: Asked {
                 requester: party("corp:ann"),
+                claimed: None,
                 entry: "big clusters".into(),
                 version: "00".into(),
                 demands: vec![of("platform", 2), of("risk", 1)],

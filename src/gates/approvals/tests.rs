@@ -213,6 +213,7 @@ async fn reason_and_ticket_are_as_the_entry_wants_them() {
             decision: decision.clone(),
             reason: reason.map(Into::into),
             ticket: ticket.map(Into::into),
+            claimed: None,
         };
         scene.gates.approvals().ask(&scene.policies, &ann(), wanted).await.map(|all| all.len())
     };

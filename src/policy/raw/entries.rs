@@ -28,7 +28,9 @@ pub(in crate::policy) fn entry_keys(list: List) -> Vec<&'static str> {
     match list {
         List::Allow => known.extend(["role", "rights", "as", "approval", "record"]),
         List::Deny => known.extend(["unless", "dry_run_until"]),
-        List::Require => known.extend(["unless", "dry_run_until", "limit", "step_up", "approval", "record"]),
+        List::Require => {
+            known.extend(["unless", "dry_run_until", "limit", "step_up", "approval", "opinion", "record"])
+        }
     }
     known
 }
@@ -77,6 +79,15 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         let hint = "a limit counts before it can tell; leave `dry_run_until` out";
         reader.error_with(place, "`limit` beside `dry_run_until` is not in this version", hint);
     }
+    let opinion_place = fields.place_of("opinion");
+    let opinion = fields.take("opinion").and_then(|tree| {
+        let text = reader.text(tree, "`opinion`")?;
+        choice(reader, &text, "`opinion`", &[("clutch", ())])
+    });
+    if let (Some(place), Some(_)) = (opinion_place, dry_run_until) {
+        let hint = "nobody is asked for what is not enforced; leave `dry_run_until` out";
+        reader.error_with(place, "`opinion` beside `dry_run_until` is not in this version", hint);
+    }
     let record_place = fields.place_of("record");
     let record = fields.take("record").and_then(|tree| record(reader, tree));
     if let (Some(place), Some(_)) = (record_place, dry_run_until) {
@@ -116,6 +127,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         limit,
         step_up: fields.take("step_up").and_then(|tree| step_up(reader, tree)),
         approval: fields.take("approval").and_then(|tree| approval(reader, tree)),
+        opinion: opinion.is_some(),
         record,
         name: name?,
     };
@@ -128,6 +140,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         || entry.limit.is_some()
         || entry.step_up.is_some()
         || entry.approval.is_some()
+        || entry.opinion
         || entry.record.is_some();
     if let (Some(place), Some(_), None) = (rights_place, entry.rights, &entry.scope) {
         let hint = "role assignments are read at a scope: name the workspace, group or subscription";
@@ -150,7 +163,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         || entry.path.is_some()
         || entry.when.is_some();
     if list == List::Require && !demands {
-        let hint = "add `from`, `during`, `limit`, `step_up`, `approval` or `record`: in `require` these are what must hold";
+        let hint = "add `from`, `during`, `limit`, `step_up`, `approval`, `opinion` or `record`: in `require` these are what must hold";
         reader.error_with(place, format!("entry `{}` demands nothing", entry.name.value), hint);
     } else if list == List::Allow && !narrowed {
         let hint =
@@ -169,7 +182,7 @@ fn misplaced(list: List, key: &str) -> Option<&'static str> {
         (List::Deny, "approval") => Some(
             "nothing that is approved lifts what `deny` forbids: put it in an entry of `allow` or `require`",
         ),
-        (List::Allow | List::Deny, "limit" | "step_up") => {
+        (List::Allow | List::Deny, "limit" | "step_up" | "opinion") => {
             Some("it is a demand: put it in an entry of `require`")
         }
         (List::Deny, "record") => Some("of what is denied no body is read: put it in `allow` or `require`"),

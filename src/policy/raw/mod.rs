@@ -97,6 +97,8 @@ pub(super) struct RawEntry {
     pub step_up: Option<StepUp>,
     pub record: Option<Recording>,
     pub approval: Option<RawApproval>,
+    /// Whether Clutch is asked.
+    pub opinion: bool,
 }
 
 /// `secrets` of an entry.

@@ -4,6 +4,7 @@ mod agents;
 mod approvals;
 mod decisions;
 mod loading;
+mod opinions;
 mod properties;
 mod recorded;
 mod rights;

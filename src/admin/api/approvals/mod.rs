@@ -85,6 +85,7 @@ pub fn of_request(request: &Request, by: Option<String>, verdict: Verdict, note:
         id: request.id.clone(),
         entry: request.asked.entry.clone(),
         requester: request.asked.requester.id.clone(),
+        claimed: request.asked.claimed.as_ref().map(|claimed| claimed.user.clone()),
         by,
         verdict,
         reason: note,

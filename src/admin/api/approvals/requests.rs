@@ -25,7 +25,8 @@ use crate::{
     audit::event::{GrantChange, Verdict},
     azureml::Kind,
     gates::approvals::{
-        Answer, AnswerError, Answered, Approvals, AskError, MAX_REASON, MAX_TICKET, Request, Wanted, request,
+        Answer, AnswerError, Answered, Approvals, AskError, MAX_CLAIMED, MAX_REASON, MAX_TICKET, Request,
+        Wanted, request,
     },
     identity::Principal,
     store::Page,
@@ -139,6 +140,9 @@ struct Asked {
     /// The ticket.
     #[schemars(length(max = MAX_TICKET))]
     ticket: Option<String>,
+    /// In whose name, where software asks that may: it must then say so, and nobody else does.
+    #[schemars(length(max = MAX_CLAIMED))]
+    claimed: Option<String>,
 }
 
 /// What is said to an answer.
@@ -181,12 +185,35 @@ pub async fn ask(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, 
         Err(refused) => return refused.into_response(),
     };
     let asked = async {
-        let Asked { decision, reason, ticket } = json_of(&head, body, MAX_BODY).await?;
-        ask_for(&api, &principal, Wanted { decision, reason, ticket }).await
+        let Asked { decision, reason, ticket, claimed } = json_of(&head, body, MAX_BODY).await?;
+        let claimed = named(&api, &head, claimed)?;
+        ask_for(&api, &principal, Wanted { decision, reason, ticket, claimed }).await
     };
     match asked.await {
         Ok((status, answer)) => allowed.answer(status, &answer),
         Err(refused) => allowed.refuse(refused),
+    }
+}
+
+/// In whose name is asked: by the body, or by the header that the configuration names. Whoever sends
+/// it without being that service is refused and not overheard: a claim that gets lost would let who was
+/// named answer.
+fn named(api: &Api, head: &Parts, claimed: Option<String>) -> Result<Option<String>, Refused> {
+    let Some(header) = api.gates.approvals().speaker().and_then(|speaker| speaker.header.clone()) else {
+        return Ok(claimed);
+    };
+    let mut sent = head.headers.get_all(&header).iter();
+    match (sent.next(), sent.next(), claimed) {
+        (None, _, claimed) => Ok(claimed),
+        (Some(_), Some(_), _) => Err(Refused::malformed(format!("`{header}` is there twice"))),
+        (Some(value), None, claimed) => {
+            let name = std::str::from_utf8(value.as_bytes()).ok().filter(|name| !name.trim().is_empty());
+            let name = name.ok_or_else(|| Refused::malformed(format!("`{header}` names nobody")))?;
+            if claimed.is_some_and(|other| other.trim() != name.trim()) {
+                return Err(Refused::malformed(format!("`{header}` and `claimed` name two people")));
+            }
+            Ok(Some(name.to_owned()))
+        }
     }
 }
 
@@ -221,7 +248,10 @@ fn not_asked(error: AskError) -> Refused {
     match &error {
         AskError::Unknown => Refused::new(StatusCode::NOT_FOUND, Said::NotFound, error.to_string()),
         AskError::Changed | AskError::TooMany(_) | AskError::TooOften(_) => conflict(error.to_string()),
-        AskError::Wants { .. } | AskError::Text => Refused::malformed(error.to_string()),
+        AskError::Wants { .. } | AskError::Text | AskError::Unclaimed => {
+            Refused::malformed(error.to_string())
+        }
+        AskError::MayNotClaim => Refused::new(StatusCode::FORBIDDEN, Said::NotYours, error.to_string()),
         AskError::Store(error) => unavailable(error),
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    gates::approvals::{Approvals, Grant, Party, Request, State, Vote, What},
+    gates::approvals::{Approvals, Claimed, Grant, Party, Request, State, Vote, What},
     identity::Principal,
     policy::{Approvers, Covers, PolicySet},
     time::Timestamp,
@@ -22,6 +22,18 @@ pub struct PartyView {
     agent: Option<String>,
     /// A name to read; decides nothing.
     name: Option<String>,
+}
+
+/// In whose name software asked, as it says.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClaimedUser")]
+pub struct ClaimedView {
+    /// What they are called.
+    user: String,
+    /// The issuer whose people are called so.
+    issuer: String,
+    /// The claim of its tokens that says it.
+    claim: String,
 }
 
 /// An answer that counts.
@@ -65,6 +77,8 @@ pub struct RequestView {
     entry: String,
     /// Who asked.
     requester: PartyView,
+    /// In whose name, by the word of who asked: nobody has proved it.
+    claimed: Option<ClaimedView>,
     /// Why.
     reason: Option<String>,
     /// The ticket.
@@ -139,6 +153,11 @@ fn party(party: &Party) -> PartyView {
     PartyView { id, person, agent, name }
 }
 
+fn claimed(claimed: &Claimed) -> ClaimedView {
+    let Claimed { user, issuer, claim } = claimed.clone();
+    ClaimedView { user, issuer, claim }
+}
+
 fn vote(vote: &Vote) -> VoteView {
     let at = Timestamp::from_millis(vote.at).to_rfc3339();
     VoteView { by: party(&vote.by), at, note: vote.note.clone() }
@@ -178,6 +197,7 @@ pub fn request(request: &Request, viewer: &Principal, policies: &PolicySet, now:
         state,
         entry: asked.entry.clone(),
         requester: party(&asked.requester),
+        claimed: asked.claimed.as_ref().map(claimed),
         reason: asked.reason.clone(),
         ticket: asked.ticket.clone(),
         what: asked.what.clone(),

@@ -163,7 +163,7 @@ impl Scene {
         decision: String,
         reason: Option<&str>,
     ) -> Result<Request, AskError> {
-        let wanted = Wanted { decision, reason: reason.map(Into::into), ticket: None };
+        let wanted = Wanted { decision, reason: reason.map(Into::into), ticket: None, claimed: None };
         self.gates.approvals().ask(&self.policies, by, wanted).await.map(|mut all| all.remove(0).0)
     }
 
