@@ -133,6 +133,7 @@ fn decide(criterion: &mut Criterion) {
         body: None,
         source: "10.0.0.1:1".parse().expect("an address"),
         received: now,
+        glass: None,
     };
     let question = Question {
         caller: &caller,

@@ -162,9 +162,11 @@ async fn pass(
     let upgrade = upgrade::wanted(&head, &chosen.route);
     let onward = send::Onward::of(&head, &chosen.route);
     let known_by = identify::known_by(&chosen, &head.headers, door);
-    let (facts, standing) = facts(gate, decision, &chosen, &caller, head, source);
+    let (mut facts, standing) = facts(gate, decision, &chosen, &caller, head, source);
+    let glass = gate.parts().gates.break_glass();
+    facts.glass = glass.under(&gate.parts().policies.peek(), &caller.principal, gate.now());
     let body = unread.take().ok_or(Refusal::Internal)?;
-    let (operation, facts, body) = meaning(gate, &chosen, &caller, facts, &onward.headers, body).await?;
+    let (operation, mut facts, body) = meaning(gate, &chosen, &caller, facts, &onward.headers, body).await?;
     // A refusal below finds a body that nobody has read.
     let body = match body {
         Outgoing::Streaming(body) => {
@@ -177,6 +179,8 @@ async fn pass(
     // May they?
     let mut policies = gate.parts().policies.current();
     let Caller { principal, slot } = caller;
+    // Whoever took long to send it may act under another by now, or under none.
+    facts.glass = gate.parts().gates.break_glass().under(&policies, &principal, gate.now());
     let azure = match policies.azure_scopes(&principal, &operation, &facts) {
         none if none.is_empty() => policy::Azure::default(),
         // Boxed: hardly any request waits for it.
@@ -245,6 +249,7 @@ fn facts(
         body: None,
         source,
         received: now,
+        glass: None,
     };
     (facts, if polls { Standing::PollingCapability } else { Standing::Entries })
 }

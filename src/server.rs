@@ -9,6 +9,7 @@ mod approvals;
 mod archive;
 pub mod asking;
 mod blobs;
+mod break_glass;
 mod build;
 pub mod checkup;
 mod error;
@@ -388,7 +389,10 @@ impl Server {
             let (gates, journal) = (Arc::clone(&parts.gates), parts.journal.clone());
             let clock = Arc::clone(&parts.clock);
             tokio::spawn(until.clone().run_until_cancelled_owned(async move {
-                approvals::follow(&gates, &journal, &clock).await;
+                tokio::join!(
+                    approvals::follow(&gates, &journal, &clock),
+                    break_glass::follow(&gates, &journal, &clock),
+                );
             }));
         }
         if let Some(store) = parts.store.clone() {

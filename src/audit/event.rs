@@ -6,7 +6,7 @@ mod render;
 
 use std::{net::IpAddr, sync::Arc};
 
-use crate::policy::DecisionId;
+use crate::{gates::break_glass::Became, policy::DecisionId};
 
 /// What every record of [`Event::RecordsRetired`] has, and no other.
 pub(super) const RETIRED: &[u8] = br#""event":"records_retired""#;
@@ -176,6 +176,30 @@ pub enum Event {
         change: GrantChange,
         /// Until when it holds, in milliseconds since 1970.
         until: u64,
+    },
+    /// Something became of a break-glass.
+    BreakGlass {
+        /// Which.
+        id: String,
+        /// Who opened it, or asked to: issuer and subject.
+        opener: String,
+        /// Who did it, if somebody did: issuer and subject.
+        by: Option<String>,
+        /// What became of it.
+        became: Became,
+        /// The words that were given for it: the reason, or what a review found.
+        reason: Option<String>,
+        /// Until when it is open, or its review is due, in milliseconds since 1970.
+        until: u64,
+    },
+    /// Somebody wanted to break the glass, and may not.
+    BreakGlassRefused {
+        /// Who: issuer and subject.
+        caller: String,
+        /// From where.
+        peer: IpAddr,
+        /// Why not.
+        why: &'static str,
     },
     /// An exporter cannot deliver, or can again.
     Exporter {

@@ -18,7 +18,7 @@ use crate::{
     },
     http::Target,
     identity::{AskedGroups, Caller, Groups, PrincipalId, PrincipalKind},
-    policy::{DecisionId, Question, RequestFacts, SecretTreatment, Standing, rights::UNREAD},
+    policy::{DecisionId, OpenGlass, Question, RequestFacts, SecretTreatment, Standing, rights::UNREAD},
     time::Timestamp,
 };
 
@@ -131,6 +131,13 @@ impl<'r> Record<'r> {
             skus: skus.is_some_and(|all| all.len() < MAX_LISTED),
             operation,
         })
+    }
+
+    /// The break-glass that the request was made under.
+    fn glass(&self) -> Result<Option<Arc<OpenGlass>>, NotRecorded> {
+        let Some(found) = self.own.get("break_glass") else { return Ok(None) };
+        let id = whole(found.get("id").unwrap_or(&Value::Null), "the break-glass")?;
+        Ok(Some(Arc::new(OpenGlass { id: id.into() })))
     }
 
     fn obligations(&self) -> Vec<String> {
@@ -325,6 +332,7 @@ impl<'r> Record<'r> {
             body: None,
             source: SocketAddr::new(address, 0),
             received: at,
+            glass: self.glass()?,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod audit;
+pub mod break_glass;
 pub mod can_i;
 pub mod certs;
 pub mod doctor;
@@ -57,6 +58,9 @@ enum Verb {
     /// Reads and verifies the record.
     #[command(subcommand)]
     Audit(audit::Args),
+    /// Does in an emergency what is forbidden otherwise, loudly, and looks after that.
+    #[command(subcommand)]
+    BreakGlass(break_glass::BreakGlass),
     /// Says whether the bearer of the token on standard input may do something, and why.
     CanI(can_i::Args),
     /// Makes or renews the gate's certificates and keys.
@@ -115,6 +119,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Audit(args) => audit::run(args),
+        Verb::BreakGlass(args) => break_glass::run(&args),
         Verb::CanI(args) => can_i::run(&args),
         Verb::Certs(args) => certs::run(args),
         Verb::Doctor(args) => doctor::run(&args),

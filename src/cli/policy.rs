@@ -23,7 +23,7 @@ use crate::{
     config::{self, settings},
     identity::{self, Caller, IssuerSettings, Rejection},
     policy::{
-        self, PolicySet, Surroundings, cases,
+        self, OpenGlass, PolicySet, Surroundings, cases,
         described::{Described, DescribedCaller, DescribedRequest, Door},
         replay::{Replayed, replay},
     },
@@ -102,6 +102,9 @@ pub struct Why {
     /// The endpoint behind an inference host.
     #[arg(long, value_name = "ARM_ID")]
     resource: Option<String>,
+    /// As if the caller had broken the glass (`amlgate break-glass open`).
+    #[arg(long, conflicts_with = "decision")]
+    break_glass: bool,
     /// Shows the entries that are not concerned, too.
     #[arg(long)]
     all: bool,
@@ -334,7 +337,8 @@ fn described(args: &Why, loaded: &Loaded) -> Result<Described, WhyError> {
         at: at.unwrap_or_else(|| SystemClock.now()),
         resource,
     };
-    Ok(Described::new(caller, &request, |host| loaded.door(host))?)
+    let glass = args.break_glass.then(|| Arc::new(OpenGlass { id: "supposed".into() }));
+    Ok(Described::new(caller, &request, |host| loaded.door(host))?.under(glass))
 }
 
 /// The caller of a file: the claims of a token have `iss`, a description has `issuer`.

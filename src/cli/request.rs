@@ -1,6 +1,6 @@
 //! `amlgate request` and `amlgate grant`: just-in-time access, over the gate's own API.
 
-mod shown;
+pub(super) mod shown;
 
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, thread, time::Duration};
 
@@ -45,7 +45,7 @@ pub enum Grants {
 
 /// Which gate is asked, by whom, and how the answer is printed.
 #[derive(Debug, clap::Args)]
-struct At {
+pub struct At {
     /// The gate to ask; the one that was signed in to last, if it is not given.
     #[arg(long, env = "AMLGATE_GATE", value_name = "URL")]
     gate: Option<String>,
@@ -58,11 +58,11 @@ struct At {
     ca: Option<PathBuf>,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl At {
-    fn gate(&self) -> Result<Gate, ExitCode> {
+    pub(super) fn gate(&self) -> Result<Gate, ExitCode> {
         Gate::of(self.who, self.gate.as_deref(), self.ca.as_ref())
     }
 }
@@ -197,7 +197,7 @@ struct Page {
 }
 
 /// A path of the API with an id in it, whatever somebody typed as one.
-fn path(base: &str, id: &str, verb: &str) -> String {
+pub(super) fn path(base: &str, id: &str, verb: &str) -> String {
     let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
     let end = if verb.is_empty() { String::new() } else { format!("/{verb}") };
     format!("/api/v1/{base}/{id}{end}")
@@ -226,7 +226,7 @@ fn all(gate: &Gate, base: &str, show: &str, state: Option<&str>) -> Result<Vec<V
 }
 
 /// Prints some, for people row by row.
-fn print(found: &[Value], output: Output, row: impl Fn(&Value) -> String, none: &str) {
+pub(super) fn print(found: &[Value], output: Output, row: impl Fn(&Value) -> String, none: &str) {
     if output != Output::Table {
         return print_data(&found, output);
     }
@@ -239,7 +239,7 @@ fn print(found: &[Value], output: Output, row: impl Fn(&Value) -> String, none: 
 }
 
 /// Prints one.
-fn print_one(one: &Value, output: Output, whole: impl Fn(&Value) -> String) {
+pub(super) fn print_one(one: &Value, output: Output, whole: impl Fn(&Value) -> String) {
     if output == Output::Table {
         super::put(format_args!("{}", whole(one)));
     } else {

@@ -1,6 +1,10 @@
 //! `amlgate validate`: is everything that the gate would start with in order?
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use super::{exit, put, serve::refused};
 use crate::{
@@ -15,6 +19,21 @@ pub struct Args {
     /// The configuration.
     #[arg(long, default_value = "amlgate.yaml")]
     config: PathBuf,
+}
+
+/// The subjects of `break_glass` that no policy defines.
+fn nobody_on_call(set: &PolicySet, config: &Path) -> Vec<Problem> {
+    let (file, named) = config::on_call(config);
+    let known = |name: &str| set.subjects().iter().any(|subject| **subject == *name);
+    let unknown = named.iter().filter(|name| !known(&name.value));
+    unknown
+        .map(|name| {
+            let message =
+                format!("`break_glass` names the subject `{}`, which no policy defines", name.value);
+            let hint = "define it under `subjects` of a policy, or name another";
+            Problem::error(&file, Place::of(name), message).hint(hint)
+        })
+        .collect()
 }
 
 /// Runs the verb.
@@ -57,6 +76,14 @@ pub fn run(args: &Args) -> ExitCode {
                         let place = Place { line: entry.line, column: 1 };
                         let message = format!("nobody gives the opinion that `{}` demands", entry.name);
                         let hint = "Clutch is asked where `clutch: {check: {url: ...}}` in the configuration says; until then the entry denies";
+                        Problem::warning(&entry.file, place, message).hint(hint)
+                    }));
+                    problems.extend(nobody_on_call(&set, &args.config));
+                    let lifted = set.first_lifted_by_break_glass();
+                    warnings.extend(lifted.filter(|_| settings.break_glass.is_none()).map(|entry| {
+                        let place = Place { line: entry.line, column: 1 };
+                        let message = format!("nobody can lift `{}` by break-glass", entry.name);
+                        let hint = "say who may: add `break_glass: {who: [SUBJECT]}` to the configuration";
                         Problem::warning(&entry.file, place, message).hint(hint)
                     }));
                     if problems.is_empty() {

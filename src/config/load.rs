@@ -2,6 +2,7 @@
 //! the files that must be there.
 
 mod audit;
+mod break_glass;
 mod certificates;
 mod cloud;
 mod clutch;
@@ -87,6 +88,19 @@ pub fn notified(path: &Path) -> Notified {
     notified
 }
 
+/// The subjects that `break_glass` names, each where it is named, and the name of the file; nothing if
+/// it cannot be read.
+#[must_use]
+pub fn on_call(path: &Path) -> (Arc<str>, Vec<Spanned<String>>) {
+    let Ok(parsed) = super::parse(path) else { return ("".into(), Vec::new()) };
+    let found = parsed.raw.break_glass.map(|found| found.value);
+    let named = found.into_iter().flat_map(|found| {
+        let by = found.by.into_iter().map(|one| one.value.subject);
+        found.who.into_iter().chain(by)
+    });
+    (parsed.name, named.collect())
+}
+
 /// The hosts of a file's routes, and the login host if the gate answers for it: each once, in order;
 /// nothing if the file cannot be read.
 #[must_use]
@@ -138,9 +152,7 @@ impl Reader<'_> {
                 format!("`version: {}` is not known: this amlgate reads version 1", raw.version.value);
             problems.error(Place::of(&raw.version), message);
         }
-        for (key, value) in
-            [("gerrit", &raw.gerrit), ("break_glass", &raw.break_glass), ("evidence", &raw.evidence)]
-        {
+        for (key, value) in [("gerrit", &raw.gerrit), ("evidence", &raw.evidence)] {
             problems.later(key, value.as_ref());
         }
         let cloud = self.cloud.clone();
@@ -210,6 +222,8 @@ impl Reader<'_> {
             let hint = "add `store: {sqlite: var/amlgate.db}`";
             problems.error_with(Place::of(service), "approvals are kept in a store, and there is none", hint);
         }
+        let break_glass =
+            raw.break_glass.as_ref().and_then(|found| break_glass::read(found, store.is_some(), problems));
         Some(Settings {
             file: path.to_owned(),
             digest: super::digest(parsed.text.as_bytes()),
@@ -228,6 +242,7 @@ impl Reader<'_> {
             seal,
             store,
             clutch,
+            break_glass,
             outgoing: raw.outgoing.as_ref().map(|o| tuning::outgoing(&o.value, problems)).unwrap_or_default(),
             cloud,
             limits: raw.limits.as_ref().map(|l| tuning::limits(&l.value, problems)).unwrap_or_default(),

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-pub use load::{Notified, around_policies, load, notified, upstream_hosts};
+pub use load::{Notified, around_policies, load, notified, on_call, upstream_hosts};
 pub use problems::Problems;
 pub use settings::Settings;
 

@@ -4,6 +4,7 @@
 //! [`super::load()`] refuses them by name instead of ignoring them.
 
 mod audit;
+mod break_glass;
 mod callers;
 mod cloud;
 mod clutch;
@@ -14,6 +15,7 @@ mod sinks;
 use std::collections::BTreeMap;
 
 pub use audit::{Archive, Audit, Git, Retain, Witness, WitnessPlace};
+pub use break_glass::{BreakGlass, Confirming};
 pub use callers::{
     Accept, Backstage, Certificate, Dpop, Entra, EntraGroups, Issuer, Link, Oidc, People, Spiffe,
 };
@@ -80,8 +82,8 @@ pub struct File {
     pub clutch: Option<Spanned<Clutch>>,
     #[allow(missing_docs, reason = "not in this version")]
     pub gerrit: Later,
-    #[allow(missing_docs, reason = "not in this version")]
-    pub break_glass: Later,
+    /// Who may do in an emergency what is forbidden otherwise.
+    pub break_glass: Option<Spanned<BreakGlass>>,
     #[allow(missing_docs, reason = "not in this version")]
     pub evidence: Later,
 }

@@ -25,7 +25,7 @@ use crate::{
     azureml::{Protocol, ResourceId},
     cloud::Cloud,
     credentials::ActsFor,
-    gates::approvals::Bounds,
+    gates::{approvals::Bounds, break_glass::Rules},
     http::RESERVED,
     identity::IssuerSettings,
     net::EgressProxy,
@@ -72,6 +72,8 @@ pub struct Settings {
     pub store: Option<Store>,
     /// A Clutch: whose workflows ask for approvals, and whose opinion is asked.
     pub clutch: Option<Clutch>,
+    /// Who may do in an emergency what is forbidden otherwise.
+    pub break_glass: Option<Rules>,
     /// The gate's own way out.
     pub outgoing: Outgoing,
     /// Which Azure.

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use super::{Problems, load, unset};
 use crate::config::settings::Reference;
 
+mod break_glass;
 mod notify;
 
 const GOOD: &str = r#"version: 1

@@ -4,6 +4,7 @@
 //! every `match`. A gate knows nothing of HTTP and appends nothing to the record.
 
 pub mod approvals;
+pub mod break_glass;
 mod limits;
 pub mod opinions;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use approvals::{Approvals, BodyKnown, Found, GrantUse, Uses, Waits};
+use break_glass::BreakGlasses;
 use limits::Limits;
 use opinions::Opinions;
 
@@ -28,6 +30,7 @@ pub struct Gates {
     limits: Limits,
     approvals: Approvals,
     opinions: Opinions,
+    break_glass: BreakGlasses,
 }
 
 /// A permit whose obligations were all satisfied: made by [`Gates::clear`] alone.
@@ -65,9 +68,10 @@ impl Gates {
     /// Gates that keep approvals in a store, if there is one.
     #[must_use]
     pub fn keeping(clock: SharedClock, store: Option<Store>) -> Self {
-        let approvals = Approvals::new(SharedClock::clone(&clock), store);
+        let approvals = Approvals::new(SharedClock::clone(&clock), store.clone());
         let opinions = Opinions::new(SharedClock::clone(&clock));
-        Self { limits: Limits::new(clock), approvals, opinions }
+        let break_glass = BreakGlasses::new(SharedClock::clone(&clock), store);
+        Self { limits: Limits::new(clock), approvals, opinions, break_glass }
     }
 
     /// Requests for approval, and grants.
@@ -80,6 +84,12 @@ impl Gates {
     #[must_use]
     pub const fn opinions(&self) -> &Opinions {
         &self.opinions
+    }
+
+    /// Those who broke the glass.
+    #[must_use]
+    pub const fn break_glass(&self) -> &BreakGlasses {
+        &self.break_glass
     }
 
     /// Checks every obligation of the permit, in order; the first that is not satisfied stops it. What

@@ -67,6 +67,7 @@ impl Scene {
             body: None,
             source: "10.0.0.1:1".parse().unwrap(),
             received: self.clock.now(),
+            glass: None,
         };
         let principal = Principal::for_tests(caller);
         decide(

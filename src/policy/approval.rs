@@ -217,6 +217,13 @@ impl PolicySet {
         self.entries.iter().find(|entry| entry.opinion).map(|entry| &entry.reference)
     }
 
+    /// The first entry that break-glass lifts.
+    #[must_use]
+    pub fn first_lifted_by_break_glass(&self) -> Option<&EntryRef> {
+        let lifts = |entry: &&Entry| entry.unless.as_ref().is_some_and(|unless| unless.break_glass);
+        self.entries.iter().find(lifts).map(|entry| &entry.reference)
+    }
+
     /// Which demands for people of a subject `caller` can meet, by their places in the list: only what
     /// is surely so counts. Whether they are somebody else than who asks is not looked at here.
     #[must_use]
@@ -260,7 +267,8 @@ impl PolicySet {
             Approvers::Human => None,
             Approvers::Subject { name, .. } => self.subjects.number(name),
         });
-        let mut subjects: Vec<_> = [named(&entry.who), named(&entry.unless), named(&demand.skip)].concat();
+        let exempt = entry.unless.as_ref().map(|unless| named(&unless.who)).unwrap_or_default();
+        let mut subjects: Vec<_> = [named(&entry.who), exempt, named(&demand.skip)].concat();
         subjects.extend(approvers);
         let condition = entry.when.as_ref().map(super::condition::Condition::written);
         let mut text = format!("{}\n{}\n{:?}\n{condition:?}\n", view.list, view.entry.name, view.keys);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    DenialCode, Judgement, PolicySet,
+    DenialCode, Judgement, OpenGlass, PolicySet,
     described::{Described, DescribedCaller, DescribedRequest, Door},
 };
 use crate::{
@@ -36,6 +36,9 @@ pub struct Case {
     at: Option<Spanned<String>>,
     #[serde(default)]
     from: Option<Spanned<String>>,
+    /// Whether the caller broke the glass.
+    #[serde(default)]
+    break_glass: bool,
     request: Asked,
     #[serde(default)]
     resource: Option<Resource>,
@@ -221,7 +224,8 @@ impl Case {
             resource,
         };
         let mut described = Described::new(self.caller.caller(), &request, door)
-            .map_err(|why| error(Place::of(&self.request.url), why.to_string()))?;
+            .map_err(|why| error(Place::of(&self.request.url), why.to_string()))?
+            .under(self.break_glass.then(|| Arc::new(OpenGlass { id: "test".into() })));
         if let (Some(resource), Some(operation)) = (&self.resource, &mut described.operation) {
             resource.tell(&mut operation.facts).map_err(|(place, message)| error(place, message))?;
         }

@@ -11,7 +11,7 @@ use super::{
     calendar::Calendar,
     condition::Condition,
     document::{Located, Text, listed, near},
-    entry::{Entry, Limit, Network, SecretsRule},
+    entry::{Entry, Limit, Network, SecretsRule, Unless},
     index::Index,
     raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawSecrets},
     roles::{ActionPattern, Roles},
@@ -257,12 +257,15 @@ impl Compiler<'_> {
             from: raw.from.map(|texts| resolve(&self.networks, file, &texts, &mut self.problems)),
             during: raw.during.map(|texts| resolve(&self.calendars, file, &texts, &mut self.problems)),
             when: raw.when.and_then(|text| self.condition(file, &text)),
-            unless: raw.unless.and_then(|texts| {
-                if let Some(text) = texts.iter().find(|t| t.value == AUTHENTICATED) {
-                    let message = "`unless` exempts every caller";
-                    self.problems.push(Problem::error(file, text.place, message).hint("name subjects"));
-                }
-                self.who(file, &texts)
+            unless: raw.unless.map(|unless| Unless {
+                who: unless.who.and_then(|texts| {
+                    if let Some(text) = texts.iter().find(|t| t.value == AUTHENTICATED) {
+                        let message = "`unless` exempts every caller";
+                        self.problems.push(Problem::error(file, text.place, message).hint("name subjects"));
+                    }
+                    self.who(file, &texts)
+                }),
+                break_glass: unless.break_glass,
             }),
             dry_run_until: raw.dry_run_until,
             limit: raw.limit.map(|l| Limit { requests: l.requests, every: l.every, per: l.per }),

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Azure, DecisionId, Judgement, PolicySet, Question, RequestFacts, Standing, words};
+use super::{Azure, DecisionId, Judgement, OpenGlass, PolicySet, Question, RequestFacts, Standing, words};
 use crate::{
     azureml::{
         self, Act, Action, Audience, BodyNeed, Effect, Effects, Facts, Inspected, Naming, Operation,
@@ -232,6 +232,7 @@ impl Described {
             body: inspected,
             source: words_of.from,
             received: words_of.at,
+            glass: None,
         };
         let named = match azureml::name(&door.naming, &method, &request.target) {
             Ok(named) => named,
@@ -309,6 +310,7 @@ impl Described {
             body: None,
             source: words.from,
             received: words.at,
+            glass: None,
         };
         Ok(Self { any_request: true, ..Self::of(caller, operation, request, Standing::Entries) })
     }
@@ -339,6 +341,13 @@ impl Described {
     #[must_use]
     pub fn with_azure(self, azure: Azure) -> Self {
         Self { azure, ..self }
+    }
+
+    /// The same under a break-glass that the caller holds open, if there is one.
+    #[must_use]
+    pub fn under(mut self, glass: Option<Arc<OpenGlass>>) -> Self {
+        self.request.glass = glass;
+        self
     }
 
     /// The role assignment in Azure that grants the first of its acts, in words, if that was read.

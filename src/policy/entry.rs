@@ -58,6 +58,18 @@ pub(super) struct Limit {
     pub per: LimitPer,
 }
 
+/// `unless` of an entry: each of its keys lifts the entry by itself.
+#[derive(Debug)]
+pub(super) struct Unless {
+    /// These callers are exempt.
+    pub who: Option<Box<[SubjectIx]>>,
+    /// So is whoever broke the glass, as long as that is open.
+    pub break_glass: bool,
+}
+
+/// The gate's own actions about break-glass: what only break-glass lifts does not keep it shut.
+const OF_BREAK_GLASS: &str = "amlgate/break-glass/";
+
 /// Whose rights an entry mirrors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rights {
@@ -87,7 +99,7 @@ pub(super) struct Entry {
     pub from: Option<Box<[Arc<Network>]>>,
     pub during: Option<Box<[Arc<Calendar>]>>,
     pub when: Option<Condition>,
-    pub unless: Option<Box<[SubjectIx]>>,
+    pub unless: Option<Unless>,
     pub dry_run_until: Option<Timestamp>,
     pub limit: Option<Limit>,
     pub step_up: Option<StepUp>,
@@ -109,6 +121,8 @@ pub(super) struct Context<'a> {
     pub recalled: Option<Recalled>,
     /// For whom an agent acts.
     pub human: Option<&'a Human<'a>>,
+    /// Whether the caller broke the glass, and that is open.
+    pub glass: bool,
 }
 
 impl<'a> Context<'a> {
@@ -123,12 +137,18 @@ impl<'a> Context<'a> {
             source: question.request.source.ip().to_canonical(),
             recalled,
             human: None,
+            glass: question.request.glass.is_some(),
         }
     }
 
     /// The same, with the human for whom the caller acts.
     pub(super) fn behind(self, human: Option<&'a Human<'a>>) -> Self {
         Self { human, ..self }
+    }
+
+    /// The same as if no glass were broken.
+    pub(super) fn unbroken(self) -> Self {
+        Self { glass: false, ..self }
     }
 }
 
@@ -166,12 +186,7 @@ impl Entry {
                 }
                 None => None,
             },
-            Selector::Unless => self.unless.as_deref().map(|exempt| match context.membership.fit(exempt) {
-                Fit::Yes => Check::Fails,
-                Fit::No => Check::Matches,
-                Fit::Unknown => Check::Unevaluable(unclear(question.caller)),
-                Fit::Unrecorded => Check::Unevaluable(unrecorded_claims()),
-            }),
+            Selector::Unless => self.unless.as_ref().map(|unless| unless.check(context)),
             Selector::Routes => self.routes.as_ref().map(|r| r.iter().any(|r| **r == *request.route).into()),
             Selector::Kinds => self.kinds.as_ref().map(|kinds| kinds.contains(&operation.kind).into()),
             Selector::Effects => self.effects.map(|wanted| self.effects_fit(wanted, context)),
@@ -222,6 +237,11 @@ impl Entry {
                 })
             }
         }
+    }
+
+    /// Whether the caller's break-glass lifts the entry.
+    pub(super) fn is_lifted(&self, context: &Context<'_>) -> bool {
+        context.glass && self.unless.as_ref().is_some_and(|unless| unless.break_glass)
     }
 
     fn effects_fit(&self, wanted: Effects, context: &Context<'_>) -> Check {
@@ -330,6 +350,22 @@ impl Entry {
     /// Whether the entry is only watched at `now`.
     pub(super) fn is_dry_run(&self, now: Timestamp) -> bool {
         self.dry_run_until.is_some_and(|until| now < until)
+    }
+}
+
+impl Unless {
+    fn check(&self, context: &Context<'_>) -> Check {
+        let question = context.question;
+        let of_its_own = |act: &Act| act.action.as_str().starts_with(OF_BREAK_GLASS);
+        if self.break_glass && (context.glass || question.operation.acts.iter().any(of_its_own)) {
+            return Check::Fails;
+        }
+        match self.who.as_deref().map(|exempt| context.membership.fit(exempt)) {
+            Some(Fit::Yes) => Check::Fails,
+            Some(Fit::No) | None => Check::Matches,
+            Some(Fit::Unknown) => Check::Unevaluable(unclear(question.caller)),
+            Some(Fit::Unrecorded) => Check::Unevaluable(unrecorded_claims()),
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use super::{
     index::{Doubt, Look},
     lent::Human,
     raw::List,
+    recording::Recording,
     selector::{Cause, Check, Selector},
     step_up::StepUpWanted,
     words,
@@ -153,6 +154,7 @@ impl<'a> Bench<'a> {
             self.judgement.record = None;
             // A watched entry is counted where it would change something.
             self.judgement.would_deny.clear();
+            self.judgement.lifted.clear();
         }
         self.judgement
     }
@@ -172,13 +174,16 @@ impl<'a> Bench<'a> {
     fn matching(&mut self, list: List, reach: Reach) -> Vec<Matched<'a>> {
         let mut matching = Vec::new();
         for entry in self.entries(list, Doubt::Counts, reach) {
-            let of_request = fit(entry, &Selector::OF_REQUEST, &self.context, None);
+            // What break-glass lifts is looked at all the same: it stands in the record.
+            let lifted = entry.is_lifted(&self.context);
+            let context = if lifted { self.context.unbroken() } else { self.context };
+            let of_request = fit(entry, &Selector::OF_REQUEST, &context, None);
             if of_request.fails || self.hypothesis.leaves(&entry.reference) {
                 continue;
             }
             let mut best: Option<(&Act, Fit)> = None;
             for act in &self.context.question.operation.acts {
-                let fit = fit_act(entry, &of_request, &self.context, act);
+                let fit = fit_act(entry, &of_request, &context, act);
                 let better = best.as_ref().is_none_or(|(_, b)| fit.unevaluable.len() < b.unevaluable.len());
                 if fit.matches(list) && better {
                     best = Some((act, fit));
@@ -186,6 +191,15 @@ impl<'a> Bench<'a> {
             }
             let Some((act, fit)) = best else { continue };
             self.note(entry, &fit, Some(act));
+            if lifted {
+                if !entry.is_dry_run(self.context.question.now) {
+                    self.judgement.lifted.push(entry.reference.clone());
+                    // Never the record: what the entry leaves out of it stays out, too.
+                    self.wants(entry);
+                    self.judgement.record.get_or_insert_default().join(&Recording::everything());
+                }
+                continue;
+            }
             matching.push(Matched { entry, fit });
         }
         matching

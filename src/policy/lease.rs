@@ -167,6 +167,11 @@ impl Lease {
         self.principal = principal;
     }
 
+    /// The lease without the break-glass that its request was made under: that is over.
+    pub fn mend(&mut self) {
+        self.request.glass = None;
+    }
+
     /// The lease as policies of this number are asked.
     pub fn asks(&mut self, generation: u64) {
         self.generation = generation;

@@ -51,7 +51,7 @@ pub use permit::{
 };
 pub use raw::List;
 pub use recording::{Pointer, Recording};
-pub use request::{DecisionId, RequestFacts};
+pub use request::{DecisionId, OpenGlass, RequestFacts};
 pub use rights::Azure;
 pub use selector::Selector;
 pub use step_up::StepUpWanted;

@@ -163,6 +163,8 @@ pub struct Judgement {
     pub read: Vec<(String, serde_json::Value)>,
     /// Which bodies are kept in the record, if an entry says so.
     pub record: Option<Box<Recording>>,
+    /// Entries that would have counted, had the caller not broken the glass.
+    pub lifted: Vec<EntryRef>,
     /// If it is denied: the smallest set of changes, none of which makes the caller somebody else,
     /// that turns it; empty if none does. `Denial::cure` says it in words, and
     /// [`flips`](super::flip::flips) finds what joining subjects would save.

@@ -19,6 +19,11 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// Both bodies, as long as records are kept.
+    pub(super) fn everything() -> Self {
+        Self { request: true, response: true, ..Self::default() }
+    }
+
     /// What another entry says counts too.
     pub(super) fn join(&mut self, other: &Self) {
         let first = !self.request && !self.response;

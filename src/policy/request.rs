@@ -84,6 +84,15 @@ pub struct RequestFacts {
     pub source: SocketAddr,
     /// When the head arrived.
     pub received: Timestamp,
+    /// The break-glass that the caller opened and that is open, if there is one.
+    pub glass: Option<Arc<OpenGlass>>,
+}
+
+/// A break-glass that is open: it lifts the entries that say so, for whoever opened it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenGlass {
+    /// Its id, for the record.
+    pub id: Box<str>,
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ fn of_entry(set: &PolicySet, entry: &Entry, context: &Context<'_>) -> EntryTrace
         unmet,
         approval: entry.approval_wanted(context).cloned(),
         who: names(set, entry.who.as_deref()),
-        exempts: names(set, entry.unless.as_deref()),
+        exempts: names(set, entry.unless.as_ref().and_then(|unless| unless.who.as_deref())),
     }
 }
 
@@ -165,10 +165,17 @@ fn detail(
         Selector::Who => {
             entry.who.as_ref().map(|who| wanted_and_found(subjects(who), subjects(&context.membership.sure)))
         }
-        Selector::Unless => entry
-            .unless
-            .as_ref()
-            .map(|who| format!("exempts {}; is {}", subjects(who), subjects(&context.membership.sure))),
+        Selector::Unless => entry.unless.as_ref().map(|unless| {
+            let exempt = unless
+                .who
+                .as_ref()
+                .map(|who| format!("exempts {}; is {}", subjects(who), subjects(&context.membership.sure)));
+            let glass = unless.break_glass.then(|| match &request.glass {
+                Some(glass) => format!("break-glass `{}` lifts it", glass.id),
+                None => "break-glass lifts it, and none of the caller's is open".to_owned(),
+            });
+            exempt.into_iter().chain(glass).collect::<Vec<_>>().join("; ")
+        }),
         Selector::Routes => {
             entry.routes.as_ref().map(|r| wanted_and_found(format!("{r:?}"), request.route.to_string()))
         }

@@ -64,7 +64,14 @@ impl PolicySet {
             "when",
             entry.when.as_ref().map(|when| when.reads().iter().map(|p| format!("reads {p}")).collect()),
         );
-        put("unless", subjects(entry.unless.as_deref()));
+        put(
+            "unless",
+            entry.unless.as_ref().map(|unless| {
+                let mut exempt = subjects(unless.who.as_deref()).unwrap_or_default();
+                exempt.extend(unless.break_glass.then(|| "break-glass".to_owned()));
+                exempt
+            }),
+        );
         put("step_up", entry.step_up.as_ref().map(|demand| vec![demand.words()]));
         put("record", entry.record.as_ref().map(Recording::words));
         put("limit", entry.limit.map(|l| vec![format!("{} in {:?} per {:?}", l.requests, l.every, l.per)]));

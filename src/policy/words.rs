@@ -120,10 +120,12 @@ pub(super) fn denied(entry: &Entry, fit: &Fit, context: &Context<'_>) -> Denial 
             selector.name()
         ));
     }
-    let cure = if entry.unless.is_some() {
-        "only callers whom the entry exempts may; no further right lifts it"
-    } else {
-        "no right lifts it: it stands until the entry is changed in the gate's policies"
+    let cure = match &entry.unless {
+        Some(unless) if unless.break_glass => {
+            "no right lifts it; in an emergency break-glass does, for whoever may: `amlgate break-glass open --reason WORDS`"
+        }
+        Some(_) => "only callers whom the entry exempts may; no further right lifts it",
+        None => "no right lifts it: it stands until the entry is changed in the gate's policies",
     };
     Denial {
         code: DenialCode::RequestDisallowedByPolicy,

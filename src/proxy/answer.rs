@@ -322,8 +322,9 @@ pub(super) fn is_vouched_for(
 /// while they read the time.
 pub(super) struct Leased {
     lease: Lease,
-    /// The grants by which it began, if people had to approve it, and who knows whether they stand.
-    approved: Option<(Arc<Gates>, Box<[GrantUse]>)>,
+    /// The grants by which it began, and who knows whether they and its break-glass stand; nothing where
+    /// it had neither.
+    lent: Option<(Arc<Gates>, Box<[GrantUse]>)>,
     policies: Arc<LivePolicies>,
     verifier: Arc<Verifier>,
     clock: SharedClock,
@@ -338,8 +339,9 @@ impl Leased {
         let rights = gate.parts().rights.clone();
         let (clock, verifier) = (Arc::clone(&gate.parts().clock), Arc::clone(&gate.parts().verifier));
         let groups = gate.parts().groups.clone();
-        let approved = (!grants.is_empty()).then(|| (Arc::clone(&gate.parts().gates), grants.into()));
-        Self { lease, approved, policies, clock, rights, groups, verifier }
+        let lends = !grants.is_empty() || lease.request().glass.is_some();
+        let lent = lends.then(|| (Arc::clone(&gate.parts().gates), grants.into()));
+        Self { lease, lent, policies, clock, rights, groups, verifier }
     }
 }
 
@@ -347,16 +349,22 @@ impl Watch for Leased {
     fn may_go_on(&mut self) -> Result<(), String> {
         let now = self.clock.now();
         is_vouched_for(&self.verifier, self.lease.principal(), now)?;
-        if let Some((gates, grants)) = &self.approved {
+        if let Some((gates, grants)) = &self.lent {
             grants.iter().try_for_each(|grant| gates.approvals().stands(grant, now))?;
         }
         let policies = self.policies.peek();
         let changed = policies.generation() != self.lease.generation();
         let stands = self.lease.is_certified(now);
         let regrouped = self.groups.again(self.lease.principal());
-        let unchanged = !changed && stands && regrouped.is_none();
+        let glass = self.lent.as_ref().zip(self.lease.request().glass.as_deref());
+        let mended = glass.is_some_and(|((gates, _), glass)| !gates.break_glass().stands(glass, now));
+        let unchanged = !changed && stands && regrouped.is_none() && !mended;
         if unchanged && now < self.lease.ends() && !policies.depends_on_time() {
             return Ok(());
+        }
+        if mended {
+            // Judged as whoever has not broken it; where nothing was lifted it goes on.
+            self.lease.mend();
         }
         if let Some(principal) = regrouped {
             self.lease.regroup(principal);

@@ -233,7 +233,8 @@ async fn again(gate: &Gate, permit: &Permit) -> Result<Permit, Refusal> {
     let parts = gate.parts();
     let policies = parts.policies.current();
     let principal = permit.principal().clone();
-    let (operation, request) = (permit.operation().clone(), permit.request().clone());
+    let (operation, mut request) = (permit.operation().clone(), permit.request().clone());
+    request.glass = parts.gates.break_glass().under(&policies, &principal, gate.now());
     let azure = match policies.azure_scopes(&principal, &operation, &request) {
         none if none.is_empty() => policy::Azure::default(),
         scopes => parts.rights.of(&principal, scopes).await,

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use super::{
     OpenJournal, StartError, api, approvals,
     archive::{self, Archive},
-    groups, keeping, machines, metadata, opinions, secrets,
+    break_glass, groups, keeping, machines, metadata, opinions, secrets,
     secrets::Secrets,
     shown, sinks,
     witnesses::{self, Witnesses},
@@ -162,10 +162,12 @@ pub(super) async fn parts(
     api::issue(&parts, settings, &seal);
     approvals::configured(&parts.gates, settings);
     parts.gates.opinions().by(adviser);
+    break_glass::ruled(&parts.gates, settings, &parts.policies.peek());
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
     if let Some(store) = &parts.store {
         api::look(store, &parts.verifier, &parts.clock).await;
         approvals::look(&parts.gates).await;
+        break_glass::look(&parts.gates).await;
     }
     Ok(Built {
         forward_tls,
@@ -197,6 +199,7 @@ pub(super) async fn reshaped(
     parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(parts, settings, &seal);
     approvals::configured(&parts.gates, settings);
+    break_glass::ruled(&parts.gates, settings, &parts.policies.peek());
     api::sign_in(parts, settings, secrets, &seal).await?;
     let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
         Some(arm) => (

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::keeping;
+use super::{break_glass, keeping};
 use crate::{
     admin::{Dependency, Health, State},
     audit::{Condition, Reads},
@@ -36,6 +36,9 @@ pub(super) fn dependencies(settings: &Settings, parts: &GateParts) -> Vec<Depend
         },
     }));
     dependencies.extend(parts.store.as_ref().map(keeping::dependency));
+    if settings.break_glass.is_some() {
+        dependencies.push(break_glass::dependency(&parts.gates, &parts.clock));
+    }
     for sink in parts.sinks.iter().map(Arc::clone) {
         dependencies.push(Dependency::new(format!("sink {}", sink.name), move || match sink.failing() {
             None => State::Ready,

@@ -11,6 +11,7 @@
 //! one that writes, so that SQLite takes its lock at once. It knows nothing of what the rows mean.
 
 mod approvals;
+mod break_glass;
 mod error;
 mod notices;
 mod revocations;
@@ -29,6 +30,7 @@ use std::{
 
 pub use approvals::{AskBounds, Asked, CallRow, GrantRow, Page, RequestRow, Settled, Taken, UseRow};
 use arc_swap::ArcSwapOption;
+pub use break_glass::{CURRENT, GlassRow};
 pub use error::{OpenError, StoreError};
 pub use notices::Heard;
 pub use revocations::{Revocation, RevocationKind, Revocations};

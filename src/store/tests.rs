@@ -2,6 +2,7 @@
 //! suite starts one and runs these tests again.
 
 mod approvals;
+mod break_glass;
 
 use super::*;
 

@@ -28,6 +28,7 @@ use self::{
 use crate::{
     api::{claims, revoke},
     approvals::{self, call_with},
+    break_glass,
     forward::{Tunnel, jobs},
     world::{Changes, Log, World, whole},
 };
@@ -52,6 +53,12 @@ require:
   - {name: ones ask, who: [ones], approval: {by: [{subject: platform}], covers: entry, valid_for: 5m}}
 ";
 
+/// What the affected may only do while they hold a break-glass open: everything.
+const FROZEN: &str = "  - {name: all call it, who: [authenticated], actions: [amlgate/break-glass/*]}
+deny:
+  - {name: all is frozen, who: [ones], unless: {break_glass: true}}
+";
+
 /// How something that lasts meets the end of what let it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
@@ -69,7 +76,7 @@ fn cell(kind: &str, lost: &str) -> Cell {
         // It cannot be unsaid, and whoever began it is told what came of it.
         ("a write that waits for its answer", _) => Cell::Stands,
         // No policy speaks of it: who may come to the gate at all may dig it.
-        ("a tunnel that passes untouched", "the right" | "the approval") => Cell::Stands,
+        ("a tunnel that passes untouched", "the right" | "the approval" | "the break-glass") => Cell::Stands,
         ("a tunnel between two requests", _) => Cell::Refused,
         // `streams: {on_token_expiry: keep}` is for whatever is under way.
         (_, "the token, which need not last") => Cell::Stands,
@@ -86,6 +93,8 @@ struct Lasting {
     live: Vec<(&'static str, Live, Live)>,
     /// The grants by which the affected opened theirs.
     grants: Vec<String>,
+    /// The break-glass under which they did.
+    glass: Option<String>,
 }
 
 impl Lasting {
@@ -111,7 +120,7 @@ impl Lasting {
             ("policies: policies/", &outgoing),
             ("    interception_ca:", &passthrough),
         ];
-        let asks = !policies.is_empty();
+        let (asks, breaks) = (policies == APPROVED, policies == FROZEN);
         let policies = POLICIES.replace("TENANT", names::TENANT) + policies;
         let changes = Changes { configuration: &configuration, policies: Some(&policies) };
         let clock = ManualClock::starting_at(SystemClock.now());
@@ -120,6 +129,7 @@ impl Lasting {
         let rita = Person::named("rita").unwrap();
         let neighbour = world.sandbox.azure.user_token(rita, &UserToken::default()).unwrap();
         let grants = if asks { approved(&world, &token).await } else { Vec::new() };
+        let glass = if breaks { Some(break_glass::opened(&world, "sam").await) } else { None };
         let shared = world.connect_http2().await;
         let opener =
             |name, token| Opener { world: &world, upstream: &upstream, name, token, shared: shared.clone() };
@@ -131,7 +141,7 @@ impl Lasting {
             neighbour.flows(kind).await;
             live.push((kind, affected, neighbour));
         }
-        Self { world, clock, upstream, token, live, grants }
+        Self { world, clock, upstream, token, live, grants, glass }
     }
 
     /// Each cell of the column is as the table says, the neighbours lose nothing, and each cut's
@@ -335,6 +345,22 @@ async fn what_an_approval_opened_ends_when_its_time_is_over() {
     let lasting = Lasting::opened_where("", APPROVED).await;
     lasting.clock.advance(Duration::from_secs(301));
     lasting.judged("the approval", "the approval of entry `ones ask` is over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_broken_glass_opened_ends_when_it_is_closed() {
+    let lasting = Lasting::opened_where("break_glass: {who: [ones]}\n", FROZEN).await;
+    let id = lasting.glass.clone().unwrap();
+    let closed = break_glass::told(&lasting.world, "pat", &id, "close", json!({})).await;
+    assert_eq!(closed.status, StatusCode::OK, "{closed:?}");
+    lasting.judged("the break-glass", "entry `all is frozen` denies").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_broken_glass_opened_ends_when_its_time_is_over() {
+    let lasting = Lasting::opened_where("break_glass: {who: [ones], max: 5m}\n", FROZEN).await;
+    lasting.clock.advance(Duration::from_secs(301));
+    lasting.judged("the break-glass", "entry `all is frozen` denies").await;
 }
 
 /// What binds a tunnel to its caller is not its beginning: each request in it is asked whose it is.

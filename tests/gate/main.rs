@@ -17,6 +17,7 @@ mod authorities;
 mod backstage;
 mod bodies;
 mod bound;
+mod break_glass;
 mod callers;
 mod can_i;
 mod client;

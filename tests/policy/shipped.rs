@@ -222,6 +222,7 @@ fn the_shipped_policies_decide_as_the_matrix_says() {
                 body: body.map(Arc::new),
                 source: asker.source.parse().expect("an address"),
                 received: asker.now,
+                glass: None,
             };
             let operation = asked.operation(&request);
             let judgement = set.judge(&Question {

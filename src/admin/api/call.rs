@@ -333,10 +333,13 @@ impl Api {
             body: None,
             source: peer.0,
             received: now,
+            glass: None,
         };
         let unrecorded = || Refused::unavailable("the record cannot be kept, and nothing is done without");
         let operation = Operation::of_the_gate(action, kind);
         let policies = self.policies.current();
+        let glass = self.gates.break_glass().under(&policies, &principal, now);
+        let facts = RequestFacts { glass, ..facts };
         let standing = policy::Standing::Entries;
         let permit =
             match policy::decide(&policies, principal, operation, facts, standing, Azure::default(), now) {

@@ -211,7 +211,8 @@ impl Asker {
             from: self.peer.0,
             at: self.api.clock.now(),
         };
-        let described = Described::act(self.caller.clone(), &words)?;
+        let glass = self.api.gates.break_glass().under(&self.set, &self.caller, words.at);
+        let described = Described::act(self.caller.clone(), &words)?.under(glass);
         match described.azure_scopes(&self.set) {
             none if none.is_empty() => Ok(described),
             scopes => {

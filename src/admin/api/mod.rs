@@ -7,6 +7,7 @@
 
 pub(super) mod approvals;
 mod bodies;
+mod break_glass;
 mod call;
 mod can_i;
 mod exchange;
@@ -24,6 +25,7 @@ use arc_swap::ArcSwapOption;
 use axum::{Extension, Router, extract::DefaultBodyLimit};
 
 pub use approvals::{of_grant, of_request};
+pub use break_glass::of_break_glass;
 pub use call::Peer;
 pub(super) use call::{Allowed, Refused, Said};
 pub(super) use can_i::Asker;
@@ -123,6 +125,12 @@ fn table() -> Table {
         .post("/api/v1/requests/{id}/approve", &approvals::APPROVE, approvals::approve)
         .post("/api/v1/requests/{id}/deny", &approvals::DENY, approvals::deny)
         .post("/api/v1/requests/{id}/withdraw", &approvals::WITHDRAW, approvals::withdraw)
+        .get("/api/v1/break-glass", &break_glass::LIST, break_glass::list)
+        .post("/api/v1/break-glass", &break_glass::OPEN, break_glass::open)
+        .get("/api/v1/break-glass/{id}", &break_glass::ONE, break_glass::one)
+        .post("/api/v1/break-glass/{id}/confirm", &break_glass::CONFIRM, break_glass::confirm)
+        .post("/api/v1/break-glass/{id}/close", &break_glass::CLOSE, break_glass::close)
+        .post("/api/v1/break-glass/{id}/review", &break_glass::REVIEW, break_glass::review)
         .get("/api/v1/grants", &approvals::LIST_GRANTS, approvals::list_grants)
         .post("/api/v1/grants/{id}/revoke", &approvals::REVOKE, approvals::revoke)
         .get("/.well-known/jwks.json", &exchange::JWKS, exchange::jwks)

@@ -8,6 +8,7 @@ use crate::{
         canonical::{self, Line},
         record,
     },
+    gates::break_glass::Became,
     time::Timestamp,
 };
 
@@ -100,6 +101,31 @@ impl Event {
                     "amlgate",
                 )
             },
+            Self::BreakGlass { opener, by, became, .. } => {
+                let form = match became {
+                    Became::Opened => form(USER_ACCESS, 1, "amlgate"),
+                    Became::Closed | Became::Expired => form(USER_ACCESS, 2, "amlgate"),
+                    Became::Asked
+                    | Became::Confirmed
+                    | Became::Dropped
+                    | Became::Reviewed
+                    | Became::Overdue => form(API, became_activity(*became), became_action(*became)),
+                };
+                let severity = became_severity(*became);
+                let failed = *became == Became::Overdue;
+                let actor = match form.class {
+                    // Whose access it is.
+                    USER_ACCESS => Some(opener),
+                    _ => by.as_ref().or(Some(opener)),
+                };
+                Form { severity, failed, actor: actor.map(String::as_str), ..form }
+            }
+            Self::BreakGlassRefused { caller, peer, .. } => Form {
+                actor: Some(caller),
+                peer: Some(*peer),
+                severity: 4,
+                ..failed(form(API, 99, "amlgate/break-glass/open/action"))
+            },
             Self::RecordRead { caller, peer, .. } => {
                 Form { actor: Some(caller), peer: Some(*peer), ..form(API, 2, "amlgate/audit/read") }
             }
@@ -150,6 +176,9 @@ impl Event {
             if let Self::Grant { entry, .. } = self {
                 l.texts("privileges", [&**entry]);
             }
+            if let (Self::BreakGlass { .. }, USER_ACCESS) = (self, class) {
+                l.texts("privileges", ["break-glass"]);
+            }
             if class == AUTHENTICATION {
                 l.nested("service", |l| l.text("name", form.subject));
             }
@@ -173,9 +202,9 @@ impl Event {
         })
     }
 
-    /// Who gave or took a grant.
+    /// Who gave or took a grant, or opened or closed a break-glass.
     fn giver(&self, l: &mut Line) {
-        if let Self::Grant { by: Some(by), .. } = self {
+        if let Self::Grant { by: Some(by), .. } | Self::BreakGlass { by: Some(by), .. } = self {
             l.nested("actor", |l| l.nested("user", |l| l.text("uid", &**by)));
         }
     }
@@ -304,6 +333,30 @@ impl Event {
                 l.text("grant", &**id);
                 l.number("until", *until);
             }
+            Self::BreakGlass { id, opener, by, became, reason, until } => {
+                l.text("break_glass", &**id);
+                l.text("by", by.as_deref());
+                plain(
+                    l,
+                    match became {
+                        Became::Asked => "break_glass_asked",
+                        Became::Confirmed => "break_glass_confirmed",
+                        Became::Opened => "break_glass_opened",
+                        Became::Closed => "break_glass_closed",
+                        Became::Expired => "break_glass_expired",
+                        Became::Dropped => "break_glass_dropped",
+                        Became::Reviewed => "break_glass_reviewed",
+                        Became::Overdue => "break_glass_review_overdue",
+                    },
+                );
+                l.text("opener", &**opener);
+                l.text("reason", reason.as_deref());
+                l.number("until", *until);
+            }
+            Self::BreakGlassRefused { why, .. } => {
+                plain(l, "break_glass_refused");
+                l.text("why", *why);
+            }
             Self::Exporter { sink, problem, behind } => {
                 l.number("behind", *behind);
                 plain(l, if problem.is_some() { "exporter_failing" } else { "exporter_recovered" });
@@ -329,6 +382,33 @@ impl Event {
                 l.text("reason", *reason);
             }
         }
+    }
+}
+
+const fn became_activity(became: Became) -> u64 {
+    match became {
+        Became::Asked => 1,
+        Became::Confirmed | Became::Opened | Became::Closed | Became::Expired => 3,
+        Became::Dropped | Became::Reviewed => 3,
+        Became::Overdue => 99,
+    }
+}
+
+const fn became_action(became: Became) -> &'static str {
+    match became {
+        Became::Asked | Became::Opened => "amlgate/break-glass/open/action",
+        Became::Confirmed => "amlgate/break-glass/confirm/action",
+        Became::Closed | Became::Expired | Became::Dropped => "amlgate/break-glass/close/action",
+        Became::Reviewed | Became::Overdue => "amlgate/break-glass/review/action",
+    }
+}
+
+/// Of OCSF's: 1 tells, 4 is high, 5 critical.
+const fn became_severity(became: Became) -> u64 {
+    match became {
+        Became::Opened => 5,
+        Became::Asked | Became::Confirmed | Became::Closed | Became::Expired | Became::Overdue => 4,
+        Became::Dropped | Became::Reviewed => 1,
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Class {
     Approval,
     /// A grant and what became of it.
     Grant,
+    /// Somebody broke the glass, or wanted to, and what became of it.
+    BreakGlass,
     /// Tokens, sessions or people were revoked, or that was lifted.
     Revocation,
     /// Which policies are in force: each start and each change, and changes that were refused.
@@ -64,6 +66,7 @@ impl Class {
                 | "approval_withdrawn",
             ) => Self::Approval,
             Some("grant_given" | "grant_used" | "grant_revoked" | "grant_expired") => Self::Grant,
+            Some(event) if event.starts_with("break_glass_") => Self::BreakGlass,
             Some("stopped" | "log_ended") => Self::Stop,
             Some("recovered" | "record_resumed" | "records_retired" | "records_archived") => Self::Log,
             Some("exporter_failing" | "exporter_recovered") => Self::Export,
@@ -109,13 +112,27 @@ const CONTROLS: &[Control] = &[
         id: "CC6.2",
         framework: SOC,
         asks: "access is authorized before it is given, and taken away when it is no longer",
-        shown_by: &[Class::SignIn, Class::Approval, Class::Grant, Class::Revocation, Class::Policies],
+        shown_by: &[
+            Class::SignIn,
+            Class::Approval,
+            Class::Grant,
+            Class::BreakGlass,
+            Class::Revocation,
+            Class::Policies,
+        ],
     },
     Control {
         id: "CC6.3",
         framework: SOC,
         asks: "access follows roles, least privilege and separation of duties, and changes of it are governed",
-        shown_by: &[Class::Policies, Class::Approval, Class::Grant, Class::Revocation, Class::Denial],
+        shown_by: &[
+            Class::Policies,
+            Class::Approval,
+            Class::Grant,
+            Class::BreakGlass,
+            Class::Revocation,
+            Class::Denial,
+        ],
     },
     Control {
         id: "CC6.6",
@@ -139,19 +156,27 @@ const CONTROLS: &[Control] = &[
         id: "CC7.2",
         framework: SOC,
         asks: "components are watched for what is out of the ordinary",
-        shown_by: &[Class::Denial, Class::Refusal, Class::Export, Class::Log, Class::Stop, Class::Policies],
+        shown_by: &[
+            Class::Denial,
+            Class::Refusal,
+            Class::BreakGlass,
+            Class::Export,
+            Class::Log,
+            Class::Stop,
+            Class::Policies,
+        ],
     },
     Control {
         id: "CC7.3",
         framework: SOC,
         asks: "security events are looked into",
-        shown_by: &[Class::Reading, Class::Denial, Class::Revocation, Class::Policies],
+        shown_by: &[Class::Reading, Class::Denial, Class::BreakGlass, Class::Revocation, Class::Policies],
     },
     Control {
         id: "CC7.4",
         framework: SOC,
         asks: "security incidents are answered",
-        shown_by: &[Class::Revocation, Class::Keys, Class::Policies],
+        shown_by: &[Class::Revocation, Class::BreakGlass, Class::Keys, Class::Policies],
     },
     Control {
         id: "A.5.15",
@@ -164,6 +189,7 @@ const CONTROLS: &[Control] = &[
             Class::Policies,
             Class::Approval,
             Class::Grant,
+            Class::BreakGlass,
             Class::Revocation,
         ],
     },
@@ -247,7 +273,7 @@ mod tests {
             assert!(CONTROLS.iter().any(|control| control.shown_by.contains(&class)), "{class:?}");
             seen.insert(class);
         }
-        assert_eq!(seen.len(), 14, "all but revocations, which are requests to the API: {seen:?}");
+        assert_eq!(seen.len(), 15, "all but revocations, which are requests to the API: {seen:?}");
     }
 
     #[test]

@@ -48,6 +48,12 @@ pub(super) fn write(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize)
         l.text("because", outcome.because.as_deref());
     }
     l.list("bodies", parts.bodies, body);
+    if let Some(glass) = &parts.request.glass {
+        l.nested("break_glass", |l| {
+            l.text("id", &*glass.id);
+            l.list("lifted", judgement.iter().flat_map(|j| &j.lifted).take(listed), entry_ref);
+        });
+    }
     if let Some(shown) = parts.caller.certificate() {
         l.hex("certificate", shown.fingerprint());
     }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     audit::event::{GrantChange, Tunnel, Verdict},
     azureml::Kind,
+    gates::break_glass::Became,
     policy::DecisionId,
 };
 
@@ -52,6 +53,17 @@ fn approval(verdict: Verdict, by: Option<&str>) -> Event {
         by: by.map(str::to_owned),
         verdict,
         reason: Some("CHG0000001: \"retrain\"\nforged: line".into()),
+    }
+}
+
+fn glass(became: Became, by: Option<&str>) -> Event {
+    Event::BreakGlass {
+        id: "b-1".into(),
+        opener: "corp:ann".into(),
+        by: by.map(str::to_owned),
+        became,
+        reason: Some("the region is down\nforged: line".into()),
+        until: 1_800_003_600_000,
     }
 }
 
@@ -133,6 +145,18 @@ fn events() -> Vec<(&'static str, Event)> {
         ("grant_used", grant(GrantChange::Used, None)),
         ("grant_revoked", grant(GrantChange::Revoked, Some("corp:bob"))),
         ("grant_expired", grant(GrantChange::Expired, None)),
+        ("break_glass_asked", glass(Became::Asked, Some("corp:ann"))),
+        ("break_glass_confirmed", glass(Became::Confirmed, Some("corp:bob"))),
+        ("break_glass_opened", glass(Became::Opened, Some("corp:bob"))),
+        ("break_glass_closed", glass(Became::Closed, Some("corp:ann"))),
+        ("break_glass_expired", glass(Became::Expired, None)),
+        ("break_glass_dropped", glass(Became::Dropped, None)),
+        ("break_glass_reviewed", glass(Became::Reviewed, Some("corp:bob"))),
+        ("break_glass_review_overdue", glass(Became::Overdue, None)),
+        (
+            "break_glass_refused",
+            Event::BreakGlassRefused { caller: "corp:eve".into(), peer: peer(), why: "not_named" },
+        ),
         (
             "exporter_failing",
             Event::Exporter { sink: "siem".into(), problem: Some("timed out".into()), behind: 120 },
@@ -185,6 +209,8 @@ fn is_listed(event: &Event) -> bool {
         | Event::SignedOut { .. }
         | Event::Approval { .. }
         | Event::Grant { .. }
+        | Event::BreakGlass { .. }
+        | Event::BreakGlassRefused { .. }
         | Event::Exporter { .. }
         | Event::RecordRead { .. }
         | Event::BodyRead { .. }

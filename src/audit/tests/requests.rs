@@ -68,6 +68,7 @@ pub(super) fn request(method: Method, target: &str) -> RequestFacts {
         body: None,
         source: "10.1.2.3:4000".parse().unwrap(),
         received: now(),
+        glass: None,
     }
 }
 

@@ -5,18 +5,18 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 /// A text that others chose, without what speaks to a terminal.
-fn text(value: &Value, pointer: &str) -> String {
+pub(in crate::cli) fn text(value: &Value, pointer: &str) -> String {
     let Some(found) = value.pointer(pointer).filter(|found| !found.is_null()) else { return String::new() };
     let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
     found.replace(crate::http::is_deceptive, " ")
 }
 
-fn list<'v>(value: &'v Value, pointer: &str) -> impl Iterator<Item = &'v Value> {
+pub(in crate::cli) fn list<'v>(value: &'v Value, pointer: &str) -> impl Iterator<Item = &'v Value> {
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
 /// How somebody is called: by name, else by id; and the agent that acts for them.
-fn party(value: &Value) -> String {
+pub(in crate::cli) fn party(value: &Value) -> String {
     let (name, id) = (text(value, "/name"), text(value, "/id"));
     let who = if name.is_empty() { id } else { format!("{name} ({id})") };
     match text(value, "/agent") {

@@ -66,6 +66,7 @@ async fn recorded(world: &World, folder: &tempfile::TempDir) -> Recorded {
         body: None,
         source: "10.1.2.3:4000".parse().unwrap(),
         received: now,
+        glass: None,
     };
     let text = "version: 1\nallow:\n  - name: all read\n    who: [authenticated]\n    kinds: [read]\n    scope: /subscriptions/s1\n    actions: ['*']\n";
     let policies = PolicySet::compile(&FileSet::from_texts([("p.yaml", text)]), &Surroundings::default());

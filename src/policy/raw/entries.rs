@@ -9,7 +9,7 @@ use super::{
         entry::Rights,
         path::PathPattern,
     },
-    LATER, List, RawEntry, RawLimit, RawSecrets,
+    LATER, List, RawEntry, RawLimit, RawSecrets, RawUnless,
     approval::approval,
     record::record,
     step_up::step_up,
@@ -276,15 +276,24 @@ fn method(reader: &mut Reader<'_>, text: &Text) -> Option<http::Method> {
     method
 }
 
-fn unless(reader: &mut Reader<'_>, tree: Tree) -> Option<Vec<Text>> {
+fn unless(reader: &mut Reader<'_>, tree: Tree) -> Option<RawUnless> {
     let place = tree.place;
     let before = reader.problems.len();
-    let mut fields = reader.fields(tree, "`unless`", &["who"], &["break_glass"])?;
+    let mut fields = reader.fields(tree, "`unless`", &["who", "break_glass"], &[])?;
     let who = texts(reader, &mut fields, "who");
-    if who.is_none() && reader.problems.len() == before {
-        reader.error_with(place, "`unless` names nobody", "write `unless: {who: [NAME]}`, or leave it out");
+    let break_glass = fields.take("break_glass").map(|tree| match tree.value {
+        Node::Bool(true) => true,
+        Node::Bool(false) | Node::Null | Node::Number(_) | Node::Text(_) | Node::List(_) | Node::Map(_) => {
+            let hint = "leave it out where nothing lifts the entry";
+            reader.error_with(tree.place, "`break_glass` is `true` or not there", hint);
+            false
+        }
+    });
+    if who.is_none() && break_glass.is_none() && reader.problems.len() == before {
+        let hint = "write `unless: {who: [NAME]}` or `unless: {break_glass: true}`, or leave it out";
+        reader.error_with(place, "`unless` names nobody", hint);
     }
-    who
+    Some(RawUnless { who, break_glass: break_glass.unwrap_or_default() })
 }
 
 fn instant(reader: &mut Reader<'_>, tree: Tree) -> Option<Timestamp> {

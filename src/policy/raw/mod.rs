@@ -91,7 +91,7 @@ pub(super) struct RawEntry {
     pub from: Option<Vec<Text>>,
     pub during: Option<Vec<Text>>,
     pub when: Option<Text>,
-    pub unless: Option<Vec<Text>>,
+    pub unless: Option<RawUnless>,
     pub dry_run_until: Option<Timestamp>,
     pub limit: Option<RawLimit>,
     pub step_up: Option<StepUp>,
@@ -99,6 +99,13 @@ pub(super) struct RawEntry {
     pub approval: Option<RawApproval>,
     /// Whether Clutch is asked.
     pub opinion: bool,
+}
+
+/// `unless` of an entry: each of its keys lifts the entry by itself.
+#[derive(Debug)]
+pub(super) struct RawUnless {
+    pub who: Option<Vec<Text>>,
+    pub break_glass: bool,
 }
 
 /// `secrets` of an entry.

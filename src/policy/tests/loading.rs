@@ -67,8 +67,20 @@ fn keys_of_later_versions_are_refused_by_name() {
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains(&format!("`{key}` is not in this version")), "{said:?}");
     }
-    let said = problems("version: 1\ndeny:\n  - {name: d, kinds: [read], unless: {break_glass: true}}\n");
-    assert!(said[0].contains("`break_glass` is not in this version"), "{said:?}");
+}
+
+#[test]
+fn what_lifts_an_entry_is_somebody_or_break_glass_and_nothing_in_doubt() {
+    let said = |unless: &str| {
+        problems(&format!("version: 1\ndeny:\n  - {{name: d, kinds: [read], unless: {unless}}}\n"))
+    };
+    for unless in
+        ["{break_glass: false}", "{break_glass: 'true'}", "{break_glass: [true]}", "{break_glass: }"]
+    {
+        assert!(said(unless)[0].contains("`break_glass` is `true` or not there"), "{unless}");
+    }
+    assert!(said("{}")[0].contains("`unless` names nobody"));
+    assert!(said("{glass: true}")[0].contains("glass"));
 }
 
 #[test]

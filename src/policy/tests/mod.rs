@@ -2,6 +2,7 @@
 
 mod agents;
 mod approvals;
+mod break_glass;
 mod decisions;
 mod loading;
 mod opinions;
@@ -102,6 +103,7 @@ pub(super) fn request(method: Method, path: &str) -> RequestFacts {
         body: None,
         source: "10.1.2.3:4000".parse().unwrap(),
         received: noon(),
+        glass: None,
     }
 }
 

@@ -8,7 +8,7 @@
 
 mod grants;
 mod requests;
-mod shown;
+pub(super) mod shown;
 
 use std::future::Future;
 

@@ -148,7 +148,7 @@ pub struct GrantView {
     expires: String,
 }
 
-fn party(party: &Party) -> PartyView {
+pub fn party(party: &Party) -> PartyView {
     let Party { id, person, agent, name } = party.clone();
     PartyView { id, person, agent, name }
 }
@@ -158,12 +158,12 @@ fn claimed(claimed: &Claimed) -> ClaimedView {
     ClaimedView { user, issuer, claim }
 }
 
-fn vote(vote: &Vote) -> VoteView {
+pub fn vote(vote: &Vote) -> VoteView {
     let at = Timestamp::from_millis(vote.at).to_rfc3339();
     VoteView { by: party(&vote.by), at, note: vote.note.clone() }
 }
 
-fn demand(by: &Approvers, count: u32) -> DemandView {
+pub fn demand(by: &Approvers, count: u32) -> DemandView {
     match by {
         Approvers::Human => DemandView::Human("human"),
         Approvers::Subject { name, .. } => DemandView::Subject { subject: name.to_string(), count },

@@ -141,6 +141,7 @@ impl Scene {
             body: sent.body.map(|body| Arc::new(Inspected::parse(body.as_bytes()).unwrap())),
             source: "10.0.0.1:1".parse().unwrap(),
             received: self.clock.now(),
+            glass: None,
         };
         let principal = Principal::for_tests(sent.caller.clone());
         let (standing, now) = (Standing::Entries, self.clock.now());

@@ -92,6 +92,7 @@ fn scene() -> Scene {
             body: Some(Arc::new(Inspected::parse(body.to_string().as_bytes()).unwrap())),
             source: "[::ffff:10.1.2.3]:4000".parse().unwrap(),
             received: noon(),
+            glass: None,
         },
     }
 }
