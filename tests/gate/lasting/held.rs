@@ -38,7 +38,7 @@ require:
   - {name: jobs wait, actions: [Microsoft.MachineLearningServices/workspaces/jobs/write], approval: {by: [{subject: platform}], hold: 100s}}
 ";
 
-/// Sam's call, by a token for a minute, and rita's beside it.
+/// Sam's call, by a token for a short time, and rita's beside it.
 struct Held {
     world: World,
     clock: ManualClock,
@@ -51,12 +51,17 @@ struct Held {
 
 impl Held {
     async fn opened() -> Self {
+        Self::for_seconds(60).await
+    }
+
+    /// The same, whose token is good for so long.
+    async fn for_seconds(life: u64) -> Self {
         let pat = Person::named("pat").unwrap();
         let policies = POLICIES.replace("TENANT", names::TENANT).replace("PAT", pat.object_id);
         let clock = ManualClock::starting_at(SystemClock.now());
         let changes = Changes { policies: Some(&policies), ..Changes::default() };
         let world = World::at(changes, Arc::new(clock.clone())).await;
-        let soon = clock.now().as_secs() + 60;
+        let soon = clock.now().as_secs() + life;
         let mint = world.sandbox.issuer.mint();
         let sam = Person::named("sam").unwrap();
         let token = mint.token_with(sam, |claims| drop(claims.insert("exp".into(), soon.into()))).unwrap();
@@ -132,8 +137,8 @@ async fn a_held_call_ends_with_the_right() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_call_ends_with_its_token() {
-    let held = Held::opened().await;
-    held.clock.advance(Duration::from_secs(60));
+    // Time goes by in the steps of the looks: after a leap what the gate knows of others is old, too.
+    let held = Held::for_seconds(5).await;
     held.judged(StatusCode::FORBIDDEN, "your token has expired").await;
 }
 
