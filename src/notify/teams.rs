@@ -7,8 +7,16 @@ use serde_json::{Value, json};
 
 use super::notice::{Notice, Row};
 
+/// No `{` directly behind another or behind a `$`, however many there are.
 fn inert(text: &str) -> String {
-    text.replace("{{", "{ {").replace("${", "$ {")
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '{' && out.ends_with(['{', '$']) {
+            out.push(' ');
+        }
+        out.push(c);
+    }
+    out
 }
 
 fn row(row: &Row) -> Value {

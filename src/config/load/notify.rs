@@ -26,12 +26,12 @@ impl Reader<'_> {
         problems: &mut Problems,
     ) -> Vec<Sink> {
         let mut names: BTreeSet<Arc<str>> = sinks.iter().map(|sink| Arc::clone(&sink.name)).collect();
-        let console = admin.and_then(|admin| admin.public_url.as_ref());
-        if let (Some(first), None) = (found.first(), console) {
+        let console = admin.is_some_and(|admin| admin.on_reverse || admin.public_url.is_some());
+        if let (Some(first), false) = (found.first(), console) {
             problems.warning(
                 Place::of(first),
                 "messages cannot say where requests are answered",
-                "`listen.admin.public_url` names the console",
+                "`listen.admin` names the console by its `public_url`, or puts it `on_reverse`",
             );
         }
         let mut read = Vec::new();

@@ -41,7 +41,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 pub use self::state::{Asked, Became, BreakGlass, Ended, Event, State, Unmoved};
-use super::approvals::{MAX_REASON, MAX_TICKET, Party, Voter};
+use super::approvals::{Likeness, MAX_REASON, MAX_TICKET, Party, Voter};
 use crate::{
     identity::{Caller, PrincipalKind, revoked::MAX_AGE},
     policy::{Approvers, OpenGlass, PolicySet},
@@ -212,7 +212,8 @@ fn is_plain(text: &str, most: usize) -> bool {
 /// Somebody as the rules see them.
 fn voter(policies: &PolicySet, caller: &Caller, demands: &[Approvers]) -> Voter {
     let kind = policies.kind_of(caller);
-    Voter { party: Party::of(caller, kind), kind, meets: policies.meets(demands, caller) }
+    let claimed = Likeness::Other;
+    Voter { party: Party::of(caller, kind), kind, meets: policies.meets(demands, caller), claimed }
 }
 
 /// What somebody asks for, if the rules let them have it.

@@ -326,7 +326,8 @@ pub(super) mod tests {
     }
 
     fn voter(id: &str, meets: &[usize]) -> Voter {
-        Voter { party: party(id), kind: PrincipalKind::Person, meets: meets.to_vec() }
+        let claimed = crate::gates::approvals::Likeness::Other;
+        Voter { party: party(id), kind: PrincipalKind::Person, meets: meets.to_vec(), claimed }
     }
 
     /// Ann asks for an hour; two of `security` must say yes within a quarter of one, and the review is
