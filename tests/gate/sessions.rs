@@ -214,6 +214,12 @@ async fn what_comes_back_from_the_issuer_must_be_its_answer_to_this_sign_in() {
     let pending = browser.jar.get_mut("__Host-amlgate-sign-in").unwrap();
     pending.replace_range(30..31, if &pending[30..31] == "A" { "B" } else { "A" });
     assert_eq!(browser.get(&back).await.status, StatusCode::BAD_REQUEST);
+    // What went wrong in the browser that began it is on record; what anybody could send is counted.
+    let log = world.stop().await;
+    let events = log.records.iter().map(|r| &r["unmapped"]["amlgate"]);
+    let refused: Vec<_> = events.filter(|e| e["event"] == "sign_in_refused").collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0]["issuer"], "sandbox");
 }
 
 #[tokio::test]

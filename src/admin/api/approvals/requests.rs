@@ -25,8 +25,8 @@ use crate::{
     audit::event::{GrantChange, Verdict},
     azureml::Kind,
     gates::approvals::{
-        Answer, AnswerError, Answered, Approvals, AskError, MAX_CLAIMED, MAX_REASON, MAX_TICKET, Request,
-        Wanted, request,
+        Answer, AnswerError, Answered, Approvals, AskError, Likeness, MAX_CLAIMED, MAX_REASON, MAX_TICKET,
+        Request, Voter, Wanted, request,
     },
     identity::Principal,
     store::Page,
@@ -387,10 +387,12 @@ async fn seen(
     Ok(found)
 }
 
-/// Whether a request is somebody's own, or theirs to answer, or they have answered it.
-fn concerns(request: &Request, voter: &crate::gates::approvals::Voter) -> bool {
-    let own = voter.party.is_human_of(&request.asked.requester);
-    own || request.voice(voter).is_ok() || request.votes.iter().any(|vote| vote.by.is_human_of(&voter.party))
+/// Whether a request is somebody's own, or was asked in their name, or is theirs to answer if nobody
+/// else's name stood in the way, or they have answered it.
+fn concerns(request: &Request, voter: &Voter) -> bool {
+    let own = voter.party.is_human_of(&request.asked.requester) || voter.claimed == Likeness::Same;
+    let theirs = || request.voice(&Voter { claimed: Likeness::Other, ..voter.clone() }).is_ok();
+    own || theirs() || request.votes.iter().any(|vote| vote.by.is_human_of(&voter.party))
 }
 
 pub async fn approve(api: State<Arc<Api>>, peer: Extension<Peer>, id: Named, call: Call) -> Response {
