@@ -154,7 +154,8 @@ fn write(parts: &Parts<'_>, listed: usize, line: Line) -> Vec<u8> {
         l.number("activity_id", activity);
         l.nested("actor", |l| actor(l, caller, judgement, parts, listed));
         l.nested("api", |l| {
-            l.text("operation", acts.first().map(|a| a.action.as_str()));
+            // The class demands one; what cannot be named is none of those that there are.
+            l.text("operation", acts.first().map_or("unknown", |a| a.action.as_str()));
             if let Some(id) = header("x-ms-client-request-id") {
                 l.nested("request", |l| l.text("uid", id));
             }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{exit, put, report};
+use super::{exit, put, report, serve::Stop};
 use crate::{
     config,
     sandbox::{
@@ -114,6 +114,7 @@ fn serve(args: &Args, clock: SharedClock) -> Result<(), SandboxError> {
         .build()
         .map_err(|source| SandboxError::File { verb: "start", path: args.dir.clone(), source })?;
     runtime.block_on(async {
+        let mut stop = Stop::listen();
         let settings =
             SandboxSettings { bind: args.address, ..SandboxSettings::new(args.dir.clone(), clock) };
         let sandbox = Sandbox::start(settings).await?;
@@ -132,7 +133,7 @@ fn serve(args: &Args, clock: SharedClock) -> Result<(), SandboxError> {
             put(format_args!("{}", sandbox.commands(&program)));
         }
         eprintln!("Ctrl-C ends it.");
-        super::serve::stopped().await;
+        stop.asked().await;
         if let Some(server) = server {
             server.stop().await;
         }

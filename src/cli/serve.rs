@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{exit, report};
 use crate::{
@@ -37,6 +37,7 @@ pub fn run(args: &Args) -> ExitCode {
         Err(error) => return report(&error, exit::FINDING),
     };
     let code = runtime.block_on(async {
+        let mut stop = Stop::listen();
         let server = match Server::start(settings, Arc::new(SystemClock), Cores::All).await {
             Ok(server) => server,
             Err(StartError::Policies(problems)) => return refused(&problems),
@@ -44,7 +45,7 @@ pub fn run(args: &Args) -> ExitCode {
         };
         announce(&server);
         drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
-        stopped().await;
+        stop.asked().await;
         tracing::info!("draining");
         drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
         if server.stop().await {
@@ -72,17 +73,33 @@ pub fn announce(server: &Server) {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-pub async fn stopped() {
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            Err(_) => std::future::pending().await,
+/// SIGTERM and Ctrl-C, heard from when this is made on: one that comes while a program starts ends it
+/// in order as soon as it has started.
+pub struct Stop {
+    signals: [Option<Signal>; 2],
+}
+
+impl Stop {
+    /// Listens from here on; within a runtime.
+    #[must_use]
+    pub fn listen() -> Self {
+        Self { signals: [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok()) }
+    }
+
+    /// Waits for the first.
+    pub async fn asked(&mut self) {
+        let [terminate, interrupt] = &mut self.signals;
+        tokio::select! {
+            () = heard(terminate) => {}
+            () = heard(interrupt) => {}
         }
-    };
-    tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 
