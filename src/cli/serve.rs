@@ -1,6 +1,6 @@
 //! `amlgate serve`: runs the gate.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, pin::pin, process::ExitCode, sync::Arc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -38,14 +38,30 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let code = runtime.block_on(async {
         let mut stop = Stop::listen();
-        let server = match Server::start(settings, Arc::new(SystemClock), Cores::All).await {
+        let mut starting = pin!(Server::start(settings, Arc::new(SystemClock), Cores::All));
+        let mut asked = false;
+        let started = loop {
+            tokio::select! {
+                started = &mut starting => break started,
+                () = stop.asked() => {
+                    if asked {
+                        return exit::FINDING;
+                    }
+                    asked = true;
+                    tracing::warn!("ends as soon as it has started; once more ends it at once");
+                }
+            }
+        };
+        let server = match started {
             Ok(server) => server,
             Err(StartError::Policies(problems)) => return refused(&problems),
             Err(error) => return report(&error, exit::FINDING),
         };
         announce(&server);
         drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
-        stop.asked().await;
+        if !asked {
+            stop.asked().await;
+        }
         tracing::info!("draining");
         drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
         if server.stop().await {
