@@ -9,6 +9,7 @@ mod limits;
 pub mod opinions;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 

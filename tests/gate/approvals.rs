@@ -30,7 +30,7 @@ allow:
   - {name: agents work, who: [copilots], actions: [Microsoft.MachineLearningServices/*]}
   - {name: all ask, who: [authenticated], actions: [amlgate/requests/*, amlgate/grants/*]}
   - {name: agents ask too, who: [copilots], actions: [amlgate/requests/*]}
-  - {name: platform sees all, who: [platform], actions: [amlgate/others/*, amlgate/revocations/*]}
+  - {name: platform sees all, who: [platform], actions: [amlgate/others/*, amlgate/revocations/*, amlgate/audit/read]}
 require:
   - {name: jobs need a second person, who: [scientists], actions: [Microsoft.MachineLearningServices/workspaces/jobs/write], unless: {who: [copilots]}, approval: {by: [{subject: platform}]HOLD}}
   - {name: deletions need a second person, who: [scientists], kinds: [delete], approval: {by: [{subject: platform}], covers: entry, valid_for: 1h}}

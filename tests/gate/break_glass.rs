@@ -137,6 +137,7 @@ async fn only_a_person_whom_the_configuration_names_breaks_it_and_says_why() {
         json!({"reason": "  "}),
         json!({"reason": "x", "seconds": 1_801}),
         json!({"reason": "x".repeat(2_000)}),
+        json!({"reason": "\u{202e}txet neddih"}),
     ] {
         let answer = open(&world, "sam", body).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
@@ -159,8 +160,32 @@ async fn only_a_person_whom_the_configuration_names_breaks_it_and_says_why() {
     assert_eq!(code(&put(&world, "sam", "still").await), "RequestDisallowedByPolicy");
     let log = world.stop().await;
     let why: Vec<_> = log.events("break_glass_refused").iter().map(|own| own["why"].clone()).collect();
-    assert_eq!(why, ["no_reason", "no_reason", "too_long", "no_reason", "not_named", "not_a_person"]);
+    assert_eq!(
+        why,
+        ["no_reason", "no_reason", "too_long", "no_reason", "no_reason", "not_named", "not_a_person"]
+    );
     assert!(log.events("break_glass_opened").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_id_is_no_break_glass_and_a_page_is_asked_for_once() {
+    let (world, _) = world(ALONE).await;
+    let get = async |path: &str| call(&world, "sam", Method::GET, path, None).await;
+    for id in ["x", "x.y", &"0".repeat(4_000), "01A22C7F-AEB5-702B-A1A1-DC388CE0B4D7"] {
+        let read = get(&format!("/api/v1/break-glass/{id}")).await;
+        assert_eq!(read.status, StatusCode::NOT_FOUND, "{id}: {read:?}");
+        let closed = told(&world, "sam", id, "close", json!({})).await;
+        assert_eq!(closed.status, StatusCode::NOT_FOUND, "{id}: {closed:?}");
+    }
+    for id in ["%FF", "%00", "..%2fgrants"] {
+        let garbled = get(&format!("/api/v1/break-glass/{id}")).await;
+        assert_eq!(garbled.status, StatusCode::BAD_REQUEST, "{id}: {garbled:?}");
+        assert_eq!(garbled.header("content-type"), "application/problem+json", "{id}");
+    }
+    for query in ["cursor=1.a&cursor=2.b", "cursor=x", "cursor=", "show=all"] {
+        let page = get(&format!("/api/v1/break-glass?{query}")).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST, "{query}: {page:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    extract::{Path, Request as Call, State as Shared},
+    extract::{Request as Call, State as Shared},
     http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
@@ -21,8 +21,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use self::shown::BreakGlassView;
 use super::{
     Api, Peer,
-    call::{Allowed, Refused, Said, json_of},
+    call::{Allowed, Named, Refused, Said, json_of},
+    changes::{conflict, to_its_end, unavailable, unknown, unrecorded},
     openapi::{Answer, Body, Operation, Parameter, Shape},
+    pages::{CURSOR, before, cursor},
 };
 use crate::{
     audit::event::Event,
@@ -32,7 +34,7 @@ use crate::{
         break_glass::{Became, BreakGlass, ChangeError, Deed, LONGEST, NotOpened, Unmoved, Wanted},
     },
     identity::Principal,
-    store::StoreError,
+    policy::PolicySet,
     time::Timestamp,
 };
 
@@ -53,11 +55,7 @@ const UNKNOWN: (StatusCode, &str) = (StatusCode::NOT_FOUND, "There is no such br
 const UNMOVED: (StatusCode, &str) = (StatusCode::CONFLICT, "It has gone beyond that, or not come so far.");
 
 pub const LIST: Operation = Operation {
-    parameters: &[Parameter::query(
-        "cursor",
-        "`next` of the page before.",
-        Shape::Pattern(r"^[0-9]{1,19}\.[A-Za-z0-9-]{0,64}$"),
-    )],
+    parameters: &[CURSOR],
     ..Operation::judged(
         "listBreakGlass",
         "Every time that the glass was broken, the newest first",
@@ -183,27 +181,8 @@ pub fn of_break_glass(glass: &BreakGlass, became: Became, by: Option<String>) ->
     }
 }
 
-/// Does what changes something to its end and its record, even if whoever wanted it hangs up meanwhile.
-async fn to_its_end<T: Send + 'static>(
-    doing: impl Future<Output = Result<T, Refused>> + Send + 'static,
-) -> Result<T, Refused> {
-    tokio::spawn(doing).await.unwrap_or_else(|_| Err(Refused::unavailable("the gate is stopping")))
-}
-
-fn unavailable(error: &StoreError) -> Refused {
-    Refused::unavailable(error.to_string())
-}
-
-fn unrecorded() -> Refused {
-    Refused::unavailable("what came of it cannot be recorded")
-}
-
 fn not_yours(why: String) -> Refused {
     Refused::new(StatusCode::FORBIDDEN, Said::NotYours, why)
-}
-
-fn conflict(why: String) -> Refused {
-    Refused::new(StatusCode::CONFLICT, Said::Conflict, why)
 }
 
 fn not_opened(error: &NotOpened) -> Refused {
@@ -220,7 +199,7 @@ fn not_opened(error: &NotOpened) -> Refused {
 fn not_changed(error: &ChangeError) -> Refused {
     let message = error.to_string();
     match error {
-        ChangeError::Unknown => Refused::new(StatusCode::NOT_FOUND, Said::NotFound, message),
+        ChangeError::Unknown => unknown("break-glass"),
         ChangeError::Unmoved(Unmoved::NoVoice(_) | Unmoved::Own | Unmoved::NotAPerson) => not_yours(message),
         ChangeError::Unmoved(Unmoved::Past(_) | Unmoved::NotYet(_) | Unmoved::Waits) => conflict(message),
         ChangeError::Text | ChangeError::NoNote => Refused::malformed(message),
@@ -264,7 +243,7 @@ pub(super) async fn list(
         Err(refused) => return refused.into_response(),
     };
     let listed = async {
-        let before = cursor(head.uri.query().unwrap_or_default())?;
+        let before = asked_before(head.uri.query().unwrap_or_default())?;
         listed(&api, &principal, before).await
     };
     match listed.await {
@@ -282,33 +261,30 @@ async fn listed(
     let found = api.gates.break_glass().list(before, PAGE).await.map_err(|error| unavailable(&error))?;
     let whole = found.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
     let next = found.last().filter(|_| !whole);
-    let next = next.map(|last| format!("{}.{}", last.made.as_millis(), last.id));
+    let next = next.map(|last| cursor(last.made, &last.id));
     let (policies, now) = (api.policies.current(), api.clock.now());
     let break_glass = found.iter().map(|glass| shown::one(glass, principal, &policies, now)).collect();
     Ok(Listing { break_glass, next })
 }
 
-/// Where the page before ended: when the last was asked for, and its id.
-fn cursor(query: &str) -> Result<Option<(Timestamp, String)>, Refused> {
-    let mut before = None;
+/// Where the page before ended, if there was one.
+fn asked_before(query: &str) -> Result<Option<(Timestamp, String)>, Refused> {
+    let mut found = None;
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         if key != "cursor" {
             return Err(Refused::malformed(format!("`{key}` is no filter")));
         }
-        let parts = value.split_once('.').and_then(|(made, id)| {
-            let fits = id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            Some((Timestamp::from_millis(made.parse().ok()?), fits.then(|| id.to_owned())?))
-        });
-        let wanted = || Refused::malformed("`cursor` is what the page before said as `next`");
-        before = Some(parts.ok_or_else(wanted)?);
+        if found.replace(before(&value)?).is_some() {
+            return Err(Refused::malformed("`cursor` stands twice"));
+        }
     }
-    Ok(before)
+    Ok(found)
 }
 
 pub(super) async fn one(
     Shared(api): Shared<Arc<Api>>,
     Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Named(id): Named,
     call: Call,
 ) -> Response {
     let (head, _) = call.into_parts();
@@ -369,55 +345,45 @@ async fn opened(
             return Err(not_opened(&error));
         }
     };
-    let recorded = recorded(api, &glass, became, principal).await;
-    if recorded.is_err() {
-        // What is not in the record is not open.
-        let closed = api.gates.break_glass().change(&policies, principal, &glass.id, &Deed::Close).await;
+    recorded(api, &policies, &glass, became, principal).await?;
+    Ok(shown::one(&glass, principal, &policies, api.clock.now()))
+}
+
+/// Records what became of one. What is not in the record is not open: it is closed again.
+async fn recorded(
+    api: &Api,
+    policies: &PolicySet,
+    glass: &BreakGlass,
+    became: Became,
+    by: &Principal,
+) -> Result<(), Refused> {
+    let event = of_break_glass(glass, became, Some(by.id.to_string()));
+    let kept = api.journal.happened(&event).await;
+    if kept.is_err() && matches!(became, Became::Asked | Became::Opened) {
+        let closed = api.gates.break_glass().change(policies, by, &glass.id, &Deed::Close).await;
         if let Err(error) = closed {
             tracing::error!(%error, id = glass.id, "a break-glass is open that is not in the record");
         }
     }
-    recorded?;
-    Ok(shown::one(&glass, principal, &policies, api.clock.now()))
+    kept.map_err(|_| unrecorded())
 }
 
-/// Records what became of one.
-async fn recorded(api: &Api, glass: &BreakGlass, became: Became, by: &Principal) -> Result<(), Refused> {
-    let event = of_break_glass(glass, became, Some(by.id.to_string()));
-    api.journal.happened(&event).await.map_err(|_| unrecorded())
-}
-
-pub(super) async fn confirm(
-    api: Shared<Arc<Api>>,
-    peer: Extension<Peer>,
-    id: Path<String>,
-    call: Call,
-) -> Response {
+pub(super) async fn confirm(api: Shared<Arc<Api>>, peer: Extension<Peer>, id: Named, call: Call) -> Response {
     changed(api, peer, id, call, CONFIRMING, |Noted { note }| Deed::Confirm(note)).await
 }
 
-pub(super) async fn close(
-    api: Shared<Arc<Api>>,
-    peer: Extension<Peer>,
-    id: Path<String>,
-    call: Call,
-) -> Response {
+pub(super) async fn close(api: Shared<Arc<Api>>, peer: Extension<Peer>, id: Named, call: Call) -> Response {
     changed(api, peer, id, call, CLOSING, |Nothing {}| Deed::Close).await
 }
 
-pub(super) async fn review(
-    api: Shared<Arc<Api>>,
-    peer: Extension<Peer>,
-    id: Path<String>,
-    call: Call,
-) -> Response {
+pub(super) async fn review(api: Shared<Arc<Api>>, peer: Extension<Peer>, id: Named, call: Call) -> Response {
     changed(api, peer, id, call, REVIEWING, |Finding { note }| Deed::Review(note)).await
 }
 
 async fn changed<T: DeserializeOwned>(
     Shared(api): Shared<Arc<Api>>,
     Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Named(id): Named,
     call: Call,
     action: &'static str,
     deed: impl FnOnce(T) -> Deed + Send,
@@ -443,14 +409,7 @@ async fn done(api: &Api, principal: &Principal, id: &str, deed: &Deed) -> Result
     let policies = api.policies.current();
     let changed = api.gates.break_glass().change(&policies, principal, id, deed).await;
     let (glass, became) = changed.map_err(|error| not_changed(&error))?;
-    let recorded = recorded(api, &glass, became, principal).await;
-    if recorded.is_err() && became == Became::Opened {
-        let closed = api.gates.break_glass().change(&policies, principal, &glass.id, &Deed::Close).await;
-        if let Err(error) = closed {
-            tracing::error!(%error, id = glass.id, "a break-glass is open that is not in the record");
-        }
-    }
-    recorded?;
+    recorded(api, &policies, &glass, became, principal).await?;
     Ok(shown::one(&glass, principal, &policies, api.clock.now()))
 }
 
@@ -460,10 +419,10 @@ mod tests {
 
     #[test]
     fn a_page_begins_where_the_one_before_said_and_nowhere_else() {
-        let read = |query: &str| cursor(query).map_err(|refused| refused.message);
+        let read = |query: &str| asked_before(query).map_err(|refused| refused.message);
         assert_eq!(read(""), Ok(None));
         assert_eq!(read("cursor=17.a-b"), Ok(Some((Timestamp::from_millis(17), "a-b".to_owned()))));
-        for query in ["cursor=x", "cursor=1.'", "show=all", "cursor=-1.a"] {
+        for query in ["cursor=x", "cursor=1.'", "show=all", "cursor=-1.a", "cursor=1.a&cursor=1.a"] {
             assert!(read(query).is_err(), "{query}");
         }
     }

@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     Api, MAX_BODY, Peer,
     call::{Allowed, Named, Refused, Said, json_of},
+    changes::unavailable,
     openapi::{Answer, Body, Operation, Parameter, Shape},
 };
 use crate::{
     azureml::Kind,
     identity::{Principal, settings::MAX_LIFETIME},
-    store::{Revocation, RevocationKind, Store, StoreError},
+    store::{Revocation, RevocationKind, Store},
     time::Timestamp,
 };
 
@@ -282,10 +283,6 @@ fn shown(one: &Revocation) -> Shown {
         by: one.by.clone(),
         reason: one.reason.clone(),
     }
-}
-
-fn unavailable(error: &StoreError) -> Refused {
-    Refused::unavailable(error.to_string())
 }
 
 impl Api {

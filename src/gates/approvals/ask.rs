@@ -8,6 +8,7 @@ use super::{
     rows,
 };
 use crate::{
+    gates::words::{given, is_id, is_plain},
     http::is_deceptive,
     policy::{Approvers, PolicySet, approval::Reason},
     store::{self, AskBounds, StoreError},
@@ -110,20 +111,6 @@ pub enum AnswerError {
     Store(#[from] StoreError),
 }
 
-/// Whether a text has at most so many bytes and nothing that misleads the people who decide by it.
-fn is_plain(text: &Option<String>, most: usize) -> bool {
-    text.as_ref().is_none_or(|text| text.len() <= most && !text.chars().any(|c| is_deceptive(c) && c != '\n'))
-}
-
-/// Whether a text is of the form of the ids that are given here: no other goes to the store.
-pub(super) fn is_id(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
-}
-
-fn given(text: Option<String>) -> Option<String> {
-    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
-}
-
 impl Approvals {
     /// Asks for the approvals for want of which a call was refused: one request for each entry, and
     /// whether it is new. The same is not asked twice.
@@ -170,7 +157,8 @@ impl Approvals {
     ) -> Result<Vec<(Request, bool)>, AskError> {
         let (reason, ticket) = (given(wanted.reason), given(wanted.ticket));
         let claimed = given(wanted.claimed);
-        if !is_plain(&reason, MAX_REASON) || !is_plain(&ticket, MAX_TICKET) {
+        let plain = |text: &Option<String>, most| text.as_deref().is_none_or(|text| is_plain(text, most));
+        if !plain(&reason, MAX_REASON) || !plain(&ticket, MAX_TICKET) {
             return Err(AskError::Text);
         }
         let mut all = Vec::with_capacity(refused.len());
@@ -283,7 +271,7 @@ impl Approvals {
         let note = match answer {
             Answer::Approve(note) | Answer::Deny(note) | Answer::Withdraw(note) => given(note.clone()),
         };
-        if !is_plain(&note, MAX_REASON) {
+        if note.as_deref().is_some_and(|note| !is_plain(note, MAX_REASON)) {
             return Err(AnswerError::Text);
         }
         if !is_id(id) {

@@ -39,6 +39,7 @@ pub use self::{
 };
 use self::{places::Places, request::Event, withdrawn::Withdrawn};
 use crate::{
+    gates::words::is_id,
     identity::Caller,
     policy::PolicySet,
     store::{Heard, Page, Store, StoreError},
@@ -219,7 +220,7 @@ impl Approvals {
     /// [`StoreError`].
     pub async fn request(&self, id: &str) -> Result<Option<Request>, StoreError> {
         let store = self.store()?;
-        if !ask::is_id(id) {
+        if !is_id(id) {
             return Ok(None);
         }
         store.approval_request(id).await?.map(rows::request).transpose()
@@ -239,7 +240,7 @@ impl Approvals {
     /// [`StoreError`].
     pub async fn grant(&self, id: &str) -> Result<Option<Grant>, StoreError> {
         let store = self.store()?;
-        if !ask::is_id(id) {
+        if !is_id(id) {
             return Ok(None);
         }
         store.approval_grant(id).await?.map(rows::grant).transpose()
@@ -260,7 +261,7 @@ impl Approvals {
     /// [`StoreError`].
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
         let store = self.store()?;
-        if !ask::is_id(id) {
+        if !is_id(id) {
             return Ok(false);
         }
         let revoked = store.revoke_grant(id, self.clock.now()).await?;

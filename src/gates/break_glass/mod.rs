@@ -41,7 +41,10 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 pub use self::state::{Asked, Became, BreakGlass, Ended, Event, State, Unmoved};
-use super::approvals::{Likeness, MAX_REASON, MAX_TICKET, Party, Voter};
+use super::{
+    approvals::{Likeness, MAX_REASON, MAX_TICKET, Party, Voter},
+    words::{given, is_id, is_plain},
+};
 use crate::{
     identity::{Caller, PrincipalKind, revoked::MAX_AGE},
     policy::{Approvers, OpenGlass, PolicySet},
@@ -110,7 +113,9 @@ pub enum NotOpened {
     #[error("say why, in a few words: the reason is read by whoever reviews it")]
     NoReason,
     /// A text is too long, or holds what nobody writes.
-    #[error("a reason has at most {MAX_REASON} bytes, a ticket {MAX_TICKET}, and neither control characters")]
+    #[error(
+        "a reason has at most {MAX_REASON} bytes, a ticket {MAX_TICKET}, and neither control, invisible or bidirectional characters"
+    )]
     Text,
     /// It is for longer than may be.
     #[error("it can be open from one second to {} s", .0.as_secs())]
@@ -154,7 +159,7 @@ pub enum ChangeError {
     #[error(transparent)]
     Unmoved(#[from] Unmoved),
     /// A text is too long, or holds what nobody writes.
-    #[error("a note has at most {MAX_REASON} bytes and no control characters")]
+    #[error("a note has at most {MAX_REASON} bytes and no control, invisible or bidirectional characters")]
     Text,
     /// A review without words.
     #[error("say what the review found, in a few words")]
@@ -198,15 +203,6 @@ impl fmt::Debug for BreakGlasses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BreakGlasses({:?})", self.store)
     }
-}
-
-/// A text without what surrounds it; `None` if there is nothing in it.
-fn given(text: Option<String>) -> Option<String> {
-    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
-}
-
-fn is_plain(text: &str, most: usize) -> bool {
-    text.len() <= most && !text.chars().any(|c| c.is_control() && c != '\n')
 }
 
 /// Somebody as the rules see them.
@@ -414,6 +410,9 @@ impl BreakGlasses {
             return Err(ChangeError::Text);
         }
         let store = self.store()?;
+        if !is_id(id) {
+            return Err(ChangeError::Unknown);
+        }
         for _ in 0..TRIES {
             let row = store.glass(id).await?.ok_or(ChangeError::Unknown)?;
             let before = rows::read(row)?;
@@ -484,7 +483,11 @@ impl BreakGlasses {
     /// # Errors
     /// [`StoreError`].
     pub async fn one(&self, id: &str) -> Result<Option<BreakGlass>, StoreError> {
-        self.store()?.glass(id).await?.map(rows::read).transpose()
+        let store = self.store()?;
+        if !is_id(id) {
+            return Ok(None);
+        }
+        store.glass(id).await?.map(rows::read).transpose()
     }
 
     /// At most `limit` of them, the newest first, from before this one on: when it was asked for, and

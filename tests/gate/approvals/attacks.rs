@@ -239,6 +239,10 @@ async fn a_held_call_whose_token_expires_does_not_go_on_though_it_is_approved_th
         }
     });
     let id = id.await.unwrap();
+    // It waits only when that it was asked is on disk; what is being written then has its own deadline.
+    let asked = "/api/v1/audit?action=approval_asked&wait=30";
+    let asked = timeout(SOON, call(&world, "pat", Method::GET, asked, None)).await.unwrap().json();
+    assert!(!asked["records"].as_array().expect("a page").is_empty(), "{asked}");
     clock.advance(Duration::from_secs(61));
     assert_eq!(answer(&world, "pat", &id, "approve").await.status, StatusCode::OK);
     let refused = timeout(SOON, held).await.unwrap().unwrap();

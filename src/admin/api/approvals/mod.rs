@@ -10,10 +10,6 @@ mod grants;
 mod requests;
 pub(super) mod shown;
 
-use std::future::Future;
-
-use axum::http::StatusCode;
-
 pub(super) use self::{
     grants::{LIST as LIST_GRANTS, REVOKE, list as list_grants, revoke},
     requests::{APPROVE, ASK, DENY, LIST, ONE, WITHDRAW, approve, ask, deny, list, one, withdraw},
@@ -24,14 +20,15 @@ pub(in crate::admin) use self::{
 };
 use super::{
     Api, Peer,
-    call::{Refused, Said},
+    call::Refused,
+    changes::{conflict, to_its_end, unavailable, unknown, unrecorded},
     openapi::{Parameter, Shape},
+    pages::{CURSOR, before, cursor},
 };
 use crate::{
     audit::event::{Event, GrantChange, Verdict},
     gates::approvals::{Grant, Request},
     identity::Principal,
-    store::StoreError,
     time::Timestamp,
 };
 
@@ -40,29 +37,6 @@ const MAX_BODY: usize = 8 << 10;
 /// Items of a page that does not say how many, and of the largest.
 const PAGE: u32 = 50;
 const LARGEST_PAGE: u32 = 200;
-
-fn unavailable(error: &StoreError) -> Refused {
-    Refused::unavailable(error.to_string())
-}
-
-fn unknown(what: &str) -> Refused {
-    Refused::new(StatusCode::NOT_FOUND, Said::NotFound, format!("there is no such {what}"))
-}
-
-fn conflict(why: impl Into<String>) -> Refused {
-    Refused::new(StatusCode::CONFLICT, Said::Conflict, why)
-}
-
-/// Does what changes something to its end and its record, even if whoever wanted it hangs up meanwhile.
-async fn to_its_end<T: Send + 'static>(
-    doing: impl Future<Output = Result<T, Refused>> + Send + 'static,
-) -> Result<T, Refused> {
-    tokio::spawn(doing).await.unwrap_or_else(|_| Err(Refused::unavailable("the gate is stopping")))
-}
-
-fn unrecorded() -> Refused {
-    Refused::unavailable("what came of it cannot be recorded")
-}
 
 impl Api {
     /// Who calls, with what is said elsewhere of groups that their token does not carry.
@@ -110,11 +84,6 @@ const LIMIT: Parameter = Parameter::query(
     "The most items of the page; 50 unless it is said.",
     Shape::Number(1, LARGEST_PAGE as u64),
 );
-const CURSOR: Parameter = Parameter::query(
-    "cursor",
-    "`next` of the page before.",
-    Shape::Pattern(r"^[0-9]{1,19}\.[A-Za-z0-9-]{0,64}$"),
-);
 
 /// What of a list is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,26 +125,13 @@ impl Listed {
                     listed.limit =
                         limit.ok_or_else(|| Refused::malformed(format!("`limit` is 1 to {LARGEST_PAGE}")))?;
                 }
-                "cursor" => {
-                    let parts = value.split_once('.').and_then(|(made, id)| {
-                        let fits =
-                            id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-                        Some((Timestamp::from_millis(made.parse().ok()?), fits.then(|| id.to_owned())?))
-                    });
-                    listed.before = Some(parts.ok_or_else(|| {
-                        Refused::malformed("`cursor` is what the page before said as `next`")
-                    })?);
-                }
+                "cursor" => listed.before = Some(before(&value)?),
                 other => return Err(Refused::malformed(format!("`{other}` is no filter"))),
             }
             seen.push(key);
         }
         Ok(listed)
     }
-}
-
-fn cursor(made: Timestamp, id: &str) -> String {
-    format!("{}.{id}", made.as_millis())
 }
 
 #[cfg(test)]
