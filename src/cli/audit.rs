@@ -182,8 +182,9 @@ fn print_verdict(verdict: &Verdict) {
         put(format_args!("{}: ended with {end} records: its log was not looked for", verdict.log));
     }
     let Some(whole) = &verdict.whole else { return };
+    let heads = if whole.heads == 1 { "head" } else { "heads" };
     put(format_args!(
-        "{}: whole: {} records under {} signed heads",
+        "{}: whole: {} records under {} signed {heads}",
         whole.origin, whole.vouched, whole.heads
     ));
     if whole.tiles > 0 {

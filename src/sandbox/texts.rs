@@ -268,7 +268,7 @@ as rita -X PUT -H 'Content-Type: application/json' "$GATE$WS/jobs/ritas?$V" -d '
 # Eight nodes need Rita's yes: Sam is refused (403) and told how to ask, asks, Rita approves, and the call passes (201), once.
 big() {{ as sam -X PUT -H 'Content-Type: application/json' "$GATE$WS/jobs/sams-big?$V" -d '{big}'; }}
 ask() {{ who=$1; shift; amlgate sandbox token "$who" --dir "$SANDBOX" | amlgate request "$@" --as - --gate "$GATE" --ca "$SANDBOX/certs/ca.pem"; }}
-DECISION=$(big | tee /dev/stderr | sed -n 's/.*request create \([0-9a-f-]*\).*/\1/p')
+DECISION=$(big | tee -a /dev/stderr | sed -n 's/.*request create \([0-9a-f-]*\).*/\1/p')
 ask sam create "$DECISION" --reason 'to retrain on the new data'
 ask rita approve "$(ask rita list --show to-answer | cut -d' ' -f1)"
 big
