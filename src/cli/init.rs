@@ -241,6 +241,10 @@ policies: policies/
 store: {{sqlite: var/amlgate.db}}
 # Where people hear of approvals; also `teams` and `webhook`:
 # notify: [{{name: approvals, slack: {{url: {{env: SLACK_WEBHOOK_URL}}}}}}]
+# In an emergency, entries of the policies that say `unless: {{break_glass: true}}` are lifted for people of `who`, once
+# others of `by` have said yes (`amlgate break-glass`); every channel of `notify` hears of it, and those named here must be
+# there:
+# break_glass: {{who: [platform], by: [{{subject: platform, count: 1}}], max: 1h, review_by: 24h, notify: [approvals]}}
 audit: {{name: amlgate-0, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,

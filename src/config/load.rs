@@ -222,8 +222,10 @@ impl Reader<'_> {
             let hint = "add `store: {sqlite: var/amlgate.db}`";
             problems.error_with(Place::of(service), "approvals are kept in a store, and there is none", hint);
         }
-        let break_glass =
-            raw.break_glass.as_ref().and_then(|found| break_glass::read(found, store.is_some(), problems));
+        let break_glass = raw
+            .break_glass
+            .as_ref()
+            .and_then(|found| break_glass::read(found, store.is_some(), &notify, problems));
         Some(Settings {
             file: path.to_owned(),
             digest: super::digest(parsed.text.as_bytes()),

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Later, Text};
+use super::Text;
 use crate::yaml::Spanned;
 
 /// `break_glass`.
@@ -18,8 +18,8 @@ pub struct BreakGlass {
     pub max: Option<Text>,
     /// How long after its end the review is due.
     pub review_by: Option<Text>,
-    /// Not in this version.
-    pub notify: Later,
+    /// Channels of `notify` that must be there to hear of it.
+    pub notify: Option<Spanned<Vec<Text>>>,
 }
 
 /// One of `by`.

@@ -30,6 +30,25 @@ fn what_is_not_said_is_an_hour_and_a_day_and_nobody_elses_yes() {
 }
 
 #[test]
+fn a_channel_that_must_hear_of_it_cannot_be_taken_away_unseen() {
+    let folder = folder();
+    let file = folder.path().join("amlgate.yaml");
+    let channels = |name: &str| {
+        let channels = format!("notify: [{{name: {name}, slack: {{url: {{file: seal.key}}}}}}]\npolicies:");
+        with("{who: [on-call], notify: [pager]}").replace("policies:", &channels)
+    };
+    fs::write(&file, channels("pager")).unwrap();
+    let silent = |settings: &crate::config::Settings| {
+        settings.warnings.iter().any(|w| w.message.contains("nobody is told when the glass is broken"))
+    };
+    assert!(!silent(&load(&file).unwrap()));
+    let renamed = said(folder.path(), &channels("paging"));
+    assert!(renamed.iter().any(|s| s.starts_with("16:40 `pager` is no channel of `notify`")), "{renamed:?}");
+    fs::write(&file, with("{who: [on-call]}")).unwrap();
+    assert!(silent(&load(&file).unwrap()), "nobody hears of it");
+}
+
+#[test]
 fn each_fault_is_said_at_its_place() {
     let folder = folder();
     for (rules, expected) in [
@@ -40,7 +59,8 @@ fn each_fault_is_said_at_its_place() {
         ("{who: [on-call], review_by: 31d}", "`31d` is not between `1m` and `720h`"),
         ("{who: [on-call], by: [{subject: a, count: 0}]}", "`by` wants 1 to 8 people in all"),
         ("{who: [on-call], by: [{subject: a, count: 9}]}", "`by` wants 1 to 8 people in all"),
-        ("{who: [on-call], notify: [pager]}", "`break_glass.notify` is not in this version"),
+        ("{who: [on-call], notify: []}", "`break_glass.notify` is empty"),
+        ("{who: [on-call], notify: [pager]}", "`pager` is no channel of `notify`"),
         ("{who: [on-call], for: 1h}", "unknown field `for`"),
     ] {
         let said = said(folder.path(), &with(rules));
