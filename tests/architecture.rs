@@ -295,3 +295,25 @@ fn the_unit_starts_a_verb_that_there_is() {
     serve_is(&start.split(' ').skip(1).collect::<Vec<_>>());
     assert!(unit.contains("Type=notify"), "`serve` says when it is ready");
 }
+
+/// The settings of checkers, which no build reads.
+const CHECKERS: &[&str] = &["clippy.toml", "deny.toml", "rustfmt.toml"];
+
+#[test]
+fn the_image_is_built_from_everything_that_the_build_reads() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let recipe = fs::read_to_string(top.join("integrations/container/Dockerfile")).unwrap();
+    let copied: BTreeSet<_> = recipe
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .filter(|what| !what.starts_with("--from"))
+        .flat_map(|what| what.rsplit_once(' ').unwrap().0.split(' ').map(str::to_owned))
+        .collect();
+    let there = fs::read_dir(top).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let read = there.filter(|name| {
+        let settings = name.ends_with(".toml") || name.ends_with(".lock");
+        settings && !CHECKERS.contains(&&**name) || ["src", "policies", "benches", "tests"].contains(&&**name)
+    });
+    let missing: Vec<_> = read.filter(|name| !copied.contains(name)).collect();
+    assert!(missing.is_empty(), "the Dockerfile copies no {missing:?}");
+}
