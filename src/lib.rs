@@ -24,6 +24,7 @@ pub mod credentials;
 pub mod gates;
 pub mod http;
 pub mod identity;
+pub mod lineage;
 pub mod listen;
 pub mod net;
 pub mod notify;

@@ -29,13 +29,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("credentials", &["audit", "gates", "identity", "azureml", "policy"]),
     ("upstream", &["credentials", "azureml", "audit", "identity"]),
     ("listen", &[]),
+    ("lineage", &["gates", "audit", "credentials", "identity", "azureml", "store"]),
     // The forward proxy hands the tunnels that it accepts back to `listen`, which ends their TLS.
     (
         "proxy",
         &["upstream", "credentials", "audit", "gates", "policy", "identity", "azureml", "listen", "store"],
     ),
     // A call to the API is an operation like any other: named, judged and recorded as one.
-    ("admin", &["gates", "audit", "policy", "identity", "azureml", "store"]),
+    ("admin", &["lineage", "gates", "audit", "policy", "identity", "azureml", "store"]),
     (
         "config",
         &[
@@ -49,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "upstream",
             "proxy",
             "admin",
+            "lineage",
             "notify",
         ],
     ),

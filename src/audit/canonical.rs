@@ -19,7 +19,7 @@ thread_local! {
 
 /// A JSON line being written.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     out: Vec<u8>,
     /// The last key of each open object or array.
     #[cfg(debug_assertions)]

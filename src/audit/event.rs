@@ -238,6 +238,17 @@ pub enum Event {
         /// `request` or `response`.
         side: &'static str,
     },
+    /// A model was let in because its code was reviewed, and the gate states so, or could not.
+    Stated {
+        /// The model: `azureml://...`.
+        model: String,
+        /// The decision that let it in.
+        decision: String,
+        /// Who registered it: issuer and subject.
+        caller: String,
+        /// What was signed, or why nothing was.
+        stated: Result<Signed, String>,
+    },
     /// Requests were refused before anybody was known.
     Refused {
         /// From where.
@@ -251,6 +262,19 @@ pub enum Event {
 
 /// The files of a set of policies: each name with the SHA-256 of its content.
 pub type Files = Arc<[(Arc<str>, [u8; 32])]>;
+
+/// What was signed of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// SHA-256 of the envelope with the provenance.
+    pub provenance: [u8; 32],
+    /// SHA-256 of the envelope with the verification summary.
+    pub summary: [u8; 32],
+    /// What they know the model by: `algorithm:value`.
+    pub digest: String,
+    /// The id of the key.
+    pub key: String,
+}
 
 /// What becomes of a request for approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

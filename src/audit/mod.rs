@@ -8,7 +8,7 @@
 
 pub mod archive;
 pub mod bodies;
-mod canonical;
+pub(crate) mod canonical;
 pub mod event;
 pub mod evidence;
 mod heads;

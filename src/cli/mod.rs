@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod env;
 pub mod import;
 pub mod init;
+pub mod lineage;
 pub mod login;
 pub mod policy;
 pub mod relay;
@@ -81,6 +82,8 @@ enum Verb {
     /// Lists and takes back what was approved.
     #[command(subcommand)]
     Grant(request::Grants),
+    /// Shows, checks and compares where models came from, by signed statements in files.
+    Lineage(lineage::Args),
     /// Signs in to a gate.
     Login(login::Login),
     /// Forgets the tokens of a gate.
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Verb::Policy(args) => policy::run(&args),
         Verb::Env(args) => env::run(&args),
         Verb::Grant(args) => request::grants(&args),
+        Verb::Lineage(args) => lineage::run(&args),
         Verb::Login(args) => login::login(&args),
         Verb::Logout(args) => login::logout(&args),
         Verb::Relay(args) => relay::run(&args),

@@ -13,7 +13,7 @@ use serde_json::{Map, Number, Value};
 ///
 /// # Errors
 /// Words that say what is wrong and where; they hold no value of the document, only a member's name.
-pub(super) fn object(bytes: &[u8], depth: u8) -> Result<Map<String, Value>, serde_json::Error> {
+pub(crate) fn object(bytes: &[u8], depth: u8) -> Result<Map<String, Value>, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth }.deserialize(&mut reader)?;
     reader.end()?;

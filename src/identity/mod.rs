@@ -15,7 +15,7 @@ mod discovery;
 pub mod dpop;
 pub mod handle;
 mod http_source;
-mod json;
+pub(crate) mod json;
 mod jwks;
 mod jws;
 mod keyring;

@@ -17,6 +17,7 @@ mod notices;
 mod revocations;
 mod sessions;
 mod spent;
+mod statements;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -41,6 +42,7 @@ use sqlx::{
     any::{AnyConnectOptions, AnyPoolOptions},
     migrate::Migrator,
 };
+pub use statements::StatementRow;
 use tokio::{
     runtime::Handle,
     sync::{OnceCell, Semaphore, watch},

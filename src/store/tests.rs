@@ -3,6 +3,7 @@
 
 mod approvals;
 mod break_glass;
+mod statements;
 
 use super::*;
 

@@ -132,6 +132,12 @@ impl Event {
             Self::BodyRead { caller, peer, .. } => {
                 Form { actor: Some(caller), peer: Some(*peer), ..form(API, 2, "amlgate/audit/bodies/read") }
             }
+            Self::Stated { caller, stated, .. } => Form {
+                actor: Some(caller),
+                failed: stated.is_err(),
+                severity: if stated.is_err() { 4 } else { 1 },
+                ..form(API, 1, "amlgate/lineage/write")
+            },
             Self::Refused { peer, .. } => Form { peer: Some(*peer), ..failed(form(API, 99, "unknown")) },
         }
     }
@@ -375,6 +381,24 @@ impl Event {
                 plain(l, "body_read");
                 l.text("of", &**of);
                 l.text("side", *side);
+            }
+            Self::Stated { model, decision, stated, .. } => {
+                l.text("decision", &**decision);
+                match stated {
+                    Ok(signed) => {
+                        l.text("digest", &*signed.digest);
+                        plain(l, "model_stated");
+                        l.text("key", &*signed.key);
+                        l.text("model", &**model);
+                        l.hex("provenance", &signed.provenance);
+                        l.hex("summary", &signed.summary);
+                    }
+                    Err(problem) => {
+                        plain(l, "model_not_stated");
+                        l.text("model", &**model);
+                        l.text("problem", &**problem);
+                    }
+                }
             }
             Self::Refused { reason, count, .. } => {
                 l.number("count", *count);

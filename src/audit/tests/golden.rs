@@ -13,7 +13,7 @@ use super::{
     *,
 };
 use crate::{
-    audit::event::{GrantChange, Tunnel, Verdict},
+    audit::event::{GrantChange, Signed, Tunnel, Verdict},
     azureml::Kind,
     gates::break_glass::Became,
     policy::DecisionId,
@@ -41,6 +41,24 @@ fn grant(change: GrantChange, by: Option<&str>) -> Event {
         by: by.map(str::to_owned),
         change,
         until: 1_800_014_400_000,
+    }
+}
+
+fn stated(stated: Result<Signed, String>) -> Event {
+    Event::Stated {
+        model: "azureml://subscriptions/s/resourceGroups/g/workspaces/w/models/churn/versions/3".into(),
+        decision: uuid::Uuid::nil().to_string(),
+        caller: "github:repo:ml/vision".into(),
+        stated,
+    }
+}
+
+fn signed() -> Signed {
+    Signed {
+        provenance: [6; 32],
+        summary: [7; 32],
+        digest: format!("azuremlAssetId:{}", "08".repeat(32)),
+        key: "09".repeat(32),
     }
 }
 
@@ -183,6 +201,8 @@ fn events() -> Vec<(&'static str, Event)> {
                 side: "request",
             },
         ),
+        ("model_stated", stated(Ok(signed()))),
+        ("model_not_stated", stated(Err("the store did not answer within 2 s".into()))),
         ("refused", Event::Refused { peer: "::1".parse().unwrap(), reason: "no token", count: 4 }),
     ]
 }
@@ -214,6 +234,7 @@ fn is_listed(event: &Event) -> bool {
         | Event::Exporter { .. }
         | Event::RecordRead { .. }
         | Event::BodyRead { .. }
+        | Event::Stated { .. }
         | Event::Refused { .. } => true,
     }
 }
