@@ -190,8 +190,7 @@ impl Source {
         let mut around = Surroundings::default();
         let mut doors = None;
         if let Some(settings) = &settings {
-            around.issuers = Some(settings.issuers.iter().map(|i| i.name.to_string()).collect());
-            around.routes = Some(settings.routes.iter().map(|r| r.name.to_string()).collect());
+            around = settings.surroundings();
             let door = |route: &settings::Route| {
                 let host = route.upstream.host.clone();
                 let naming = Naming {

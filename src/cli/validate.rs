@@ -1,7 +1,6 @@
 //! `amlgate validate`: is everything that the gate would start with in order?
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,7 +8,7 @@ use std::{
 use super::{exit, put, serve::refused};
 use crate::{
     config,
-    policy::{PolicySet, Surroundings},
+    policy::PolicySet,
     yaml::{Place, Problem, Spanned},
 };
 
@@ -44,8 +43,7 @@ pub fn run(args: &Args) -> ExitCode {
     match config::load(&args.config) {
         Err(found) => {
             problems.extend(found);
-            if let Some((directory, issuers, routes)) = config::around_policies(&args.config) {
-                let around = Surroundings { issuers: Some(issuers), routes: Some(routes) };
+            if let Some((directory, around)) = config::around_policies(&args.config) {
                 match PolicySet::load(&directory, &around) {
                     Err(found) => problems.extend(found),
                     Ok((_, found)) => warnings.extend(found),
@@ -53,9 +51,7 @@ pub fn run(args: &Args) -> ExitCode {
             }
         }
         Ok(settings) => {
-            let issuers: BTreeSet<_> = settings.issuers.iter().map(|i| i.name.to_string()).collect();
-            let routes: BTreeSet<_> = settings.routes.iter().map(|r| r.name.to_string()).collect();
-            let around = Surroundings { issuers: Some(issuers), routes: Some(routes) };
+            let around = settings.surroundings();
             warnings.extend(settings.warnings);
             match PolicySet::load(&settings.policies, &around) {
                 Err(found) => problems.extend(found),
@@ -122,7 +118,7 @@ fn untold(notified: &config::Notified, set: &PolicySet) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::FileSet;
+    use crate::policy::{FileSet, Surroundings};
 
     #[test]
     fn a_channel_for_what_no_policy_speaks_of_is_warned_of_at_its_place() {

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     cloud::Cloud,
+    policy::Surroundings,
     yaml::{Place, Problem, Severity, Spanned},
 };
 
@@ -53,16 +54,19 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Problem>> {
     }
 }
 
-/// The folder of policies and the names of issuers and routes, of a file that need not be right
+/// The folder of policies and the names that they may use, of a file that need not be right
 /// otherwise: so that `validate` says everything about policies too. `None` if it cannot be read.
 #[must_use]
-pub fn around_policies(path: &Path) -> Option<(PathBuf, BTreeSet<String>, BTreeSet<String>)> {
+pub fn around_policies(path: &Path) -> Option<(PathBuf, Surroundings)> {
     let parsed = super::parse(path).ok()?;
     let directory = Reader { base: &parsed.base, openers: BTreeMap::new(), cloud: Cloud::default() }
         .file(&parsed.raw.policies.value);
-    let issuers = parsed.raw.issuers.iter().map(|i| i.value.name.value.clone()).collect();
-    let routes = parsed.raw.routes.iter().map(|r| r.value.name.value.clone()).collect();
-    directory.is_dir().then_some((directory, issuers, routes))
+    let around = Surroundings {
+        issuers: Some(parsed.raw.issuers.iter().map(|i| i.value.name.value.clone()).collect()),
+        routes: Some(parsed.raw.routes.iter().map(|r| r.value.name.value.clone()).collect()),
+        gerrits: Some(BTreeSet::new()),
+    };
+    directory.is_dir().then_some((directory, around))
 }
 
 /// The names of policies' entries and subjects that channels of `notify` are for, each at its place.

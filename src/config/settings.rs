@@ -29,7 +29,7 @@ use crate::{
     http::RESERVED,
     identity::IssuerSettings,
     net::EgressProxy,
-    policy::StreamLimits,
+    policy::{StreamLimits, Surroundings},
     proxy::{forward::TunnelSettings, possession::Terminator},
     telemetry::TelemetrySettings,
     yaml::Problem,
@@ -99,6 +99,17 @@ impl Settings {
             return self.reverse.as_ref().map(|reverse| reverse.public_url.to_text() + RESERVED);
         }
         admin.public_url.as_ref().map(BaseUrl::to_text)
+    }
+
+    /// The names that policies may use.
+    #[must_use]
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            issuers: Some(self.issuers.iter().map(|issuer| issuer.name.to_string()).collect()),
+            routes: Some(self.routes.iter().map(|route| route.name.to_string()).collect()),
+            // No Gerrit can be configured in this version.
+            gerrits: Some(BTreeSet::new()),
+        }
     }
 }
 

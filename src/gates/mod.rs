@@ -20,7 +20,7 @@ use opinions::Opinions;
 
 use crate::{
     identity::Revoked,
-    policy::{Approval, Denial, DenialCode, Obligation, Permit},
+    policy::{Approval, Denial, DenialCode, Obligation, Permit, Review},
     store::{Store, StoreError},
     time::SharedClock,
 };
@@ -101,6 +101,10 @@ impl Gates {
     /// [`Held`], with the permit for the record.
     pub fn clear(&self, permit: Permit) -> Result<Cleared, Box<Held>> {
         let permit = self.limited(permit)?;
+        let unreviewed = permit.judgement().reviews().next().map(|review| unreviewed(review));
+        if let Some(denial) = unreviewed {
+            return Err(Box::new(Held { permit, denial, retry_after: None, waits: None }));
+        }
         let unasked = permit.judgement().opinions().next().map(opinions::unasked);
         if let Some(denial) = unasked {
             return Err(Box::new(Held { permit, denial, retry_after: None, waits: None }));
@@ -141,6 +145,10 @@ impl Gates {
         body: BodyKnown,
         revoked: &Revoked,
     ) -> Result<Cleared, Box<Held>> {
+        let unreviewed = permit.judgement().reviews().next().map(|review| unreviewed(review));
+        if let Some(denial) = unreviewed {
+            return Err(Box::new(Held { permit, denial, retry_after: None, waits: None }));
+        }
         // What is asked is the same for each entry that wants it.
         let wanted = permit.judgement().opinions().next().cloned();
         if let Some(entry) = wanted
@@ -170,7 +178,7 @@ impl Gates {
                         return Err(Box::new(Held { permit, denial, retry_after: Some(wait), waits: None }));
                     }
                 }
-                Obligation::Approval(_) | Obligation::Opinion { .. } => {}
+                Obligation::Approval(_) | Obligation::Opinion { .. } | Obligation::Review(_) => {}
             }
         }
         Ok(permit)
@@ -220,6 +228,21 @@ fn unread(error: &StoreError) -> Denial {
         cause: said(error),
         cure: "try again".to_owned(),
         entry: None,
+        missing: Vec::new(),
+        step_up: None,
+        request: None,
+    }
+}
+
+fn unreviewed(review: &Review) -> Denial {
+    Denial {
+        code: DenialCode::ReviewRequired,
+        cause: format!(
+            "entry `{}` demands reviewed code, and this gate has no `gerrit` to ask",
+            review.entry.name
+        ),
+        cure: "tell whoever runs the gate".to_owned(),
+        entry: Some(review.entry.clone()),
         missing: Vec::new(),
         step_up: None,
         request: None,

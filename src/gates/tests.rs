@@ -161,6 +161,30 @@ fn a_stream_that_goes_on_is_not_counted_again() {
     assert_eq!(set.renew(&lease, scene.clock.now()), Ok(()));
 }
 
+#[tokio::test]
+async fn what_must_be_reviewed_is_held_by_a_gate_that_can_ask_no_code_host() {
+    let scene = Scene::new();
+    let set = policies(
+        "  - {name: reviewed, review: {gerrit: main, project: ml/vision, branch: main}, approval: {by: [{subject: boss}]}}\nsubjects: {boss: [{issuer: corp, group: boss}]}\n",
+    );
+    let held = [
+        scene.gates.clear(scene.permit(&set, "ann")).unwrap_err(),
+        scene
+            .gates
+            .clear_approved(scene.permit(&set, "ann"), BodyKnown::Whole, &Revoked::default())
+            .await
+            .unwrap_err(),
+    ];
+    for held in held {
+        let Denial { code, cause, entry, .. } = held.denial;
+        assert_eq!(code, DenialCode::ReviewRequired);
+        assert_eq!(cause, "entry `reviewed` demands reviewed code, and this gate has no `gerrit` to ask");
+        assert_eq!(entry.unwrap().line, 5);
+        // Nobody is asked about what was not reviewed.
+        assert!(held.waits.is_none() && held.permit.judgement().asks());
+    }
+}
+
 #[test]
 fn counters_that_are_forgotten_are_those_that_are_full_again() {
     let scene = Scene::new();

@@ -16,10 +16,7 @@ use super::{
     raw::List,
     who::{Fit, SubjectIx},
 };
-use crate::{
-    azureml::Act,
-    identity::{Caller, PrincipalKind},
-};
+use crate::identity::{Caller, PrincipalKind};
 
 /// The longest that a call is held while people decide (DECISIONS 23).
 pub const MAX_HOLD: Duration = Duration::from_secs(120);
@@ -175,10 +172,7 @@ impl Entry {
     pub(super) fn approval_wanted(&self, context: &Context<'_>) -> Option<&Arc<Approval>> {
         let demand = self.approval.as_ref()?;
         // Asking and answering need no approval, or nobody could ask for one.
-        let asks = |act: &Act| {
-            ["amlgate/requests/", "amlgate/grants/"].iter().any(|own| act.action.as_str().starts_with(own))
-        };
-        if self.list == List::Require && context.question.operation.acts.iter().any(asks) {
+        if self.list == List::Require && context.asks_people() {
             return None;
         }
         let skipped =

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    DenialCode, Judgement, OpenGlass, PolicySet,
+    DenialCode, EntryRef, Judgement, OpenGlass, PolicySet,
     described::{Described, DescribedCaller, DescribedRequest, Door},
 };
 use crate::{
@@ -236,7 +236,8 @@ impl Case {
         });
         let mut decided_by: Vec<String> =
             judgement.allowed_by.iter().map(|entry| entry.name.to_string()).collect();
-        decided_by.extend(judgement.approvals().map(|approval| approval.entry.name.to_string()));
+        let wanted = judgement.wanted().map(|wanted| wanted.entries).unwrap_or_default();
+        decided_by.extend(wanted.iter().map(|entry| entry.name.to_string()));
         decided_by.extend(judgement.denial.iter().filter_map(|d| Some(d.entry.as_ref()?.name.to_string())));
         let traces = described.question().map(|question| set.trace(&question)).unwrap_or_default();
         let concerned =
@@ -259,12 +260,17 @@ impl Case {
 impl Expectation {
     /// What is not as expected, in words.
     fn failure(&self, judgement: &Judgement) -> Option<String> {
+        let reviews: Vec<_> = judgement.reviews().collect();
         let approvals: Vec<_> = judgement.approvals().collect();
+        let open = !reviews.is_empty() || !approvals.is_empty();
         let decided = match &judgement.denial {
-            None if !approvals.is_empty() => {
-                let by: Vec<_> =
-                    approvals.iter().map(|a| format!("{} (entry `{}`)", a.words(), a.entry.name)).collect();
-                format!("it needs the approval of {}", by.join(", and of "))
+            None if open => {
+                let of = |words: String, entry: &EntryRef| format!("{words} (entry `{}`)", entry.name);
+                let reviews = reviews.iter().map(|r| of(r.words(), &r.entry));
+                let approvals =
+                    approvals.iter().map(|a| of(format!("the approval of {}", a.words()), &a.entry));
+                let all: Vec<_> = reviews.chain(approvals).collect();
+                format!("it needs {}", all.join(", and "))
             }
             None => {
                 let by: Vec<_> = judgement.allowed_by.iter().map(|e| format!("`{}`", e.name)).collect();
@@ -276,9 +282,11 @@ impl Expectation {
             Some(denial) => format!("it is denied with `{}`: {}", denial.code.name(), denial.cause),
         };
         let wanted = match (self.decision.value, &judgement.denial) {
-            (Decision::Allow, None) if approvals.is_empty() => None,
+            (Decision::Allow, None) if !open => None,
             (Decision::Allow, None) => Some("`allow` is expected".to_owned()),
             (Decision::NeedsApproval, None) if !approvals.is_empty() => None,
+            (Decision::NeedsReview, None) if !reviews.is_empty() => None,
+            (Decision::NeedsReview, _) => Some("`needs_review` is expected".to_owned()),
             (Decision::NeedsApproval, _) => Some("`needs_approval` is expected".to_owned()),
             (Decision::NeedsStepUp, Some(denial)) if denial.code == DenialCode::StepUpRequired => None,
             (Decision::NeedsStepUp, _) => Some("`needs_step_up` is expected".to_owned()),
@@ -288,23 +296,22 @@ impl Expectation {
             (Decision::Deny, Some(_)) => None,
             (Decision::Allow, Some(_)) => Some("`allow` is expected".to_owned()),
             (Decision::Deny, None) => Some("`deny` is expected".to_owned()),
-            (Decision::NeedsReview, _) => Some("what is expected is not in this version".to_owned()),
         };
         if let Some(wanted) = wanted {
             return Some(format!("{wanted}, but {decided}"));
         }
         if let Some(code) = &self.code {
-            let given = match &judgement.denial {
-                None if !approvals.is_empty() => Some(DenialCode::ApprovalRequired.name()),
-                denial => denial.as_ref().map(|d| d.code.name()),
-            };
-            if given != Some(code) {
+            let review = (!reviews.is_empty()).then_some(DenialCode::ReviewRequired);
+            let approval = (!approvals.is_empty()).then_some(DenialCode::ApprovalRequired);
+            let denial = judgement.denial.as_ref().map(|denial| denial.code);
+            if ![denial, review, approval].iter().flatten().any(|given| given.name() == code) {
                 return Some(format!("`{code}` is expected, but {decided}"));
             }
         }
         let entry = self.entry.as_deref()?;
-        let named = |e: &super::EntryRef| *e.name == *entry;
+        let named = |e: &EntryRef| *e.name == *entry;
         let decides = judgement.allowed_by.iter().any(named)
+            || reviews.iter().any(|review| named(&review.entry))
             || approvals.iter().any(|approval| named(&approval.entry))
             || judgement.denial.as_ref().and_then(|d| d.entry.as_ref()).is_some_and(named);
         (!decides).then(|| format!("entry `{entry}` is expected to decide, but {decided}"))

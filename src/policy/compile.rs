@@ -13,7 +13,8 @@ use super::{
     document::{Located, Text, listed, near},
     entry::{Entry, Limit, Network, SecretsRule, Unless},
     index::Index,
-    raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawSecrets},
+    raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawReview, RawSecrets},
+    review::{CodeHost, Review},
     roles::{ActionPattern, Roles},
     who::{Description, SubjectIx, Subjects, doubts},
 };
@@ -237,6 +238,7 @@ impl Compiler<'_> {
             EntryRef { name: raw.name.value.as_str().into(), file: Arc::clone(file), line: raw.place.line };
         Entry {
             approval: raw.approval.map(|approval| self.approval(file, &reference, approval)),
+            review: raw.review.map(|review| Arc::new(self.review(file, &reference, review))),
             reference,
             list: raw.list,
             who: raw.who.and_then(|texts| self.who(file, &texts)),
@@ -311,6 +313,35 @@ impl Compiler<'_> {
             ticket: raw.ticket,
         };
         Demand { approval: Arc::new(approval), skip }
+    }
+
+    fn review(&mut self, file: &Arc<str>, entry: &EntryRef, raw: RawReview) -> Review {
+        if let Some(known) = &self.around.gerrits
+            && !known.contains(&raw.gerrit.value)
+        {
+            let known = || known.iter().map(String::as_str);
+            let message = format!("no `gerrit` named `{}` in amlgate.yaml", raw.gerrit.value);
+            let hint = near(&raw.gerrit.value, known()).unwrap_or_else(|| match known().next() {
+                None => "it names no server: nobody could say what was reviewed".to_owned(),
+                Some(_) => format!("it names {}", listed(known())),
+            });
+            self.problems.push(Problem::error(file, raw.gerrit.place, message).hint(hint));
+        }
+        Review {
+            entry: entry.clone(),
+            host: CodeHost::Gerrit(raw.gerrit.value.into()),
+            project: raw.project,
+            branch: raw.branch,
+            labels: raw.labels,
+            by: raw.by,
+            not_by: raw.not_by,
+            commit: raw.commit,
+            requirements: raw.requirements,
+            accept: raw.accept,
+            max_age: raw.max_age,
+            merge_commits: raw.merge_commits,
+            on_unreachable: raw.on_unreachable,
+        }
     }
 
     /// `None` for everybody.

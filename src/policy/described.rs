@@ -11,7 +11,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Azure, DecisionId, Judgement, OpenGlass, PolicySet, Question, RequestFacts, Standing, words};
+use super::{
+    Azure, DecisionId, DenialCode, Judgement, OpenGlass, PolicySet, Question, RequestFacts, Standing, words,
+};
 use crate::{
     azureml::{
         self, Act, Action, Audience, BodyNeed, Effect, Effects, Facts, Inspected, Naming, Operation,
@@ -315,14 +317,17 @@ impl Described {
         Ok(Self { any_request: true, ..Self::of(caller, operation, request, Standing::Entries) })
     }
 
-    /// Where an action that is allowed is refused after all: effects that some requests have which do
-    /// it, each with the denial that it brings.
+    /// Where an action that is allowed is refused after all, or needs a review or an approval that it
+    /// does not need otherwise: effects that some requests have which do it, each with the code and
+    /// the cause that it brings.
     #[must_use]
-    pub fn hinges(&self, set: &PolicySet) -> Vec<(Effect, super::Denial)> {
+    pub fn hinges(&self, set: &PolicySet) -> Vec<(Effect, DenialCode, String)> {
         let Some(operation) = &self.operation else { return Vec::new() };
-        if !self.any_request || self.judge(set).denial.is_some() {
+        let without = self.judge(set);
+        if !self.any_request || without.denial.is_some() {
             return Vec::new();
         }
+        let without = without.wanted();
         let sometimes = operation
             .acts
             .iter()
@@ -332,7 +337,13 @@ impl Described {
         let with = |effect: Effect| {
             let operation = Operation { effects: operation.effects.with(effect), ..operation.clone() };
             let question = Question { operation: &operation, ..self.question()? };
-            Some((effect, set.judge(&question).denial?))
+            let judgement = set.judge(&question);
+            let wanted = judgement.wanted().filter(|wanted| Some(wanted) != without.as_ref());
+            let (code, cause) = match judgement.denial {
+                Some(denial) => (denial.code, denial.cause),
+                None => wanted.map(|wanted| (wanted.code, wanted.words))?,
+            };
+            Some((effect, code, cause))
         };
         sometimes.iter().filter_map(with).collect()
     }

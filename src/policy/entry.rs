@@ -22,6 +22,7 @@ use super::{
     path::{LetterCase, PathPattern},
     raw::List,
     recording::Recording,
+    review::Review,
     rights::Word,
     roles::{ActionPattern, Role},
     selector::{Cause, Check, Selector},
@@ -108,6 +109,8 @@ pub(super) struct Entry {
     pub approval: Option<Demand>,
     /// Whether Clutch must let the caller do it, too.
     pub opinion: bool,
+    /// From which reviewed change the code must come.
+    pub review: Option<Arc<Review>>,
 }
 
 /// What all entries are held against.
@@ -144,6 +147,15 @@ impl<'a> Context<'a> {
     /// The same, with the human for whom the caller acts.
     pub(super) fn behind(self, human: Option<&'a Human<'a>>) -> Self {
         Self { human, ..self }
+    }
+
+    /// Whether people are asked or answer: what is demanded of requests is not demanded of that, or
+    /// nobody could ask.
+    pub(super) fn asks_people(&self) -> bool {
+        let asks = |act: &Act| {
+            ["amlgate/requests/", "amlgate/grants/"].iter().any(|own| act.action.as_str().starts_with(own))
+        };
+        self.question.operation.acts.iter().any(asks)
     }
 
     /// The same as if no glass were broken.

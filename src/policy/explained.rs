@@ -14,8 +14,8 @@ use super::{
 /// What decided, and what came close.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Explained {
-    /// `allow`, `needs_approval` or `deny`.
-    #[schemars(extend("enum" = ["allow", "needs_approval", "deny"]))]
+    /// `allow`, `needs_review`, `needs_approval` or `deny`.
+    #[schemars(extend("enum" = ["allow", "needs_review", "needs_approval", "deny"]))]
     pub decision: &'static str,
     /// What was asked.
     pub about: String,
@@ -56,6 +56,8 @@ pub struct Considered {
     pub dry_run: bool,
     /// Whose approval it demands.
     pub approval: Option<String>,
+    /// From which reviewed change it demands the code to come.
+    pub review: Option<String>,
     /// What each of its selectors says.
     pub selectors: Vec<Held>,
     /// Whether it comes close: it counts, or misses by one selector.
@@ -134,6 +136,7 @@ impl Considered {
             counts: trace.matches,
             dry_run: trace.dry_run,
             approval: trace.approval.as_ref().map(|approval| approval.words()),
+            review: trace.review.as_ref().map(|review| review.words()),
             selectors: trace.selectors.iter().map(held).collect(),
             close: trace.matches || missed.len() <= 1,
         }

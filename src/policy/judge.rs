@@ -423,13 +423,15 @@ impl<'a> Bench<'a> {
             let sign_in_unmet = entry.is_signed_in(&self.context) == Some(false);
             let approval = entry.approval_wanted(&self.context);
             let unmet = outside_network || outside_hours || sign_in_unmet;
-            if !unmet && approval.is_none() {
+            let review = entry.review_wanted(&self.context);
+            if !unmet && approval.is_none() && review.is_none() {
                 continue;
             }
             if entry.is_dry_run(now) {
                 self.judgement.would_deny.push(entry.reference.clone());
                 continue;
             }
+            self.judgement.obligations.extend(review.cloned().map(Obligation::Review));
             self.judgement.obligations.extend(approval.cloned().map(Obligation::Approval));
             if !unmet {
                 continue;

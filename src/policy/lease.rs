@@ -7,7 +7,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Approval, Azure, DecisionId, Denial, EntryRef, Permit, Question, RequestFacts, Standing};
+use super::{
+    Approval, Azure, DecisionId, Denial, EntryRef, Permit, Question, RequestFacts, Review, Standing,
+};
 use crate::{
     azureml::Operation,
     identity::{BadCertificate, Principal},
@@ -54,6 +56,8 @@ pub struct Lease {
     approved: Box<[[u8; 32]]>,
     /// The entries for which another's word was heard when it was opened, by their names.
     heard: Box<[Arc<str>]>,
+    /// The reviews that it had when it was opened.
+    reviewed: Box<[Arc<Review>]>,
 }
 
 /// Why a live stream ends.
@@ -68,6 +72,9 @@ pub enum Cut {
     /// The policies in force want another's word that was not heard of it.
     #[error("entry `{0}` wants Clutch's word, which was not asked for when it was opened")]
     Unheard(Arc<str>),
+    /// The policies in force demand a review that was not looked for.
+    #[error("entry `{0}` demands reviewed code, which was not looked for when it was opened")]
+    Unreviewed(Arc<str>),
     /// The token that opened it ended.
     #[error("the token that opened it expired at {0:?}")]
     TokenExpired(Timestamp),
@@ -91,12 +98,18 @@ impl Lease {
             limits,
             approved: permit.judgement().approvals().map(|approval| approval.version).collect(),
             heard: permit.judgement().opinions().map(|entry| Arc::clone(&entry.name)).collect(),
+            reviewed: permit.judgement().reviews().cloned().collect(),
         }
     }
 
     /// Whether the word that is wanted now was heard.
     pub(super) fn is_heard(&self, wanted: &EntryRef) -> bool {
         self.heard.contains(&wanted.name)
+    }
+
+    /// Whether the review that is wanted now is one that it had.
+    pub(super) fn is_reviewed(&self, wanted: &Review) -> bool {
+        self.reviewed.iter().any(|had| had.is_as(wanted))
     }
 
     /// Whether the approval that is wanted now is one that it had.

@@ -16,8 +16,8 @@ use super::{DenialCode, PolicySet, described::Described, permit::Told};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CanI")]
 pub struct Answer {
-    /// `allow`, `needs_approval` or `deny`.
-    #[schemars(extend("enum" = ["allow", "needs_approval", "deny"]))]
+    /// `allow`, `needs_review`, `needs_approval` or `deny`.
+    #[schemars(extend("enum" = ["allow", "needs_review", "needs_approval", "deny"]))]
     pub decision: String,
     /// What was asked.
     pub about: String,
@@ -83,10 +83,10 @@ impl But {
     /// Every effect that a question hinges on.
     pub(super) fn all(set: &PolicySet, described: &Described) -> Vec<Self> {
         let hinges = described.hinges(set).into_iter();
-        let each = hinges.map(|(effect, denial)| Self {
+        let each = hinges.map(|(effect, code, cause)| Self {
             effect: effect.name().to_owned(),
-            code: denial.code.name().to_owned(),
-            cause: denial.cause,
+            code: code.name().to_owned(),
+            cause,
         });
         each.collect()
     }
@@ -122,9 +122,9 @@ impl Line {
     pub fn of(set: &PolicySet, described: &Described, action: &str, scope: &str) -> Option<Self> {
         let judgement = described.judge(set);
         let (decision, demanded) = match &judgement.denial {
-            None => match judgement.wanted_approvals() {
+            None => match judgement.wanted() {
                 None => ("allow", None),
-                wanted @ Some(_) => (DenialCode::ApprovalRequired.name(), wanted),
+                Some(wanted) => (wanted.code.name(), Some(wanted.words)),
             },
             // These no sign-in, place or hour changes.
             Some(denial)
@@ -146,7 +146,7 @@ impl Line {
             by: judgement.allowed_by.iter().map(|entry| entry.name.to_string()).collect(),
             through: described.assignment(),
             demanded,
-            not_with: described.hinges(set).iter().map(|(effect, _)| effect.name().to_owned()).collect(),
+            not_with: described.hinges(set).iter().map(|(effect, ..)| effect.name().to_owned()).collect(),
         })
     }
 }

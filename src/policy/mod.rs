@@ -29,6 +29,7 @@ mod raw;
 mod recording;
 pub mod replay;
 pub mod request;
+pub mod review;
 pub mod rights;
 pub mod roles;
 mod selector;
@@ -52,6 +53,7 @@ pub use permit::{
 pub use raw::List;
 pub use recording::{Pointer, Recording};
 pub use request::{DecisionId, OpenGlass, RequestFacts};
+pub use review::Review;
 pub use rights::Azure;
 pub use selector::Selector;
 pub use step_up::StepUpWanted;
@@ -96,6 +98,8 @@ pub struct Surroundings {
     pub issuers: Option<BTreeSet<String>>,
     /// Configured routes; `None` likewise.
     pub routes: Option<BTreeSet<String>>,
+    /// Configured Gerrit servers; `None` likewise.
+    pub gerrits: Option<BTreeSet<String>>,
 }
 
 /// What is judged: by whom, what, and the circumstances.
@@ -309,6 +313,10 @@ impl PolicySet {
         let open = judgement.approvals().find(|wanted| !lease.is_approved(wanted));
         if let Some(wanted) = open {
             return Err(Cut::Unapproved(Arc::clone(&wanted.entry.name)));
+        }
+        let unreviewed = judgement.reviews().find(|wanted| !lease.is_reviewed(wanted));
+        if let Some(wanted) = unreviewed {
+            return Err(Cut::Unreviewed(Arc::clone(&wanted.entry.name)));
         }
         let unheard = judgement.opinions().find(|wanted| !lease.is_heard(wanted));
         unheard.map_or(Ok(()), |wanted| Err(Cut::Unheard(Arc::clone(&wanted.name))))

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Approval, Azure, Change, DecisionId, Lease, PolicySet, Question, Recording, RequestFacts, Standing,
-    StepUpWanted, StreamLimits,
+    Approval, Azure, Change, DecisionId, Lease, PolicySet, Question, Recording, RequestFacts, Review,
+    Standing, StepUpWanted, StreamLimits,
 };
 use crate::{
     azureml::{Operation, SecretClass},
@@ -54,6 +54,8 @@ pub enum Obligation {
         /// The entry that demands it.
         entry: EntryRef,
     },
+    /// The code behind it must have been reviewed and merged.
+    Review(Arc<Review>),
 }
 
 impl Obligation {
@@ -63,6 +65,7 @@ impl Obligation {
         match self {
             Self::Limit { entry, .. } | Self::Opinion { entry } => entry,
             Self::Approval(approval) => &approval.entry,
+            Self::Review(review) => &review.entry,
         }
     }
 }
@@ -100,6 +103,8 @@ pub enum DenialCode {
     ApprovalRequired,
     /// People have been asked, and have not answered yet.
     ApprovalPending,
+    /// The code behind it is not known to be reviewed and merged.
+    ReviewRequired,
     /// The same call was sent on an approval before, and its outcome is not known (409).
     AlreadySent,
 }
@@ -119,6 +124,7 @@ impl DenialCode {
             Self::UnknownOperation => "UnknownOperation",
             Self::ApprovalRequired => "ApprovalRequired",
             Self::ApprovalPending => "ApprovalPending",
+            Self::ReviewRequired => "ReviewRequired",
             Self::AlreadySent => "AlreadySent",
         }
     }
@@ -176,7 +182,7 @@ impl Judgement {
     pub fn approvals(&self) -> impl Iterator<Item = &Arc<Approval>> {
         self.obligations.iter().filter_map(|obligation| match obligation {
             Obligation::Approval(approval) => Some(approval),
-            Obligation::Limit { .. } | Obligation::Opinion { .. } => None,
+            Obligation::Limit { .. } | Obligation::Opinion { .. } | Obligation::Review(_) => None,
         })
     }
 
@@ -184,40 +190,72 @@ impl Judgement {
     pub fn opinions(&self) -> impl Iterator<Item = &EntryRef> {
         self.obligations.iter().filter_map(|obligation| match obligation {
             Obligation::Opinion { entry } => Some(entry),
-            Obligation::Limit { .. } | Obligation::Approval(_) => None,
+            Obligation::Limit { .. } | Obligation::Approval(_) | Obligation::Review(_) => None,
+        })
+    }
+
+    /// The reviews that the code behind it needs.
+    pub fn reviews(&self) -> impl Iterator<Item = &Arc<Review>> {
+        self.obligations.iter().filter_map(|obligation| match obligation {
+            Obligation::Review(review) => Some(review),
+            Obligation::Limit { .. } | Obligation::Approval(_) | Obligation::Opinion { .. } => None,
         })
     }
 
     /// Whether anybody has to be asked before the request goes on.
     #[must_use]
     pub fn asks(&self) -> bool {
-        self.approvals().next().is_some() || self.opinions().next().is_some()
+        self.approvals().next().is_some()
+            || self.opinions().next().is_some()
+            || self.reviews().next().is_some()
     }
 
-    /// The approvals that it still needs, in words; `None` if it needs none.
+    /// The reviews and approvals that it still needs, in words, with the code with which it is refused
+    /// without them; `None` if it needs none. People are asked for what was reviewed, so that comes
+    /// first.
     #[must_use]
-    pub fn wanted_approvals(&self) -> Option<String> {
-        let each = self.approvals().map(|approval| approval.demand());
-        let each: Vec<_> = each.collect();
-        (!each.is_empty()).then(|| each.join(", and "))
+    pub fn wanted(&self) -> Option<Wanted> {
+        let reviews = self.reviews().map(|review| (review.demand(), &review.entry));
+        let approvals = self.approvals().map(|approval| (approval.demand(), &approval.entry));
+        let (words, entries): (Vec<_>, Vec<_>) = reviews.chain(approvals).unzip();
+        let code = match self.reviews().next() {
+            Some(_) => DenialCode::ReviewRequired,
+            None => DenialCode::ApprovalRequired,
+        };
+        let entries = entries.into_iter().cloned().collect();
+        (!words.is_empty()).then(|| Wanted { code, words: words.join(", and "), entries })
     }
 
     /// What it comes to.
     #[must_use]
     pub fn told(&self) -> Told {
-        let (decision, code, cause) = match (&self.denial, self.wanted_approvals()) {
+        let (decision, code, cause) = match (&self.denial, self.wanted()) {
             (Some(denial), _) => ("deny", Some(denial.code), Some(denial.cause.clone())),
-            (None, Some(wanted)) => ("needs_approval", Some(DenialCode::ApprovalRequired), Some(wanted)),
+            (None, Some(Wanted { code, words, .. })) => {
+                let reviewed = self.reviews().next().is_some();
+                (if reviewed { "needs_review" } else { "needs_approval" }, Some(code), Some(words))
+            }
             (None, None) => ("allow", None, None),
         };
         Told { decision, code: code.map(DenialCode::name), cause }
     }
 }
 
+/// What a judgement that allows still needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// With which it is refused meanwhile.
+    pub code: DenialCode,
+    /// All of it, in words.
+    pub words: String,
+    /// The entries that demand it.
+    pub entries: Vec<EntryRef>,
+}
+
 /// What a judgement comes to, in the words of `policy why`, `can-i`, the API and the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// `allow`, `needs_approval` or `deny`.
+    /// `allow`, `needs_review`, `needs_approval` or `deny`.
     pub decision: &'static str,
     /// Of what does not go on: the code with which it is refused.
     pub code: Option<&'static str>,

@@ -30,7 +30,9 @@ pub fn replay(set: &PolicySet, question: &Question<'_>, skus: bool) -> Replayed 
         let secrets = judgement.denial.is_none().then(|| judgement.secrets.clone());
         let mut asked: Vec<_> = judgement.approvals().map(|approval| approval.version).collect();
         asked.sort_unstable();
-        (judgement.denial.is_none(), secrets, asked)
+        let mut reviewed: Vec<_> = judgement.reviews().map(|review| review.entry.clone()).collect();
+        reviewed.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        (judgement.denial.is_none(), secrets, asked, reviewed)
     };
     if answer(&for_caller) == answer(&against) {
         return Replayed::Decided(Box::new(against));

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Approval, EntryRef, Hypothesis, PolicySet, Question,
+    Approval, EntryRef, Hypothesis, PolicySet, Question, Review,
     entry::{Context, Entry},
     judge::Fit,
     lent::Human,
@@ -35,6 +35,8 @@ pub struct EntryTrace {
     pub unmet: Vec<Selector>,
     /// The approval without which it lets nothing through, or holds up what it matches.
     pub approval: Option<Arc<Approval>>,
+    /// The review without which it holds up what it matches.
+    pub review: Option<Arc<Review>>,
     /// The subjects that `who` names; empty for every caller.
     pub who: Vec<Arc<str>>,
     /// The subjects that `unless` exempts.
@@ -116,6 +118,7 @@ fn of_entry(set: &PolicySet, entry: &Entry, context: &Context<'_>) -> EntryTrace
         acts,
         unmet,
         approval: entry.approval_wanted(context).cloned(),
+        review: entry.review_wanted(context).cloned(),
         who: names(set, entry.who.as_deref()),
         exempts: names(set, entry.unless.as_ref().and_then(|unless| unless.who.as_deref())),
     }

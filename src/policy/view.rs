@@ -76,6 +76,7 @@ impl PolicySet {
         put("record", entry.record.as_ref().map(Recording::words));
         put("limit", entry.limit.map(|l| vec![format!("{} in {:?} per {:?}", l.requests, l.every, l.per)]));
         put("approval", entry.approval.as_ref().map(|demand| self.approval_words(demand)));
+        put("review", entry.review.as_ref().map(|review| review.expanded()));
         put("opinion", entry.opinion.then(|| vec!["clutch".to_owned()]));
         put("dry_run_until", entry.dry_run_until.map(|until| vec![until.to_rfc3339()]));
         EntryView { list: format!("{:?}", entry.list).to_lowercase(), entry: entry.reference.clone(), keys }

@@ -407,11 +407,7 @@ mod tests {
         let read =
             crate::config::load(&sandbox.configuration()).unwrap_or_else(|problems| panic!("{problems:#?}"));
         assert_eq!((read.routes.len(), read.issuers.len(), read.warnings.len()), (4, 3, 0));
-        let around = crate::policy::Surroundings {
-            issuers: Some(read.issuers.iter().map(|i| i.name.to_string()).collect()),
-            routes: Some(read.routes.iter().map(|r| r.name.to_string()).collect()),
-        };
-        let (set, warnings) = crate::policy::PolicySet::load(&read.policies, &around)
+        let (set, warnings) = crate::policy::PolicySet::load(&read.policies, &read.surroundings())
             .unwrap_or_else(|problems| panic!("{problems:#?}"));
         assert_eq!((set.entries().count(), warnings.len()), (15, 0), "{warnings:#?}");
     }

@@ -1,9 +1,6 @@
 //! Settings become parts.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use secrecy::ExposeSecret as _;
 
@@ -35,7 +32,7 @@ use crate::{
     },
     listen::{Interceptor, Protocols, ServerTls},
     net::{ClockSkew, Connector, ConnectorSettings, Destination, Reach, Trust},
-    policy::{LivePolicies, Surroundings},
+    policy::LivePolicies,
     proxy::{
         self, GateParts, ProxyLimits, RouteSettings, Routes, forward::TunnelSettings, possession::Terminator,
     },
@@ -67,7 +64,7 @@ pub(super) async fn parts(
     clock: SharedClock,
     open: OpenJournal,
 ) -> Result<Built, StartError> {
-    let policies = LivePolicies::load(&settings.policies, surroundings(settings), Arc::clone(&clock))
+    let policies = LivePolicies::load(&settings.policies, settings.surroundings(), Arc::clone(&clock))
         .await
         .map_err(StartError::Policies)?;
     let connector = connector(settings, &clock)?;
@@ -293,13 +290,6 @@ pub(super) fn connector(settings: &Settings, clock: &SharedClock) -> Result<Conn
     let connector = Connector::new(ConnectorSettings { proxy, connect_timeout: settings.timeouts.connect })
         .map_err(|source| StartError::Trust { name: "the system".to_owned(), source })?;
     Ok(connector.noting(Arc::new(ClockSkew::new(Arc::clone(clock)))))
-}
-
-/// The names that policies may use.
-pub(super) fn surroundings(settings: &Settings) -> Surroundings {
-    let issuers: BTreeSet<_> = settings.issuers.iter().map(|i| i.name.to_string()).collect();
-    let routes: BTreeSet<_> = settings.routes.iter().map(|r| r.name.to_string()).collect();
-    Surroundings { issuers: Some(issuers), routes: Some(routes) }
 }
 
 /// The sealing keys, the signing one first.

@@ -166,7 +166,7 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
 }
 
 fn policies(settings: &Settings) -> Finding {
-    match PolicySet::load(&settings.policies, &build::surroundings(settings)) {
+    match PolicySet::load(&settings.policies, &settings.surroundings()) {
         Ok((set, warnings)) => {
             let seen = format!("{} entries in `{}`", set.entries().count(), settings.policies.display());
             match warnings.first() {

@@ -153,7 +153,7 @@ pub async fn reconcile(
 
 fn scopes(settings: &Settings, asked: &Asked) -> Result<Vec<ResourceId>, ReconcileError> {
     let scopes = if asked.scopes.is_empty() {
-        let (set, _) = PolicySet::load(&settings.policies, &build::surroundings(settings))
+        let (set, _) = PolicySet::load(&settings.policies, &settings.surroundings())
             .map_err(|problems| ReconcileError::Start(StartError::Policies(problems)))?;
         set.allowed_scopes().into_iter().cloned().collect()
     } else {

@@ -196,7 +196,7 @@ impl Watch {
         // Issuers that came or were changed vouch for nobody until their files are read.
         self.machines.forget();
         self.machines.look(&parts, &fresh).await;
-        told(&parts, parts.policies.surrounded_by(build::surroundings(&fresh)).await).await;
+        told(&parts, parts.policies.surrounded_by(fresh.surroundings()).await).await;
         self.health.follow(shown::dependencies(&fresh, &parts), shown::discovery(&fresh));
         self.parts.store(Arc::new(reshaped));
         self.in_force = fresh;

@@ -50,6 +50,14 @@ fn what_init_writes_is_refused_until_it_is_completed_and_then_holds() {
         assert_eq!(code, Some(0), "{said}");
         let (code, said) = amlgate(dir, &["policy", "test"]);
         assert_eq!(code, Some(0), "{said}");
+        // Nobody can be asked whether code was reviewed whom the configuration does not name.
+        let reviewed = dir.join("policies/reviewed.yaml");
+        let demand = "version: 1\nrequire:\n  - name: reviewed\n    effects: [register_model]\n    review: {gerrit: main, project: ml/vision, branch: main}\n";
+        std::fs::write(&reviewed, demand).unwrap();
+        let (code, said) = amlgate(dir, &["validate"]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("reviewed.yaml:5:22: no `gerrit` named `main` in amlgate.yaml"), "{said}");
+        std::fs::remove_file(&reviewed).unwrap();
         // Nothing is overwritten.
         let (code, said) = amlgate(dir, &["init", "--workspace", WORKSPACE, "--issuer", issuer]);
         assert_eq!(code, Some(1), "{said}");

@@ -200,6 +200,7 @@ fn the_shipped_policies_decide_as_the_matrix_says() {
     let around = Surroundings {
         issuers: Some(["corp", "github"].map(ToOwned::to_owned).into()),
         routes: Some(["arm", "data-plane"].map(ToOwned::to_owned).into()),
+        ..Surroundings::default()
     };
     let (set, warnings) = PolicySet::load(&directory, &around).expect("the shipped policies compile");
     assert_eq!(warnings, vec![]);

@@ -142,6 +142,8 @@ fn print(answer: &Answer) {
         if let Some(assignment) = &answer.through {
             put(format_args!("through {assignment}"));
         }
+    } else if answer.decision == "needs_review" {
+        put(format_args!("allowed for reviewed code: {}", answer.cause.as_deref().unwrap_or_default()));
     } else if answer.decision == "needs_approval" {
         put(format_args!("allowed once people say yes: {}", answer.cause.as_deref().unwrap_or_default()));
     } else {

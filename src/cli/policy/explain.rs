@@ -25,8 +25,12 @@ pub fn explain(set: &PolicySet, described: &Described, all: bool, output: Output
         None => {
             let by: BTreeSet<_> = explained.allowed_by.iter().map(|e| format!("`{}`", e.name)).collect();
             put(format_args!("allowed by {}", by.into_iter().collect::<Vec<_>>().join(", ")));
-            if let Some(wanted) = cause {
-                put(format_args!("but not before people say yes: {wanted}"));
+            match (explained.decision, cause) {
+                ("needs_review", Some(wanted)) => {
+                    put(format_args!("but not before it is known to be reviewed: {wanted}"));
+                }
+                (_, Some(wanted)) => put(format_args!("but not before people say yes: {wanted}")),
+                (_, None) => {}
             }
             if let Some(assignment) = &explained.through {
                 put(format_args!("through {assignment}"));
@@ -61,6 +65,9 @@ fn print_entry(considered: &Considered) {
     put(format_args!("{list} `{}` ({}:{}) {counts}{watched}", entry.name, entry.file, entry.line));
     if let Some(words) = &considered.approval {
         put(format_args!("    with the approval of {words}"));
+    }
+    if let Some(words) = &considered.review {
+        put(format_args!("    demands {words}"));
     }
     for held in &considered.selectors {
         let verdict = match held.verdict {

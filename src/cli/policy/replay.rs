@@ -21,7 +21,7 @@ use crate::{
         storage::Directory,
     },
     policy::{
-        Approval, DenialCode, Judgement, PolicySet, SecretTreatment,
+        DenialCode, EntryRef, Judgement, PolicySet, SecretTreatment,
         replay::{Replayed, replay},
     },
 };
@@ -68,6 +68,8 @@ enum Now {
 
 /// How requests were refused that policies allowed if people said yes.
 const ASKED: [&str; 2] = ["ApprovalRequired", "ApprovalPending"];
+/// And how those that they allowed if the code was reviewed.
+const UNREVIEWED: &str = "ReviewRequired";
 
 /// What came of all records.
 #[derive(Debug, Default, Serialize)]
@@ -200,12 +202,15 @@ fn compared(
             return Some((was, Now::Undecidable(vec![why.to_string()])));
         }
     };
-    // Limits count requests; policies had allowed what came too often, and what people had to be asked.
+    // Limits count requests; policies had allowed what came too often, what people had to be asked and
+    // what code hosts had to be.
     let asked = recalled.denied.as_deref().is_some_and(|code| ASKED.contains(&code));
-    let denied = recalled.denied.as_deref().filter(|code| *code != "LimitExceeded" && !asked);
+    let unreviewed = recalled.denied.as_deref() == Some(UNREVIEWED);
+    let denied = recalled.denied.as_deref().filter(|code| *code != "LimitExceeded" && !asked && !unreviewed);
     let was = match denied {
         Some(code) => code.to_owned(),
         None if asked => DenialCode::ApprovalRequired.name().to_owned(),
+        None if unreviewed => UNREVIEWED.to_owned(),
         None => allowed(recalled.secrets.iter().copied()),
     };
     match replay(set, &recalled.question(), recalled.skus) {
@@ -215,12 +220,15 @@ fn compared(
                 (Some(_), Some(_)) => true,
                 // What a limit refused has no treatments to compare.
                 (None, None) => {
-                    let asks = |approval: &&std::sync::Arc<Approval>| {
-                        asked || recalled.obligations.iter().any(|name| **name == *approval.entry.name)
-                    };
-                    let same_people = judgement.approvals().all(|approval| asks(&approval))
+                    let known =
+                        |entry: &EntryRef| recalled.obligations.iter().any(|name| **name == *entry.name);
+                    let same_people = judgement.approvals().all(|approval| asked || known(&approval.entry))
                         && (!asked || judgement.approvals().next().is_some());
-                    same_people && (recalled.denied.is_some() || same_secrets(&recalled, &judgement))
+                    let same_code = judgement.reviews().all(|review| unreviewed || known(&review.entry))
+                        && (!unreviewed || judgement.reviews().next().is_some());
+                    same_people
+                        && same_code
+                        && (recalled.denied.is_some() || same_secrets(&recalled, &judgement))
                 }
                 (Some(_), None) | (None, Some(_)) => false,
             };
@@ -240,15 +248,12 @@ fn same_secrets(recalled: &Recalled, judgement: &Judgement) -> bool {
 
 fn would(judgement: &Judgement) -> Now {
     let (be, entries, because) = match &judgement.denial {
-        None => match judgement.wanted_approvals() {
-            None => (allowed(judgement.secrets.iter().copied()), judgement.allowed_by.iter().collect(), None),
-            wanted @ Some(_) => {
-                let entries: Vec<_> = judgement.approvals().map(|approval| &approval.entry).collect();
-                (DenialCode::ApprovalRequired.name().to_owned(), entries, wanted)
-            }
+        None => match judgement.wanted() {
+            None => (allowed(judgement.secrets.iter().copied()), judgement.allowed_by.clone(), None),
+            Some(wanted) => (wanted.code.name().to_owned(), wanted.entries, Some(wanted.words)),
         },
         Some(denial) => {
-            let entries: Vec<_> = denial.entry.iter().collect();
+            let entries: Vec<_> = denial.entry.iter().cloned().collect();
             (denial.code.name().to_owned(), entries, Some(denial.cause.clone()))
         }
     };
@@ -264,4 +269,115 @@ fn allowed(secrets: impl Iterator<Item = (crate::azureml::SecretClass, SecretTre
         })
         .collect();
     if treated.is_empty() { "allow".to_owned() } else { format!("allow, {}", treated.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::{HeaderMap, Method};
+
+    use super::*;
+    use crate::{
+        azureml::{Act, Action, Audience, Effects, Facts, Kind, Operation, Protocol, ResourceId, Secrets},
+        http::Target,
+        identity::{Caller, Groups, PrincipalId, PrincipalKind},
+        policy::{DecisionId, FileSet, RequestFacts, Standing, Surroundings},
+        time::Timestamp,
+    };
+
+    const FREE: &str = "version: 1\nallow: [{name: all, who: [authenticated], kinds: [write]}]\nnetworks: {n: [10.0.0.0/8]}\n";
+    const REVIEW: &str =
+        "  - {name: reviewed, kinds: [write], review: {gerrit: main, project: p, branch: main}}\n";
+    const ASK: &str = "  - {name: asked, kinds: [write], approval: {by: [{subject: boss}]}}\n";
+
+    /// A write, recorded as it came out then.
+    fn recorded(denied: Option<&str>, obligations: &[&str]) -> Recalled {
+        let at = Timestamp::from_secs(1_795_435_200);
+        Recalled {
+            caller: Caller {
+                id: PrincipalId { issuer: "corp".into(), subject: "ann".into() },
+                kind: PrincipalKind::Person,
+                tenant: None,
+                client: None,
+                display: None,
+                groups: Groups::Known(Arc::new([])),
+                roles: Arc::new([]),
+                claims: Arc::default(),
+                expires: at,
+                from_pull_request: false,
+                subjects_at_issue: None,
+                human: None,
+                token_digest: [0; 32],
+            },
+            operation: Operation {
+                name: "Test".into(),
+                acts: vec![Act {
+                    action: Action::new("Microsoft.MachineLearningServices/workspaces/models/versions/write"),
+                    resource: ResourceId::parse("/subscriptions/s"),
+                }],
+                kind: Kind::Write,
+                effects: Effects::NONE,
+                unclear_effects: Effects::NONE,
+                secrets: Secrets::NONE,
+                facts: Facts::default(),
+                audience: Audience::Arm,
+                long_running: false,
+                protocol: Protocol::Arm,
+            },
+            request: RequestFacts {
+                decision: DecisionId::fresh(),
+                route: "arm".into(),
+                method: Method::PUT,
+                target: Target::parse("gate", "/x").unwrap(),
+                headers: HeaderMap::new(),
+                body: None,
+                source: "10.0.0.1:1".parse().unwrap(),
+                received: at,
+                glass: None,
+            },
+            standing: Standing::Entries,
+            at,
+            denied: denied.map(ToOwned::to_owned),
+            secrets: Vec::new(),
+            obligations: obligations.iter().map(ToString::to_string).collect(),
+            skus: true,
+        }
+    }
+
+    /// What it was and would be under `FREE` and these demands; `None` if that is the same.
+    fn changed(demands: &[&str], denied: Option<&str>, obligations: &[&str]) -> Option<(String, String)> {
+        let mut text = format!("{FREE}subjects: {{boss: [{{issuer: corp, group: boss}}]}}\n");
+        if !demands.is_empty() {
+            text.push_str(&format!("require:\n{}", demands.concat()));
+        }
+        let files = FileSet::from_texts([("p.yaml", text.as_str())]);
+        let (set, _) = PolicySet::compile(&files, &Surroundings::default()).unwrap();
+        match compared(&set, Ok(recorded(denied, obligations)), &Value::Null)? {
+            (was, Now::Would { be, .. }) => Some((was, be)),
+            (_, Now::Undecidable(why)) => panic!("{why:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_or_was_not_reviewed_changes_only_where_the_demand_does() {
+        let change = |was: &str, be: &str| Some((was.to_owned(), be.to_owned()));
+        // Nothing new is demanded.
+        assert_eq!(changed(&[REVIEW], None, &["reviewed"]), None);
+        assert_eq!(changed(&[REVIEW], Some("ReviewRequired"), &["reviewed"]), None);
+        assert_eq!(changed(&[REVIEW, ASK], Some("ReviewRequired"), &["reviewed", "asked"]), None);
+        assert_eq!(changed(&[REVIEW, ASK], Some("ApprovalRequired"), &["reviewed", "asked"]), None);
+        // A review is.
+        assert_eq!(changed(&[REVIEW], None, &[]), change("allow", "ReviewRequired"));
+        assert_eq!(
+            changed(&[REVIEW, ASK], Some("ApprovalRequired"), &["asked"]),
+            change("ApprovalRequired", "ReviewRequired")
+        );
+        // No review is any more.
+        assert_eq!(changed(&[], Some("ReviewRequired"), &["reviewed"]), change("ReviewRequired", "allow"));
+        assert_eq!(
+            changed(&[ASK], Some("ReviewRequired"), &["reviewed", "asked"]),
+            change("ReviewRequired", "ApprovalRequired")
+        );
+    }
 }

@@ -12,6 +12,7 @@ use super::{
     LATER, List, RawEntry, RawLimit, RawSecrets, RawUnless,
     approval::approval,
     record::record,
+    review::review,
     step_up::step_up,
 };
 use crate::{
@@ -29,7 +30,8 @@ pub(in crate::policy) fn entry_keys(list: List) -> Vec<&'static str> {
         List::Allow => known.extend(["role", "rights", "as", "approval", "record"]),
         List::Deny => known.extend(["unless", "dry_run_until"]),
         List::Require => {
-            known.extend(["unless", "dry_run_until", "limit", "step_up", "approval", "opinion", "record"])
+            known.extend(["unless", "dry_run_until", "limit", "step_up"]);
+            known.extend(["approval", "opinion", "review", "record"]);
         }
     }
     known
@@ -128,6 +130,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         step_up: fields.take("step_up").and_then(|tree| step_up(reader, tree)),
         approval: fields.take("approval").and_then(|tree| approval(reader, tree)),
         opinion: opinion.is_some(),
+        review: fields.take("review").and_then(|tree| review(reader, tree)),
         record,
         name: name?,
     };
@@ -141,6 +144,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         || entry.step_up.is_some()
         || entry.approval.is_some()
         || entry.opinion
+        || entry.review.is_some()
         || entry.record.is_some();
     if let (Some(place), Some(_), None) = (rights_place, entry.rights, &entry.scope) {
         let hint = "role assignments are read at a scope: name the workspace, group or subscription";
@@ -163,7 +167,7 @@ pub(super) fn entry(reader: &mut Reader<'_>, list: List, tree: Tree) -> Option<R
         || entry.path.is_some()
         || entry.when.is_some();
     if list == List::Require && !demands {
-        let hint = "add `from`, `during`, `limit`, `step_up`, `approval`, `opinion` or `record`: in `require` these are what must hold";
+        let hint = "add `from`, `during`, `limit`, `step_up`, `approval`, `opinion`, `review` or `record`: in `require` these are what must hold";
         reader.error_with(place, format!("entry `{}` demands nothing", entry.name.value), hint);
     } else if list == List::Allow && !narrowed {
         let hint =
@@ -182,7 +186,7 @@ fn misplaced(list: List, key: &str) -> Option<&'static str> {
         (List::Deny, "approval") => Some(
             "nothing that is approved lifts what `deny` forbids: put it in an entry of `allow` or `require`",
         ),
-        (List::Allow | List::Deny, "limit" | "step_up" | "opinion") => {
+        (List::Allow | List::Deny, "limit" | "step_up" | "opinion" | "review") => {
             Some("it is a demand: put it in an entry of `require`")
         }
         (List::Deny, "record") => Some("of what is denied no body is read: put it in `allow` or `require`"),

@@ -7,6 +7,7 @@ mod approval;
 mod definitions;
 mod entries;
 mod record;
+mod review;
 mod step_up;
 
 use std::{sync::Arc, time::Duration};
@@ -20,6 +21,9 @@ use definitions::{description, items, network, read_calendar};
 use entries::entry;
 #[cfg(test)]
 pub(super) use entries::entry_keys;
+#[cfg(test)]
+pub(super) use review::KEYS as REVIEW_KEYS;
+pub(super) use review::RawReview;
 
 use super::{
     LimitPer, SecretTreatment,
@@ -97,6 +101,7 @@ pub(super) struct RawEntry {
     pub step_up: Option<StepUp>,
     pub record: Option<Recording>,
     pub approval: Option<RawApproval>,
+    pub review: Option<RawReview>,
     /// Whether Clutch is asked.
     pub opinion: bool,
 }
@@ -134,7 +139,7 @@ pub(super) const DESCRIPTION_KEYS: &[&str] =
     &["issuer", "group", "claims", "subject", "client", "kind", "tenant", "agent"];
 
 /// Keys of later versions, in any list.
-const LATER: &[&str] = &["people", "review", "lists"];
+const LATER: &[&str] = &["people", "lists"];
 
 /// Reads one file. What could be read is returned beside the problems.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> RawFile {

@@ -228,10 +228,7 @@ fn tests_flips_traces_and_replays_say_the_same() {
     assert_eq!(of("writes").unwrap().words(), "1 of `platform`");
     assert_eq!(of("reads"), None);
     let Replayed::Decided(judgement) = replay(&set, &question, true) else { panic!() };
-    assert_eq!(
-        judgement.wanted_approvals().unwrap(),
-        "entry `writes` demands the approval of 1 of `platform`"
-    );
+    assert_eq!(judgement.wanted().unwrap().words, "entry `writes` demands the approval of 1 of `platform`");
     assert_eq!(DenialCode::ApprovalRequired.name(), "ApprovalRequired");
     assert!(set.views().iter().any(|view| format!("{:?}", view.keys).contains("by 1 of `platform`")));
     let described = Described::of(who, operation, request, Standing::Entries);

@@ -8,6 +8,7 @@ mod loading;
 mod opinions;
 mod properties;
 mod recorded;
+mod reviews;
 mod rights;
 mod selectors;
 mod step_up;

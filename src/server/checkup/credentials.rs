@@ -229,7 +229,7 @@ pub(super) async fn rights(
     };
     // What is wrong with these was said where they were tried.
     let (Ok(to), Ok((policies, _))) =
-        (build::upstream(route), PolicySet::load(&settings.policies, &build::surroundings(settings)))
+        (build::upstream(route), PolicySet::load(&settings.policies, &settings.surroundings()))
     else {
         return Vec::new();
     };

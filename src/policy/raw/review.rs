@@ -1,0 +1,354 @@
+//! `review` of an entry, as it is written.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    super::{
+        document::{Fields, Node, Reader, Text, Tree},
+        review::{Accepted, Authors, CommitFrom, Contributor, Requirements, Reviewers, Unreachable},
+    },
+    entries::{choice, duration},
+};
+use crate::yaml::Place;
+
+/// Its keys.
+pub(in crate::policy) const KEYS: &[&str] = &[
+    "gerrit",
+    "project",
+    "branch",
+    "labels",
+    "by",
+    "not_by",
+    "commit",
+    "requirements",
+    "accept",
+    "max_age",
+    "merge_commits",
+    "on_unreachable",
+];
+/// Code hosts of later versions.
+const LATER: &[&str] = &["github", "gitlab"];
+/// How it is written.
+const FORM: &str = "write `review: {gerrit: NAME, project: ml/vision, branch: main}`";
+/// How a demand of `by` is written.
+const BY_FORM: &str = "write `by: [{gerrit_group: NAME, count: 1}]`";
+/// Labels, demands of `by`, and people whom one of them names.
+const MOST: usize = 8;
+const MOST_PEOPLE: u32 = 16;
+/// Names of submit requirements.
+const MOST_REQUIREMENTS: usize = 32;
+/// Characters of a project, branch or group.
+const LONGEST: usize = 255;
+/// Characters of a server, label, requirement or claim.
+const LONGEST_NAME: usize = 100;
+/// The least vote that counts where none is written.
+const USUAL: (&str, i16) = ("Code-Review", 2);
+
+/// `review` of an entry.
+#[derive(Debug)]
+pub(in crate::policy) struct RawReview {
+    pub gerrit: Text,
+    pub project: Arc<str>,
+    pub branch: Arc<str>,
+    pub labels: Box<[(Arc<str>, i16)]>,
+    pub by: Box<[Reviewers]>,
+    pub not_by: Authors,
+    pub commit: CommitFrom,
+    pub requirements: Requirements,
+    pub accept: Accepted,
+    pub max_age: Option<Duration>,
+    pub merge_commits: bool,
+    pub on_unreachable: Unreachable,
+}
+
+pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
+    let place = tree.place;
+    let before = reader.problems.len();
+    let mut fields = reader.fields(tree, "`review`", KEYS, LATER)?;
+    // A host of a later version is told already.
+    if fields.place_of("gerrit").is_none() && reader.problems.len() == before {
+        reader.error_with(place, "`review` names no code host", FORM);
+    }
+    let gerrit = fields.take("gerrit").and_then(|tree| {
+        let text = reader.text(tree, "`gerrit`")?;
+        name(reader, text, "of a server")
+    });
+    let project = needed(reader, &mut fields, place, "project").and_then(|text| {
+        let hint = "write the project as Gerrit calls it: `ml/vision`";
+        checked(reader, text, "is no project", hint, is_project)
+    });
+    let branch = needed(reader, &mut fields, place, "branch").and_then(|text| {
+        let hint = match text.value.strip_prefix("refs/heads/") {
+            Some(short) => format!("write the branch alone: `{short}`"),
+            None => "write one branch: `main`".to_owned(),
+        };
+        checked(reader, text, "is no branch", &hint, is_branch)
+    });
+    let labels = fields.take("labels").map(|tree| labels(reader, tree));
+    let by = fields.take("by").map(|tree| reviewers(reader, tree));
+    let not_by = fields.take("not_by").map(|tree| {
+        let known = Contributor::ALL.map(|one| (one.name(), one));
+        let texts = reader.texts(tree, "`not_by`");
+        texts.iter().filter_map(|text| choice(reader, text, "`not_by`", &known)).collect()
+    });
+    let commit = fields.take("commit").and_then(|tree| commit(reader, tree));
+    let requirements = fields.take("requirements").and_then(|tree| requirements(reader, tree));
+    let accept = fields.take("accept").map(|tree| accept(reader, tree));
+    let max_age = fields.take("max_age").and_then(|tree| max_age(reader, tree));
+    let merge_commits = fields.take("merge_commits").and_then(|tree| merge_commits(reader, tree));
+    let on_unreachable = fields.take("on_unreachable").and_then(|tree| {
+        let text = reader.text(tree, "`on_unreachable`")?;
+        let known = [("refuse", Unreachable::Refuse), ("hold", Unreachable::Hold)];
+        choice(reader, &text, "`on_unreachable`", &known)
+    });
+    if reader.problems.len() > before {
+        return None;
+    }
+    Some(RawReview {
+        gerrit: gerrit?,
+        project: project?.value.into(),
+        branch: branch?.value.into(),
+        labels: labels.unwrap_or_else(|| vec![(USUAL.0.into(), USUAL.1)]).into(),
+        by: by.unwrap_or_default().into(),
+        not_by: not_by.unwrap_or(Authors::ALL),
+        commit: commit.unwrap_or(CommitFrom::Job),
+        requirements: requirements.unwrap_or(Requirements::All),
+        accept: accept.unwrap_or_default(),
+        max_age,
+        merge_commits: merge_commits.unwrap_or_default(),
+        on_unreachable: on_unreachable.unwrap_or(Unreachable::Refuse),
+    })
+}
+
+/// The text of a key that must be there.
+fn needed(reader: &mut Reader<'_>, fields: &mut Fields, place: Place, key: &str) -> Option<Text> {
+    match fields.take(key) {
+        Some(tree) => reader.text(tree, &format!("`{key}`")),
+        None => {
+            reader.error_with(place, format!("`review` needs `{key}`"), FORM);
+            None
+        }
+    }
+}
+
+/// A text that is what it should be.
+fn checked(
+    reader: &mut Reader<'_>,
+    text: Text,
+    why: &str,
+    hint: &str,
+    is: impl Fn(&str) -> bool,
+) -> Option<Text> {
+    if is(&text.value) {
+        return Some(text);
+    }
+    reader.error_with(text.place, format!("`{}` {why}", text.value.escape_debug()), hint);
+    None
+}
+
+/// A short name without spaces and quotes.
+fn name(reader: &mut Reader<'_>, text: Text, of: &str) -> Option<Text> {
+    let hint = format!("names have up to {LONGEST_NAME} characters, and no spaces, quotes or backslashes");
+    checked(reader, text, &format!("is no name {of}"), &hint, |text| {
+        text.len() <= LONGEST_NAME && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(&b))
+    })
+}
+
+/// Names go into searches and paths of Gerrit's, where quotes, wildcards and dots mean something else.
+fn is_plain(text: &str, forbidden: &str) -> bool {
+    text.chars().count() <= LONGEST
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace() || forbidden.contains(c))
+        && !text.starts_with(['/', '-'])
+        && !text.ends_with(['/', '.'])
+        && !["..", "//", "/."].iter().any(|odd| text.contains(odd))
+}
+
+fn is_project(text: &str) -> bool {
+    is_plain(text, "\"'\\?%*:<>|$^~{}#") && !text.ends_with(".git")
+}
+
+/// As `git check-ref-format` has it, and no wider.
+fn is_branch(text: &str) -> bool {
+    is_plain(text, "\"'\\?%*:^~[]{}")
+        && !text.starts_with("refs/")
+        && !text.contains(".lock/")
+        && !text.ends_with(".lock")
+}
+
+fn labels(reader: &mut Reader<'_>, tree: Tree) -> Vec<(Arc<str>, i16)> {
+    let place = tree.place;
+    let before = reader.problems.len();
+    let hint = "write `labels: {Code-Review: 2}`: each label with the least vote that counts";
+    let mut labels = Vec::new();
+    for (label, value) in reader.any_fields(tree, "`labels`") {
+        // As Gerrit has it.
+        let is_label = |text: &str| {
+            text.len() <= LONGEST_NAME
+                && !text.starts_with('-')
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        let place = value.place;
+        let Some(label) = checked(reader, label, "is no label", hint, is_label) else { continue };
+        let least = match value.value {
+            Node::Number(number) => number.as_u64().and_then(|n| i16::try_from(n).ok()),
+            Node::Null | Node::Bool(_) | Node::Text(_) | Node::List(_) | Node::Map(_) => None,
+        };
+        let Some(least) = least.filter(|least| (1..=10).contains(least)) else {
+            let message = format!("the vote of `{}` must be a whole number from 1 to 10", label.value);
+            reader.error_with(place, message, hint);
+            continue;
+        };
+        labels.push((label.value.into(), least));
+    }
+    if labels.is_empty() && reader.problems.len() == before {
+        reader.error_with(place, "`labels` names nothing", hint);
+    }
+    if labels.len() > MOST {
+        reader.error(place, format!("`labels` has more than {MOST} labels"));
+    }
+    labels
+}
+
+fn reviewers(reader: &mut Reader<'_>, tree: Tree) -> Vec<Reviewers> {
+    let place = tree.place;
+    let items = match tree.value {
+        Node::List(items) => items,
+        // One need not be a list.
+        Node::Text(_) | Node::Map(_) | Node::Null | Node::Bool(_) | Node::Number(_) => vec![tree],
+    };
+    if items.is_empty() {
+        reader.error_with(place, "`by` is an empty list", "leave it out if everybody's vote counts");
+    }
+    if items.len() > MOST {
+        reader.error(place, format!("`by` has more than {MOST} demands"));
+    }
+    let mut all: Vec<Reviewers> = Vec::new();
+    for item in items {
+        let place = item.place;
+        let Some(one) = reviewer(reader, item) else { continue };
+        if all.iter().any(|other| other.group == one.group) {
+            reader.error_with(place, "`by` names the same twice", "write it once, with a `count`");
+        }
+        all.push(one);
+    }
+    all
+}
+
+fn reviewer(reader: &mut Reader<'_>, tree: Tree) -> Option<Reviewers> {
+    let place = tree.place;
+    if let Node::Text(text) = &tree.value {
+        let hint = format!("write `{{gerrit_group: {text}, count: 1}}`");
+        reader.error_with(place, format!("`by` does not know `{text}`"), hint);
+        return None;
+    }
+    let before = reader.problems.len();
+    let mut fields = reader.fields(tree, "one of `by`", &["gerrit_group", "count"], &[])?;
+    let count_place = fields.place_of("count").unwrap_or(place);
+    let count = match fields.take("count") {
+        None => Some(1),
+        Some(tree) => reader.count(tree, "`count`"),
+    };
+    let Some(group) = fields.take("gerrit_group") else {
+        if reader.problems.len() == before {
+            reader.error_with(place, "one of `by` names no `gerrit_group`", BY_FORM);
+        }
+        return None;
+    };
+    let group = reader.text(group, "`gerrit_group`")?;
+    let hint = format!("groups have up to {LONGEST} characters, none of them a control character");
+    let is_group = |text: &str| text.chars().count() <= LONGEST && !text.chars().any(char::is_control);
+    let group = checked(reader, group, "is no group", &hint, is_group)?;
+    let count = count?;
+    if count > MOST_PEOPLE {
+        reader.error(count_place, format!("`count` is more than {MOST_PEOPLE}"));
+        return None;
+    }
+    Some(Reviewers { group: group.value.into(), count })
+}
+
+fn commit(reader: &mut Reader<'_>, tree: Tree) -> Option<CommitFrom> {
+    let text = reader.text(tree, "`commit`")?;
+    if text.value == "job" {
+        return Some(CommitFrom::Job);
+    }
+    let is_claim = |claim: &str| {
+        (1..=LONGEST_NAME).contains(&claim.len())
+            && claim.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+    };
+    let claim = text.value.strip_prefix("caller.").filter(|claim| is_claim(claim)).map(Arc::from);
+    if claim.is_none() {
+        let message = format!("`commit` does not know `{}`", text.value);
+        let hint = "write `job`, or `caller.sha` for the claim `sha` of the caller's token";
+        reader.error_with(text.place, message, hint);
+    }
+    claim.map(CommitFrom::Claim)
+}
+
+fn requirements(reader: &mut Reader<'_>, tree: Tree) -> Option<Requirements> {
+    let place = tree.place;
+    let texts = reader.texts(tree, "`requirements`");
+    if let [one] = &*texts
+        && one.value == "all"
+    {
+        return Some(Requirements::All);
+    }
+    if texts.len() > MOST_REQUIREMENTS {
+        reader.error(place, format!("`requirements` has more than {MOST_REQUIREMENTS} names"));
+    }
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for text in texts {
+        if text.value == "all" {
+            let hint = "write `requirements: all`, or the names alone";
+            reader.error_with(text.place, "`all` stands beside names", hint);
+            continue;
+        }
+        let Some(text) = name(reader, text, "of a submit requirement") else { continue };
+        if names.iter().any(|other| **other == *text.value) {
+            let message = format!("`requirements` names `{}` twice", text.value);
+            reader.error_with(text.place, message, "write it once");
+        }
+        names.push(text.value.into());
+    }
+    Some(Requirements::Named(names.into()))
+}
+
+fn accept(reader: &mut Reader<'_>, tree: Tree) -> Accepted {
+    #[derive(Clone, Copy)]
+    enum What {
+        Overridden,
+        NotApplicable,
+        Forced,
+    }
+    let known =
+        [("overridden", What::Overridden), ("not_applicable", What::NotApplicable), ("forced", What::Forced)];
+    let mut accepted = Accepted::default();
+    for text in reader.texts(tree, "`accept`") {
+        match choice(reader, &text, "`accept`", &known) {
+            Some(What::Overridden) => accepted.overridden = true,
+            Some(What::NotApplicable) => accepted.not_applicable = true,
+            Some(What::Forced) => accepted.forced = true,
+            None => {}
+        }
+    }
+    accepted
+}
+
+fn max_age(reader: &mut Reader<'_>, tree: Tree) -> Option<Duration> {
+    let text = reader.text(tree, "`max_age`")?;
+    let age = duration(&text.value).filter(|age| age.as_secs() > 0 && age.subsec_nanos() == 0);
+    if age.is_none() {
+        let message = format!("`{}` is no age from `1s` to `366d`", text.value);
+        reader.error_with(text.place, message, "write `12h` or `30d`");
+    }
+    age
+}
+
+fn merge_commits(reader: &mut Reader<'_>, tree: Tree) -> Option<bool> {
+    match tree.value {
+        Node::Bool(one) => Some(one),
+        Node::Null | Node::Number(_) | Node::Text(_) | Node::List(_) | Node::Map(_) => {
+            reader.error(tree.place, "`merge_commits` is `true` or `false`");
+            None
+        }
+    }
+}

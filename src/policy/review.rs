@@ -1,0 +1,292 @@
+//! `review` of an entry: from which reviewed and merged change the code must come.
+//!
+//! It is a demand of `require`. The judge says which reviews a request needs
+//! ([`Obligation::Review`](super::Obligation)); whether there is one is a fact of a code host, and the
+//! gates ask for it. Nothing of a host is known here, so that a decision stays a pure function.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    EntryRef, PolicySet,
+    entry::{Context, Entry},
+};
+
+/// What an entry demands of the code behind a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// The entry that demands it.
+    pub entry: EntryRef,
+    /// Where the change was reviewed.
+    pub host: CodeHost,
+    /// The project, by the host's own name of it.
+    pub project: Arc<str>,
+    /// The branch that it was merged to, without `refs/heads/`.
+    pub branch: Arc<str>,
+    /// Labels, each with the least vote that counts; at least one.
+    pub labels: Box<[(Arc<str>, i16)]>,
+    /// Of which groups the reviewers must be, all of which must be met; empty if anybody may.
+    pub by: Box<[Reviewers]>,
+    /// Whose votes never count; at least one.
+    pub not_by: Authors,
+    /// Which commit it is about.
+    pub commit: CommitFrom,
+    /// Which submit requirements must be satisfied.
+    pub requirements: Requirements,
+    /// What counts as satisfied besides what is.
+    pub accept: Accepted,
+    /// How long ago it may have been merged.
+    pub max_age: Option<Duration>,
+    /// Whether the commit may be a merge.
+    pub merge_commits: bool,
+    /// What becomes of the request while the host does not answer.
+    pub on_unreachable: Unreachable,
+}
+
+/// A code host, by its name in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CodeHost {
+    /// A Gerrit server of `gerrit`.
+    Gerrit(Arc<str>),
+    /// GitHub.
+    GitHub(Arc<str>),
+    /// GitLab.
+    GitLab(Arc<str>),
+}
+
+impl CodeHost {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Gerrit(name) | Self::GitHub(name) | Self::GitLab(name) => name,
+        }
+    }
+
+    /// What it is, as people call it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Gerrit(_) => "Gerrit",
+            Self::GitHub(_) => "GitHub",
+            Self::GitLab(_) => "GitLab",
+        }
+    }
+}
+
+impl fmt::Display for CodeHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.kind(), self.name())
+    }
+}
+
+/// So many people of a group of the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reviewers {
+    /// The group.
+    pub group: Arc<str>,
+    /// How many different people of it, at least 1.
+    pub count: u32,
+}
+
+/// Who had a hand in a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contributor {
+    /// Whose change it is.
+    Owner,
+    /// Who uploaded the revision.
+    Uploader,
+    /// Who wrote the commit.
+    Author,
+    /// Who committed it.
+    Committer,
+}
+
+impl Contributor {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 4] = [Self::Owner, Self::Uploader, Self::Author, Self::Committer];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Uploader => "uploader",
+            Self::Author => "author",
+            Self::Committer => "committer",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Owner => 1,
+            Self::Uploader => 2,
+            Self::Author => 4,
+            Self::Committer => 8,
+        }
+    }
+}
+
+/// A set of [`Contributor`]s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Authors(u8);
+
+impl Authors {
+    /// All of them.
+    pub const ALL: Self = Self(15);
+
+    /// Whether one is among them.
+    #[must_use]
+    pub const fn has(self, one: Contributor) -> bool {
+        self.0 & one.bit() != 0
+    }
+
+    /// Those that are, in the order in which they are told.
+    pub fn iter(self) -> impl Iterator<Item = Contributor> {
+        Contributor::ALL.into_iter().filter(move |one| self.has(*one))
+    }
+}
+
+impl FromIterator<Contributor> for Authors {
+    fn from_iter<I: IntoIterator<Item = Contributor>>(all: I) -> Self {
+        Self(all.into_iter().fold(0, |set, one| set | one.bit()))
+    }
+}
+
+/// Which commit a review must be of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitFrom {
+    /// The one that this claim of the caller's token names.
+    Claim(Arc<str>),
+    /// The one from which the job was submitted that the request is about, or that made the model.
+    Job,
+}
+
+/// Which submit requirements of a change must be satisfied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requirements {
+    /// Every one, and there must be one.
+    All,
+    /// Those of these names.
+    Named(Box<[Arc<str>]>),
+}
+
+/// What counts as a satisfied submit requirement besides one that is; nothing unless it is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// Somebody overrode it.
+    pub overridden: bool,
+    /// It did not apply to the change.
+    pub not_applicable: bool,
+    /// It was passed by at submission.
+    pub forced: bool,
+}
+
+/// What becomes of a request while the host does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// It is refused.
+    Refuse,
+    /// It waits, and is refused in the end.
+    Hold,
+}
+
+impl Review {
+    /// What is demanded, in words: `a change merged to ...`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let labels = self.labels.iter().map(|(label, least)| format!("{label} {least}"));
+        let contributors = listed(self.not_by.iter().map(Contributor::name), " or ");
+        let by = if self.by.is_empty() {
+            format!("by somebody who is not its {contributors}")
+        } else {
+            let groups = self.by.iter().map(|by| format!("{} of `{}`", by.count, by.group));
+            format!("by {}, none of them its {contributors}", listed(groups, " and "))
+        };
+        let recent = self.max_age.map(|age| format!(", at most {} ago", length(age))).unwrap_or_default();
+        format!(
+            "a change merged to `{}` of `{}` at {}{recent}, reviewed with {} {by}",
+            self.branch,
+            self.project,
+            self.host,
+            listed(labels, " and ")
+        )
+    }
+
+    /// The demand in words, with its entry.
+    #[must_use]
+    pub fn demand(&self) -> String {
+        format!("entry `{}` demands {}", self.entry.name, self.words())
+    }
+
+    /// Whether another demands the same under the same name, wherever the two stand.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        self.entry.name == other.entry.name && *self == Self { entry: self.entry.clone(), ..other.clone() }
+    }
+
+    /// Everything that it demands, each thing by itself.
+    pub(super) fn expanded(&self) -> Vec<String> {
+        let mut words = vec![
+            self.host.to_string(),
+            format!("project `{}`", self.project),
+            format!("branch `{}`", self.branch),
+        ];
+        words.extend(self.labels.iter().map(|(label, least)| format!("{label} {least} or more")));
+        words.extend(self.by.iter().map(|by| format!("by {} of `{}`", by.count, by.group)));
+        words.extend(self.not_by.iter().map(|one| format!("not by its {}", one.name())));
+        words.push(match &self.commit {
+            CommitFrom::Claim(claim) => format!("of the commit in the caller's claim `{claim}`"),
+            CommitFrom::Job => "of the commit that the job was submitted from".to_owned(),
+        });
+        match &self.requirements {
+            Requirements::All => words.push("every submit requirement".to_owned()),
+            Requirements::Named(names) => {
+                words.extend(names.iter().map(|name| format!("submit requirement `{name}`")));
+            }
+        }
+        let Accepted { overridden, not_applicable, forced } = self.accept;
+        words.extend(overridden.then(|| "accepts overridden ones".to_owned()));
+        words.extend(not_applicable.then(|| "accepts ones that do not apply".to_owned()));
+        words.extend(forced.then(|| "accepts forced ones".to_owned()));
+        words.extend(self.max_age.map(|age| format!("merged at most {} ago", length(age))));
+        words.extend(self.merge_commits.then(|| "merge commits, too".to_owned()));
+        words.push(match self.on_unreachable {
+            Unreachable::Refuse => "refuses while the host does not answer".to_owned(),
+            Unreachable::Hold => "holds while the host does not answer".to_owned(),
+        });
+        words
+    }
+}
+
+/// `a, b or c`.
+fn listed(all: impl Iterator<Item = impl Into<String>>, last: &str) -> String {
+    let mut all: Vec<String> = all.map(Into::into).collect();
+    match all.pop() {
+        None => String::new(),
+        Some(end) if all.is_empty() => end,
+        Some(end) => format!("{}{last}{end}", all.join(", ")),
+    }
+}
+
+/// A time in the greatest unit that divides it.
+fn length(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{seconds}s"), |(unit, name)| format!("{}{name}", seconds / unit))
+}
+
+impl Entry {
+    /// The review that a request needs which this entry matches.
+    pub(super) fn review_wanted(&self, context: &Context<'_>) -> Option<&Arc<Review>> {
+        // What people ask of each other and answer comes from no commit.
+        self.review.as_ref().filter(|_| !context.asks_people())
+    }
+}
+
+impl PolicySet {
+    /// The reviews that entries demand, in the order of the files.
+    pub fn reviews(&self) -> impl Iterator<Item = &Arc<Review>> {
+        self.entries.iter().filter_map(|entry| entry.review.as_ref())
+    }
+}
