@@ -21,6 +21,7 @@ mod opinions;
 pub mod reconcile;
 mod reload;
 mod reverse;
+mod reviews;
 mod rotation;
 mod secrets;
 mod shown;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     azureml::Kind,
-    gates::{Cleared, Held, approvals::GrantUse},
+    gates::{Cleared, Held},
     identity::Principal,
     policy::{Denial, Denied, Permit, RequestFacts, Standing},
     secrets::Mac,
@@ -133,14 +133,11 @@ impl Journal {
         let judged = self.judged_body(cleared.permit(), &exchange);
         let in_intent = judged.is_some();
         let (line, blobs) = match judged {
-            None => (
-                record::render(&self.parts(cleared.permit(), cleared.grants(), &exchange, Phase::Intent)),
-                Vec::new(),
-            ),
+            None => (record::render(&self.parts(&cleared, &exchange, Phase::Intent)), Vec::new()),
             // Boxed: few bodies are recorded.
             Some(bodies) => match Box::pin(self.sealed(cleared.permit().decision(), bodies)).await {
                 Some((notes, blobs)) => {
-                    let parts = self.parts(cleared.permit(), cleared.grants(), &exchange, Phase::Intent);
+                    let parts = self.parts(&cleared, &exchange, Phase::Intent);
                     (record::render(&Parts { bodies: &notes, ..parts }), blobs)
                 }
                 None => return refused(cleared),
@@ -211,6 +208,7 @@ impl Journal {
             credential: None,
             bodies: &[],
             grants: &[],
+            reviews: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
         });
@@ -223,7 +221,7 @@ impl Journal {
     /// [`Unwritable`].
     pub async fn held(&self, held: &Held) -> Result<(), Unwritable> {
         let exchange = Exchange::default();
-        let parts = self.parts(&held.permit, &[], &exchange, Phase::Denial(&held.denial));
+        let parts = self.parts_of(&held.permit, &exchange, Phase::Denial(&held.denial));
         self.queue(record::render(&parts)).await
     }
 
@@ -249,6 +247,7 @@ impl Journal {
             credential: None,
             bodies: &[],
             grants: &[],
+            reviews: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
         });
@@ -402,13 +401,18 @@ impl Journal {
         }
     }
 
+    /// Of what was cleared.
     pub(super) fn parts<'a>(
         &'a self,
-        permit: &'a Permit,
-        grants: &'a [GrantUse],
+        cleared: &'a Cleared,
         exchange: &'a Exchange,
         phase: Phase<'a>,
     ) -> Parts<'a> {
+        let (grants, reviews) = (cleared.grants(), cleared.reviews());
+        Parts { grants, reviews, ..self.parts_of(cleared.permit(), exchange, phase) }
+    }
+
+    fn parts_of<'a>(&'a self, permit: &'a Permit, exchange: &'a Exchange, phase: Phase<'a>) -> Parts<'a> {
         Parts {
             phase,
             caller: permit.principal(),
@@ -419,7 +423,8 @@ impl Journal {
             policy_digest: Some(permit.policy_digest()),
             credential: exchange.credential.as_deref(),
             bodies: &[],
-            grants,
+            grants: &[],
+            reviews: &[],
             thumbprint: &self.inner.thumbprint,
             now: self.now(),
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     azureml::{Kind, Operation},
-    gates::approvals::GrantUse,
+    gates::{approvals::GrantUse, review::Evidence},
     identity::{Caller, Groups, Principal},
     policy::{Denial, EntryRef, Judgement, RequestFacts, Standing},
     secrets::Mac,
@@ -111,6 +111,8 @@ pub(super) struct Parts<'a> {
     pub credential: Option<&'a str>,
     /// The grants by which it goes on.
     pub grants: &'a [GrantUse],
+    /// What was found of the reviews that it needs.
+    pub reviews: &'a [Evidence],
     /// The bodies that an entry wants recorded.
     pub bodies: &'a [BodyNote],
     pub thumbprint: &'a Mac,

@@ -243,7 +243,7 @@ impl OutcomeGuard {
         self.outcome.took = self.journal.now().since(self.subject.started);
         let Subject { cleared, exchange, .. } = &self.subject;
         let phase = Phase::Outcome(&self.outcome);
-        record::render(&self.journal.parts(cleared.permit(), cleared.grants(), exchange, phase))
+        record::render(&self.journal.parts(cleared, exchange, phase))
     }
 
     /// Seals the bodies and records the outcome with them, in another thread.
@@ -255,8 +255,7 @@ impl OutcomeGuard {
             let permit = subject.cleared.permit();
             let now = journal.now();
             let (notes, blobs) = bodies.kept(permit.decision(), now);
-            let grants = subject.cleared.grants();
-            let parts = journal.parts(permit, grants, &subject.exchange, Phase::Outcome(&outcome));
+            let parts = journal.parts(&subject.cleared, &subject.exchange, Phase::Outcome(&outcome));
             let line = record::render(&record::Parts { bodies: &notes, ..parts });
             journal.push(Entry { line, blobs, slot, durable: None, weight: None });
         }));

@@ -1,10 +1,11 @@
 //! `issuers`: from the file to [`IssuerSettings`].
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use super::{Problems, raw, values};
 use crate::{
     cloud::Cloud,
+    gates::review::people::Linked,
     identity::{
         self, Accept, CertificateName, CertificateSettings, Certificates, IssuerKind, IssuerSettings, KeysAt,
         LapsedList, Link, SignatureAlgorithm, certificate::BadAuthority,
@@ -38,8 +39,14 @@ pub(super) fn read(
     read
 }
 
-/// Reads `people`: which claim of an issuer's tokens says who somebody is in Entra.
-pub(super) fn link(people: &raw::People, issuers: &mut [IssuerSettings], problems: &mut Problems) {
+/// Reads `people`: which claim of an issuer's tokens says who somebody is in Entra; and which external
+/// ids of which Gerrit's accounts do, each with the Gerrit's name.
+pub(super) fn link(
+    people: &raw::People,
+    issuers: &mut [IssuerSettings],
+    gerrits: &BTreeSet<&str>,
+    problems: &mut Problems,
+) -> Vec<(String, Linked)> {
     let canonical = &people.canonical;
     let named = issuers.iter().find(|issuer| *issuer.name == *canonical.value);
     let entra = named.and_then(|issuer| match &issuer.kind {
@@ -52,15 +59,23 @@ pub(super) fn link(people: &raw::People, issuers: &mut [IssuerSettings], problem
             format!("`{}` is no Entra issuer of this file", canonical.value),
             "write the name of an issuer with an `entra` block: people are told apart by its object ids",
         );
-        return;
+        return Vec::new();
     };
+    let mut of_gerrits: Vec<(String, Linked)> = Vec::new();
     for found in &people.links {
         let link = &found.value;
         problems.later("annotation", link.annotation.as_ref());
-        problems.later("gerrit", link.gerrit.as_ref());
-        problems.later("external_id", link.external_id.as_ref());
+        if let Some((gerrit, scheme)) = of_gerrit(found, gerrits, problems) {
+            let linked = Linked { scheme, issuer: Arc::clone(&name), tenant: tenant.clone() };
+            if of_gerrits.contains(&(gerrit.clone(), linked.clone())) {
+                problems
+                    .error(Place::of(found), format!("`{gerrit}` is linked twice by `{}`", linked.scheme));
+            }
+            of_gerrits.push((gerrit, linked));
+            continue;
+        }
         let (Some(issuer), Some(claim)) = (&link.issuer, &link.claim) else {
-            if link.annotation.is_none() && link.gerrit.is_none() {
+            if link.annotation.is_none() && link.gerrit.is_none() && link.external_id.is_none() {
                 let hint = "write `{issuer: NAME, claim: CLAIM}`: the claim that holds the Entra object id";
                 problems.error_with(Place::of(found), "a link needs `issuer` and `claim`", hint);
             }
@@ -94,6 +109,31 @@ pub(super) fn link(people: &raw::People, issuers: &mut [IssuerSettings], problem
             ),
         }
     }
+    of_gerrits
+}
+
+/// What a link says of a Gerrit: its name, and the scheme of its external ids.
+fn of_gerrit(
+    found: &Spanned<raw::Link>,
+    gerrits: &BTreeSet<&str>,
+    problems: &mut Problems,
+) -> Option<(String, Arc<str>)> {
+    let link = &found.value;
+    let (gerrit, scheme) = match (&link.gerrit, &link.external_id, &link.issuer, &link.claim) {
+        (None, None, _, _) => return None,
+        (Some(gerrit), Some(scheme), None, None) => (gerrit, scheme),
+        _ => {
+            let hint = "write `{gerrit: NAME, external_id: azure-oauth}`";
+            problems.error_with(Place::of(found), "a Gerrit is linked by `gerrit` and `external_id`", hint);
+            return None;
+        }
+    };
+    if !gerrits.contains(gerrit.value.as_str()) {
+        let hint = "write the name of one of `gerrit`";
+        problems.error_with(Place::of(gerrit), format!("there is no Gerrit called `{}`", gerrit.value), hint);
+    }
+    let scheme = problems.read(scheme, values::scheme)?;
+    Some((gerrit.value.clone(), scheme.into()))
 }
 
 fn one(

@@ -8,6 +8,7 @@ mod cloud;
 mod clutch;
 mod credentials;
 mod forward;
+mod gerrit;
 mod groups;
 mod notify;
 mod routes;
@@ -64,7 +65,7 @@ pub fn around_policies(path: &Path) -> Option<(PathBuf, Surroundings)> {
     let around = Surroundings {
         issuers: Some(parsed.raw.issuers.iter().map(|i| i.value.name.value.clone()).collect()),
         routes: Some(parsed.raw.routes.iter().map(|r| r.value.name.value.clone()).collect()),
-        gerrits: Some(BTreeSet::new()),
+        gerrits: Some(parsed.raw.gerrit.iter().map(|g| g.value.name.value.clone()).collect()),
     };
     directory.is_dir().then_some((directory, around))
 }
@@ -156,9 +157,7 @@ impl Reader<'_> {
                 format!("`version: {}` is not known: this amlgate reads version 1", raw.version.value);
             problems.error(Place::of(&raw.version), message);
         }
-        for (key, value) in [("gerrit", &raw.gerrit), ("evidence", &raw.evidence)] {
-            problems.later(key, value.as_ref());
-        }
+        problems.later("evidence", raw.evidence.as_ref());
         let cloud = self.cloud.clone();
         let login = cloud::login(&cloud);
         let listen = &raw.listen.value;
@@ -176,9 +175,12 @@ impl Reader<'_> {
             problems.error_with(Place::of(&raw.listen), "`listen` opens no door", hint);
         }
         let mut issuers = issuers::read(&raw.issuers, self.base, &cloud, problems);
-        if let Some(people) = &raw.people {
-            issuers::link(&people.value, &mut issuers, problems);
-        }
+        let named: BTreeSet<_> = raw.gerrit.iter().map(|g| g.value.name.value.as_str()).collect();
+        let links = match &raw.people {
+            Some(people) => issuers::link(&people.value, &mut issuers, &named, problems),
+            None => Vec::new(),
+        };
+        let gerrits = self.gerrits(&raw.gerrit, &links, problems);
         if raw.issuers.is_empty() {
             problems.error_with(
                 Place::of(&raw.version),
@@ -248,6 +250,7 @@ impl Reader<'_> {
             seal,
             store,
             clutch,
+            gerrits,
             break_glass,
             outgoing: raw.outgoing.as_ref().map(|o| tuning::outgoing(&o.value, problems)).unwrap_or_default(),
             cloud,

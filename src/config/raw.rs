@@ -9,6 +9,7 @@ mod callers;
 mod cloud;
 mod clutch;
 mod credentials;
+mod gerrit;
 mod notify;
 mod sinks;
 
@@ -27,6 +28,7 @@ pub use credentials::{
 
 use serde::Deserialize;
 
+pub use self::gerrit::{Accounts, Gerrit};
 pub use self::notify::{Channel, ChatHook, SignedHook};
 pub use self::sinks::{ApplicationInsights, AzureMonitor, FileSink, Otlp, Sink, SplunkHec, Syslog, Webhook};
 use crate::yaml::Spanned;
@@ -80,8 +82,9 @@ pub struct File {
     pub notify: Vec<Spanned<Channel>>,
     /// A Clutch: whose workflows ask for approvals, and whose opinion is asked.
     pub clutch: Option<Spanned<Clutch>>,
-    #[allow(missing_docs, reason = "not in this version")]
-    pub gerrit: Later,
+    /// Who is asked whether code was reviewed.
+    #[serde(default)]
+    pub gerrit: Vec<Spanned<Gerrit>>,
     /// Who may do in an emergency what is forbidden otherwise.
     pub break_glass: Option<Spanned<BreakGlass>>,
     #[allow(missing_docs, reason = "not in this version")]

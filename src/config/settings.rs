@@ -2,6 +2,7 @@
 
 mod audit;
 mod clutch;
+mod gerrit;
 mod sinks;
 
 use std::{
@@ -18,6 +19,7 @@ pub use self::{
         WitnessedLogs,
     },
     clutch::{Clutch, ClutchCheck},
+    gerrit::Gerrit,
     sinks::{Hook, Sink, SinkKind},
 };
 use super::values::BaseUrl;
@@ -72,6 +74,8 @@ pub struct Settings {
     pub store: Option<Store>,
     /// A Clutch: whose workflows ask for approvals, and whose opinion is asked.
     pub clutch: Option<Clutch>,
+    /// Who is asked whether code was reviewed.
+    pub gerrits: Vec<Gerrit>,
     /// Who may do in an emergency what is forbidden otherwise.
     pub break_glass: Option<Rules>,
     /// The gate's own way out.
@@ -107,8 +111,7 @@ impl Settings {
         Surroundings {
             issuers: Some(self.issuers.iter().map(|issuer| issuer.name.to_string()).collect()),
             routes: Some(self.routes.iter().map(|route| route.name.to_string()).collect()),
-            // No Gerrit can be configured in this version.
-            gerrits: Some(BTreeSet::new()),
+            gerrits: Some(self.gerrits.iter().map(|gerrit| gerrit.name.to_string()).collect()),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{Problems, load, unset};
 use crate::config::settings::Reference;
 
 mod break_glass;
+mod gerrit;
 mod notify;
 
 const GOOD: &str = r#"version: 1
@@ -136,7 +137,12 @@ fn people_are_linked_by_a_claim_of_another_issuer_to_an_entra_issuer_and_by_no_e
         (link("{issuer: nobody, claim: x}"), "`nobody` is no other issuer of this file"),
         (link("{issuer: corp, claim: x}, {issuer: corp, claim: y}"), "`corp` is linked twice"),
         (link("{issuer: corp}"), "a link needs `issuer` and `claim`"),
-        (link("{gerrit: main, external_id: x}"), "`gerrit` is not in this version"),
+        (link("{gerrit: main, external_id: x}"), "there is no Gerrit called `main`"),
+        (link("{gerrit: main}"), "a Gerrit is linked by `gerrit` and `external_id`"),
+        (
+            link("{gerrit: main, external_id: x, issuer: corp}"),
+            "a Gerrit is linked by `gerrit` and `external_id`",
+        ),
         (link("{issuer: corp, annotation: x}"), "`annotation` is not in this version"),
     ] {
         assert!(said.iter().any(|s| s.ends_with(expected)), "{expected}: {said:?}");

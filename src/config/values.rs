@@ -163,6 +163,16 @@ pub fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// What stands before the colon of an external id of Gerrit's.
+///
+/// # Errors
+/// Words that say what is wanted.
+pub fn scheme(text: &str) -> Result<String, String> {
+    name(text).map_err(|_| {
+        format!("`{text}` is not the scheme of an external id: write what stands before its `:`, as in `azure-oauth`")
+    })
+}
+
 /// A tenant's id: a GUID. `common` and `organizations` would accept every tenant of the world.
 ///
 /// # Errors

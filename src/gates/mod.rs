@@ -7,6 +7,7 @@ pub mod approvals;
 pub mod break_glass;
 mod limits;
 pub mod opinions;
+pub mod review;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -17,10 +18,11 @@ use approvals::{Approvals, BodyKnown, Found, GrantUse, Uses, Waits};
 use break_glass::BreakGlasses;
 use limits::Limits;
 use opinions::Opinions;
+use review::{Evidence, Reviews};
 
 use crate::{
     identity::Revoked,
-    policy::{Approval, Denial, DenialCode, Obligation, Permit, Review},
+    policy::{Approval, Denial, DenialCode, Obligation, Permit},
     store::{Store, StoreError},
     time::SharedClock,
 };
@@ -31,6 +33,7 @@ pub struct Gates {
     limits: Limits,
     approvals: Approvals,
     opinions: Opinions,
+    reviews: Reviews,
     break_glass: BreakGlasses,
 }
 
@@ -44,6 +47,7 @@ pub struct Cleared {
 struct Inner {
     permit: Permit,
     uses: Uses,
+    reviews: Vec<Evidence>,
 }
 
 /// An obligation is not satisfied.
@@ -57,6 +61,15 @@ pub struct Held {
     pub retry_after: Option<Duration>,
     /// For an approval: what can be waited for.
     pub waits: Option<Box<Waits>>,
+    /// For a review: whether its entry has the call wait until the code host answers.
+    pub unanswered: bool,
+}
+
+impl Held {
+    /// Something stops it that does not change by waiting.
+    fn back(permit: Permit, denial: Denial) -> Box<Self> {
+        Box::new(Self { permit, denial, retry_after: None, waits: None, unanswered: false })
+    }
 }
 
 impl Gates {
@@ -71,8 +84,9 @@ impl Gates {
     pub fn keeping(clock: SharedClock, store: Option<Store>) -> Self {
         let approvals = Approvals::new(SharedClock::clone(&clock), store.clone());
         let opinions = Opinions::new(SharedClock::clone(&clock));
+        let reviews = Reviews::new(SharedClock::clone(&clock));
         let break_glass = BreakGlasses::new(SharedClock::clone(&clock), store);
-        Self { limits: Limits::new(clock), approvals, opinions, break_glass }
+        Self { limits: Limits::new(clock), approvals, opinions, reviews, break_glass }
     }
 
     /// Requests for approval, and grants.
@@ -85,6 +99,12 @@ impl Gates {
     #[must_use]
     pub const fn opinions(&self) -> &Opinions {
         &self.opinions
+    }
+
+    /// Who is asked whether code was reviewed.
+    #[must_use]
+    pub const fn reviews(&self) -> &Reviews {
+        &self.reviews
     }
 
     /// Those who broke the glass.
@@ -101,20 +121,17 @@ impl Gates {
     /// [`Held`], with the permit for the record.
     pub fn clear(&self, permit: Permit) -> Result<Cleared, Box<Held>> {
         let permit = self.limited(permit)?;
-        let unreviewed = permit.judgement().reviews().next().map(|review| unreviewed(review));
-        if let Some(denial) = unreviewed {
-            return Err(Box::new(Held { permit, denial, retry_after: None, waits: None }));
-        }
-        let unasked = permit.judgement().opinions().next().map(opinions::unasked);
-        if let Some(denial) = unasked {
-            return Err(Box::new(Held { permit, denial, retry_after: None, waits: None }));
+        let unreviewed = permit.judgement().reviews().next().map(|review| review::unasked(review));
+        let unheard = || permit.judgement().opinions().next().map(opinions::unasked);
+        if let Some(denial) = unreviewed.or_else(unheard) {
+            return Err(Held::back(permit, denial));
         }
         let approval = permit.judgement().approvals().next().cloned();
         match approval {
-            None => Ok(Cleared::new(permit, Uses::none())),
+            None => Ok(Cleared::new(permit, Uses::none(), Vec::new())),
             Some(approval) => {
                 let denial = unapproved(&approval, "approvals cannot be asked for here");
-                Err(Box::new(Held { permit, denial, retry_after: None, waits: None }))
+                Err(Held::back(permit, denial))
             }
         }
     }
@@ -145,19 +162,23 @@ impl Gates {
         body: BodyKnown,
         revoked: &Revoked,
     ) -> Result<Cleared, Box<Held>> {
-        let unreviewed = permit.judgement().reviews().next().map(|review| unreviewed(review));
-        if let Some(denial) = unreviewed {
-            return Err(Box::new(Held { permit, denial, retry_after: None, waits: None }));
-        }
+        // People are asked for what was reviewed.
+        let reviews = match self.reviews.shown(&permit).await {
+            Ok(reviews) => reviews,
+            Err(unshown) => {
+                let review::Unshown { denial, waits } = *unshown;
+                return Err(Box::new(Held { unanswered: waits, ..*Held::back(permit, denial) }));
+            }
+        };
         // What is asked is the same for each entry that wants it.
         let wanted = permit.judgement().opinions().next().cloned();
         if let Some(entry) = wanted
             && let Err(denial) = self.opinions.heard(&permit, &entry).await
         {
-            return Err(Box::new(Held { permit, denial, retry_after: None, waits: None }));
+            return Err(Held::back(permit, denial));
         }
         let (denial, waits) = match self.approvals.find(&permit, body, revoked).await {
-            Ok(Found::All(uses)) => return Ok(Cleared::new(permit, uses)),
+            Ok(Found::All(uses)) => return Ok(Cleared::new(permit, uses, reviews)),
             Ok(Found::Missing { denial, waits }) => (*denial, waits),
             Err(error) => {
                 let approval = permit.judgement().approvals().next();
@@ -166,7 +187,7 @@ impl Gates {
                 (denial, None)
             }
         };
-        Err(Box::new(Held { permit, denial, retry_after: None, waits }))
+        Err(Box::new(Held { waits, ..*Held::back(permit, denial) }))
     }
 
     fn limited(&self, permit: Permit) -> Result<Permit, Box<Held>> {
@@ -175,7 +196,8 @@ impl Gates {
                 Obligation::Limit { .. } => {
                     if let Err(early) = self.limits.take(obligation, permit.principal()) {
                         let (denial, wait) = *early;
-                        return Err(Box::new(Held { permit, denial, retry_after: Some(wait), waits: None }));
+                        let held = Held::back(permit, denial);
+                        return Err(Box::new(Held { retry_after: Some(wait), ..*held }));
                     }
                 }
                 Obligation::Approval(_) | Obligation::Opinion { .. } | Obligation::Review(_) => {}
@@ -191,8 +213,8 @@ impl Gates {
 }
 
 impl Cleared {
-    fn new(permit: Permit, uses: Uses) -> Self {
-        Self { inner: Arc::new(Inner { permit, uses }) }
+    fn new(permit: Permit, uses: Uses, reviews: Vec<Evidence>) -> Self {
+        Self { inner: Arc::new(Inner { permit, uses, reviews }) }
     }
 
     /// The same, for the record, which keeps it beside the right to send until the outcome is known.
@@ -212,6 +234,12 @@ impl Cleared {
         self.inner.uses.grants()
     }
 
+    /// What was found of the reviews that it needs, in the order of the entries.
+    #[must_use]
+    pub fn reviews(&self) -> &[Evidence] {
+        &self.inner.reviews
+    }
+
     /// Says what came of the call, for the grants that it used.
     pub fn came(&self, came: approvals::Came) {
         self.inner.uses.came(came);
@@ -228,21 +256,6 @@ fn unread(error: &StoreError) -> Denial {
         cause: said(error),
         cure: "try again".to_owned(),
         entry: None,
-        missing: Vec::new(),
-        step_up: None,
-        request: None,
-    }
-}
-
-fn unreviewed(review: &Review) -> Denial {
-    Denial {
-        code: DenialCode::ReviewRequired,
-        cause: format!(
-            "entry `{}` demands reviewed code, and this gate has no `gerrit` to ask",
-            review.entry.name
-        ),
-        cure: "tell whoever runs the gate".to_owned(),
-        entry: Some(review.entry.clone()),
         missing: Vec::new(),
         step_up: None,
         request: None,

@@ -1,5 +1,6 @@
 //! A call that people must approve: their grants are looked for, the call waits for people where its
-//! entry or its caller wants that, and that a grant is used is recorded before the call is.
+//! entry or its caller wants that, and that a grant is used is recorded before the call is. One whose
+//! code host does not answer waits for that, where its entry wants it.
 //!
 //! What waits is judged again before it goes on, and while it waits whatever ends a live stream ends
 //! it. Who hangs up ends it by that; the request for approval stays, and the call that comes again
@@ -23,10 +24,18 @@ use crate::{
 /// How often a call that waits is asked whether it may.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
+/// And how often a code host that does not answer.
+const ASK_HOST_EVERY: Duration = Duration::from_secs(2);
+
 /// The permit cleared by the grants that it needs; or what the caller is told, recorded.
 pub(super) async fn cleared(gate: &Gate, permit: Permit, body: BodyKnown) -> Result<Cleared, Refusal> {
     let parts = gate.parts();
-    match parts.gates.clear_approved(permit, body, parts.verifier.revoked()).await {
+    let cleared = match parts.gates.clear_approved(permit, body, parts.verifier.revoked()).await {
+        // Nobody would see that the caller of one whose body streams is gone.
+        Err(held) if held.unanswered && body == BodyKnown::Whole => until_answered(gate, held).await?,
+        cleared => cleared,
+    };
+    match cleared {
         Ok(cleared) => used(gate, cleared).await,
         Err(mut held) => {
             let wait = how_long(&held, body);
@@ -36,6 +45,27 @@ pub(super) async fn cleared(gate: &Gate, permit: Permit, body: BodyKnown) -> Res
             }
         }
     }
+}
+
+/// Waits until the code host answers, no longer than people are waited for: what came of the call then.
+async fn until_answered(gate: &Gate, mut held: Box<Held>) -> Result<Result<Cleared, Box<Held>>, Refusal> {
+    let parts = gate.parts();
+    let person = held.permit.principal().person().to_string();
+    let Some(_place) = parts.gates.approvals().place(&person) else { return Ok(Err(held)) };
+    let until = gate.now().plus(MAX_HOLD);
+    while held.unanswered && gate.now() < until {
+        parts.clock.sleep_until(until.min(gate.now().plus(ASK_HOST_EVERY))).await;
+        if let Err(why) = may_wait(gate, &held.permit, gate.now()) {
+            held.denial.cause.push_str(&format!("; {why}"));
+            return Ok(Err(held));
+        }
+        let permit = again(gate, &held.permit).await?;
+        match parts.gates.approved(permit, BodyKnown::Whole, parts.verifier.revoked()).await {
+            Ok(cleared) => return Ok(Ok(cleared)),
+            Err(still) => held = still,
+        }
+    }
+    Ok(Err(held))
 }
 
 /// Records what holds a call up.

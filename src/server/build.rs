@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use super::{
     OpenJournal, StartError, api, approvals,
     archive::{self, Archive},
-    break_glass, groups, keeping, machines, metadata, opinions, secrets,
+    break_glass, groups, keeping, machines, metadata, opinions, reviews, secrets,
     secrets::Secrets,
     shown, sinks,
     witnesses::{self, Witnesses},
@@ -105,6 +105,7 @@ pub(super) async fn parts(
     let (witnesses, witness) = witnesses::built(settings, &mut making).await?;
     let store = keeping::opened(settings, &mut secrets).await?;
     let adviser = opinions::adviser(settings, &mut secrets, &clock).await?;
+    let reviewers = reviews::servers(settings, &mut secrets, &clock).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock, open).await?;
     let gates = Arc::new(Gates::keeping(Arc::clone(&clock), store.clone()));
@@ -159,6 +160,7 @@ pub(super) async fn parts(
     api::issue(&parts, settings, &seal);
     approvals::configured(&parts.gates, settings);
     parts.gates.opinions().by(adviser);
+    parts.gates.reviews().by(reviewers);
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek());
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
     if let Some(store) = &parts.store {

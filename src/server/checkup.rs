@@ -1,6 +1,7 @@
 //! Tries everything that a gate depends on, one after another, without being one: for `doctor`.
 
 mod credentials;
+mod gerrit;
 mod me;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
@@ -117,6 +118,9 @@ pub async fn check_up(
     }
     for route in &settings.routes {
         found.push(upstream(route, &connector).await);
+    }
+    for server in &settings.gerrits {
+        found.push(gerrit::one(server, settings, &mut secrets, clock).await);
     }
     let gates = Arc::new(Gates::new(Arc::clone(clock)));
     let mut workshop = sinks::Workshop {

@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    build, machines::Machines, opinions::Advising, rotation::Rotation, secrets, secrets::Secrets, shown,
-    sinks::Renewal,
+    build, machines::Machines, opinions::Advising, reviews::Reviewing, rotation::Rotation, secrets,
+    secrets::Secrets, shown, sinks::Renewal,
 };
 use crate::{
     admin::Health,
@@ -42,6 +42,7 @@ pub(super) struct Watch {
     sinks: Renewal,
     machines: Machines,
     advising: Advising,
+    reviewing: Reviewing,
     listeners: Vec<Shown>,
     authority: Option<Minting>,
     clock: SharedClock,
@@ -108,6 +109,7 @@ impl Watch {
             sinks,
             machines,
             advising: Advising::default(),
+            reviewing: Reviewing::default(),
             listeners,
             clock,
         }
@@ -158,6 +160,7 @@ impl Watch {
         self.rotation.look(&parts, &self.in_force, &mut self.secrets, self.clock.now(), asked).await;
         self.sinks.look(&parts, &mut self.secrets, asked).await;
         self.advising.look(&parts.gates, &self.in_force, &mut self.secrets, &self.clock).await;
+        self.reviewing.look(&parts.gates, &self.in_force, &mut self.secrets, &self.clock).await;
         parts.gates.tidy();
     }
 

@@ -54,6 +54,7 @@ mod reading;
 mod reconcile;
 mod requests;
 mod restart;
+mod reviews;
 mod rights;
 mod rotation;
 mod sessions;

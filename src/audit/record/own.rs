@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     azureml::{Allocation, Kind, Protocol},
+    gates::review::Evidence,
     identity::{Caller, Groups},
     policy::{EntryRef, Obligation, SecretTreatment, Standing},
 };
@@ -122,6 +123,7 @@ pub(super) fn write(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize)
         l.text("name", &**name);
         l.text("value", &*value.to_string());
     });
+    l.list("reviews", parts.reviews.iter().take(MAX_LISTED), review);
     l.texts("roles", parts.caller.roles.iter().take(if listed == 0 { 0 } else { MAX_GROUPS }).map(|r| &**r));
     l.list("secrets", operation.iter().flat_map(|o| o.secrets.iter()), |l, class| {
         let treatment = judgement.iter().flat_map(|j| &j.secrets).find(|(c, _)| *c == class);
@@ -184,6 +186,32 @@ fn body(l: &mut Line, note: &BodyNote) {
     if let Kept::Blob { until: Some(until), .. } = kept {
         l.number("until", *until);
     }
+}
+
+/// What was found of a review.
+fn review(l: &mut Line, found: &Evidence) {
+    l.list("approvers", found.approvers.iter().take(MAX_LISTED), |l, approver| {
+        l.number("account", approver.account);
+        l.text("person", approver.person.as_deref());
+    });
+    l.number("approvers_count", found.approvers.len() as u64);
+    l.number("asked", found.asked.as_millis());
+    l.text("branch", &*found.branch);
+    l.number("change", found.number);
+    l.text("change_id", &*found.change_id);
+    l.text("entry", &*found.entry);
+    l.text("meta_rev_id", found.meta_rev_id.as_deref());
+    l.text("project", &*found.project);
+    l.list("requirements", found.requirements.iter().take(MAX_LISTED), |l, (name, status)| {
+        l.text("name", &**name);
+        l.text("status", &**status);
+    });
+    l.text("revision", &*found.revision);
+    l.text("server", &*found.server);
+    l.text("sha", &*found.sha);
+    l.text("submit_type", found.submit_type.as_deref());
+    l.text("submitted", &*found.submitted);
+    l.text("url", &*found.url);
 }
 
 fn allocates(l: &mut Line, reserved: &Allocation) {

@@ -144,10 +144,10 @@ pub struct Link {
     pub claim: Option<Text>,
     /// An annotation in Backstage's catalogue: not in this version.
     pub annotation: Later,
-    /// A Gerrit: not in this version.
-    pub gerrit: Later,
-    /// The scheme of Gerrit's external ids: not in this version.
-    pub external_id: Later,
+    /// A Gerrit.
+    pub gerrit: Option<Text>,
+    /// The scheme of those of its external ids that hold the Entra object id.
+    pub external_id: Option<Text>,
 }
 
 /// `backstage`.

@@ -149,12 +149,8 @@ pub fn open(demands: &[Approvers], votes: &[Vote]) -> Vec<(usize, u32)> {
             std::iter::repeat_n(at, usize::try_from(count).unwrap_or(usize::MAX).min(64))
         })
         .collect();
-    // Each vote is given one place, and moves to another where that frees one (Kuhn's algorithm).
-    let mut taken: Vec<Option<usize>> = vec![None; places.len()];
-    for vote in 0..votes.len() {
-        let mut seen = vec![false; places.len()];
-        seat(vote, votes, &places, &mut taken, &mut seen);
-    }
+    let meets: Vec<_> = votes.iter().map(|vote| vote.meets.as_slice()).collect();
+    let taken = seated(&places, &meets);
     let mut open: Vec<(usize, u32)> = Vec::new();
     for (place, by) in places.iter().zip(&taken) {
         if by.is_some() {
@@ -168,14 +164,26 @@ pub fn open(demands: &[Approvers], votes: &[Vote]) -> Vec<(usize, u32)> {
     open
 }
 
+/// Who takes which place, so that as many are taken as can be: each place is for one demand, and each
+/// one who came is given one place of those that they can take, by their demands.
+pub(in crate::gates) fn seated(places: &[usize], meets: &[&[usize]]) -> Vec<Option<usize>> {
+    // Each moves to another place where that frees one (Kuhn's algorithm).
+    let mut taken: Vec<Option<usize>> = vec![None; places.len()];
+    for one in 0..meets.len() {
+        let mut seen = vec![false; places.len()];
+        seat(one, meets, places, &mut taken, &mut seen);
+    }
+    taken
+}
+
 fn seat(
-    vote: usize,
-    votes: &[Vote],
+    one: usize,
+    all: &[&[usize]],
     places: &[usize],
     taken: &mut [Option<usize>],
     seen: &mut [bool],
 ) -> bool {
-    let Some(meets) = votes.get(vote).map(|vote| &vote.meets) else { return false };
+    let Some(meets) = all.get(one) else { return false };
     for (at, demand) in places.iter().enumerate() {
         let Some(was) = seen.get_mut(at) else { continue };
         if *was || !meets.contains(demand) {
@@ -183,9 +191,9 @@ fn seat(
         }
         *was = true;
         let holder = taken.get(at).copied().flatten();
-        if holder.is_none_or(|holder| seat(holder, votes, places, taken, seen)) {
+        if holder.is_none_or(|holder| seat(holder, all, places, taken, seen)) {
             if let Some(place) = taken.get_mut(at) {
-                *place = Some(vote);
+                *place = Some(one);
             }
             return true;
         }

@@ -1,0 +1,35 @@
+//! `gerrit`, checked, its secret still a reference.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{super::values::BaseUrl, Reference};
+use crate::gates::review::people::People;
+
+/// Who is asked whether code was reviewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gerrit {
+    /// Its name in policies and records.
+    pub name: Arc<str>,
+    /// Scheme, host and port.
+    pub url: BaseUrl,
+    /// The path below which it lies, without a slash at its end.
+    pub base: String,
+    /// The gate's own user there.
+    pub user: String,
+    /// The user's token.
+    pub token: Reference,
+    /// How accounts are known to be people.
+    pub people: People,
+    /// Connect here instead of resolving the name.
+    pub address: Option<SocketAddr>,
+    /// Roots besides the system's, PEM.
+    pub trust: Option<Arc<[u8]>>,
+}
+
+impl Gerrit {
+    /// Its URL for people, without a slash at its end.
+    #[must_use]
+    pub fn web(&self) -> String {
+        self.url.to_text() + &self.base
+    }
+}

@@ -1,0 +1,67 @@
+//! `gerrit` and what `people.links` says of it: what is wrong is said at its place.
+
+use std::fs;
+
+use super::{GOOD, folder, load, said};
+use crate::gates::review::people::Demand;
+
+/// [`GOOD`] with Gerrits, from line 16 on, and links.
+fn with(gerrits: &str, links: &str) -> String {
+    let entra = "issuers:\n  - {name: aad, entra: {tenant: 00000000-0000-4000-8000-000000000001, audiences: [api://x]}}";
+    let blocks =
+        format!("gerrit:\n{gerrits}\npeople: {{canonical: aad, links: [{links}]}}\npolicies: policies/");
+    GOOD.replace("issuers:", entra).replace("policies: policies/", &blocks)
+}
+
+const MAIN: &str = "name: main, url: \"https://gerrit.corp/r/\", user: amlgate, token: {file: seal.key}";
+
+#[test]
+fn gerrits_are_taken_and_know_people_by_the_schemes_that_are_linked() {
+    let folder = folder();
+    let text = with(
+        &format!(
+            "  - {{{MAIN}}}\n  - {{name: other, url: \"http://127.0.0.1:8080\", user: a, token: {{file: seal.key}}, accounts: {{match: email}}}}"
+        ),
+        "{gerrit: main, external_id: azure-oauth}, {gerrit: main, external_id: office365-oauth}",
+    );
+    fs::write(folder.path().join("amlgate.yaml"), &text).unwrap();
+    let settings = load(&folder.path().join("amlgate.yaml")).unwrap_or_else(|p| panic!("{p:?}"));
+    let [main, other] = &settings.gerrits[..] else { panic!("{:?}", settings.gerrits) };
+    assert_eq!(
+        (&*main.name, main.base.as_str(), main.web().as_str()),
+        ("main", "/r", "https://gerrit.corp/r")
+    );
+    assert_eq!(main.people.demand, Demand::External("azure-oauth".into()));
+    let schemes: Vec<_> = main.people.links.iter().map(|link| (&*link.scheme, &*link.issuer)).collect();
+    assert_eq!(schemes, [("azure-oauth", "aad"), ("office365-oauth", "aad")]);
+    assert_eq!((&other.people.demand, other.people.links.len(), other.base.as_str()), (&Demand::Mail, 0, ""));
+    assert!(settings.surroundings().gerrits.unwrap().contains("main"), "policies may name it");
+}
+
+#[test]
+fn each_fault_of_a_gerrit_is_said_at_its_place() {
+    let folder = folder();
+    for (gerrit, expected) in [
+        ("name: main".to_owned(), "missing field `url`"),
+        (MAIN.replace("https:", "http:"), "`http://gerrit.corp` would be plaintext: use `https`"),
+        (MAIN.replace("/r/", "/r/?a=b"), "a Gerrit's URL has no query"),
+        (
+            MAIN.replace("https://gerrit.corp/r/", "gerrit"),
+            "`gerrit` is not a URL: write `https://host/path`",
+        ),
+        (MAIN.replace("user: amlgate", "user: 'a:b'"), "`a:b` is not the name of a user"),
+        (MAIN.replace("{file: seal.key}", "secret"), "expected mapping start"),
+        (MAIN.replace("seal.key", "none.key"), "cannot be read"),
+        (format!("{MAIN}, project: x"), "unknown field `project`"),
+        (format!("{MAIN}, accounts: {{match: name}}"), "`name` is neither `external_id` nor `email`"),
+        (format!("{MAIN}, accounts: {{match: email, scheme: x}}"), "an e-mail has no scheme"),
+        (format!("{MAIN}, accounts: {{match: external_id, scheme: 'a:b'}}"), "`a:b` is not the scheme"),
+        (format!("{MAIN}}}\n  - {{{MAIN}"), "a Gerrit called `main` is there already"),
+    ] {
+        let said = said(folder.path(), &with(&format!("  - {{{gerrit}}}"), ""));
+        assert!(said.iter().any(|said| said.contains(expected)), "{gerrit}: {said:?} has no `{expected}`");
+    }
+    let link = "{gerrit: main, external_id: azure-oauth}";
+    let twice = said(folder.path(), &with(&format!("  - {{{MAIN}}}"), &format!("{link}, {link}")));
+    assert!(twice.iter().any(|said| said.contains("`main` is linked twice by `azure-oauth`")), "{twice:?}");
+}

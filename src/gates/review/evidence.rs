@@ -1,0 +1,49 @@
+//! What is known of a review that let a call go on: goes into the record of the call.
+
+use std::sync::Arc;
+
+use crate::time::Timestamp;
+
+/// One review that an entry demanded, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The entry.
+    pub entry: Arc<str>,
+    /// Who was asked, by its name in the configuration.
+    pub server: Arc<str>,
+    /// The change, for people.
+    pub url: String,
+    /// The project.
+    pub project: Arc<str>,
+    /// The branch that held the commit.
+    pub branch: Arc<str>,
+    /// The commit that it is about.
+    pub sha: String,
+    /// The patch set that was reviewed: the same, but where Gerrit merged it by a commit of its own.
+    pub revision: String,
+    /// The change's number.
+    pub number: u64,
+    /// Its `Change-Id`.
+    pub change_id: String,
+    /// The state of its review in NoteDb.
+    pub meta_rev_id: Option<String>,
+    /// When it was merged, as Gerrit writes it.
+    pub submitted: String,
+    /// How it was merged.
+    pub submit_type: Option<String>,
+    /// Whose votes counted.
+    pub approvers: Vec<Approver>,
+    /// Submit requirements and what became of them.
+    pub requirements: Vec<(String, String)>,
+    /// When Gerrit was asked.
+    pub asked: Timestamp,
+}
+
+/// Somebody whose vote counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approver {
+    /// The account's number.
+    pub account: u64,
+    /// Who that is at the issuer by which people are told apart, where it is known.
+    pub person: Option<String>,
+}

@@ -1,0 +1,175 @@
+//! Only from reviewed code: whether the commit behind a call was reviewed and merged.
+//!
+//! A code host is asked each time, as a user of the gate's own, and [`decide`](decide::decide) judges by
+//! what it says, which is a pure function. What was found is remembered for a moment, so that a client's
+//! burst asks once, and never longer: branches are rewound, accounts closed, groups changed. A no is not
+//! remembered. The gate believes nobody about the commit but whoever issued the caller's token.
+
+pub mod decide;
+pub mod evidence;
+pub mod facts;
+pub mod gerrit;
+pub mod people;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{SHA256, digest};
+use tokio::sync::Semaphore;
+
+pub use self::evidence::{Approver, Evidence};
+use self::{
+    decide::{Step, Unreviewed, decide, no},
+    facts::{Facts, is_commit},
+    gerrit::Gerrit,
+};
+use crate::{
+    policy::{
+        Denial, DenialCode, Permit, Review,
+        review::{CodeHost, CommitFrom, Unreachable},
+    },
+    time::{SharedClock, Timestamp},
+};
+
+/// All questions about one review together take at most so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What was found counts so long.
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+/// So many reviews are remembered; each takes some 16 KiB.
+const REMEMBERED: usize = 256;
+/// So many reviews are asked about at the same time; more are told to come again.
+const AT_A_TIME: usize = 16;
+
+type Digest = [u8; 32];
+type Servers = BTreeMap<Arc<str>, Gerrit>;
+
+/// Asks code hosts, and remembers for a moment what they said. One for the whole process.
+pub struct Reviews {
+    clock: SharedClock,
+    servers: ArcSwap<Servers>,
+    known: Mutex<HashMap<Digest, (Arc<Facts>, Timestamp)>>,
+    asking: Semaphore,
+}
+
+/// Why a call does not go on.
+#[derive(Debug)]
+pub(super) struct Unshown {
+    /// What to tell the caller.
+    pub denial: Denial,
+    /// Whether its entry has it wait until somebody answers.
+    pub waits: bool,
+}
+
+impl fmt::Debug for Reviews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reviews({:?})", self.servers.load())
+    }
+}
+
+impl Reviews {
+    pub(super) fn new(clock: SharedClock) -> Self {
+        let (servers, known) = (ArcSwap::default(), Mutex::default());
+        Self { clock, servers, known, asking: Semaphore::new(AT_A_TIME) }
+    }
+
+    /// Whom to ask from here on. What others said is forgotten.
+    pub fn by(&self, servers: Vec<Gerrit>) {
+        let servers = servers.into_iter().map(|server| (Arc::clone(server.name()), server)).collect();
+        self.servers.store(Arc::new(servers));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// What was found of all reviews that a permit needs.
+    ///
+    /// # Errors
+    /// [`Unshown`]: the first that is not there.
+    pub(super) async fn shown(&self, permit: &Permit) -> Result<Vec<Evidence>, Box<Unshown>> {
+        let mut found = Vec::new();
+        for review in permit.judgement().reviews() {
+            match self.of(review, permit).await {
+                Ok(evidence) => found.push(evidence),
+                Err(why) => {
+                    let waits = why.step == Step::Asking && review.on_unreachable == Unreachable::Hold;
+                    return Err(Box::new(Unshown { denial: denied(review, &why), waits }));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn of(&self, review: &Review, permit: &Permit) -> Result<Evidence, Unreviewed> {
+        let sha = commit(review, permit)?;
+        let servers = self.servers.load_full();
+        let server = match &review.host {
+            CodeHost::Gerrit(name) => servers.get(name),
+            CodeHost::GitHub(_) | CodeHost::GitLab(_) => None,
+        };
+        let server =
+            server.ok_or_else(|| no(Step::Reading, format!("this gate has no {} to ask", review.host)))?;
+        let mut key = Digest::default();
+        key.copy_from_slice(digest(&SHA256, format!("{review:?}\0{sha}").as_bytes()).as_ref());
+        let now = self.clock.now();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some((facts, _)) = known.filter(|(_, until)| now < *until) {
+            return decide(review, &sha, server.people(), &facts, now);
+        }
+        let Ok(_permit) = self.asking.try_acquire() else {
+            return Err(no(Step::Asking, "too many others ask at the same time"));
+        };
+        let facts = tokio::select! {
+            facts = server.facts(review, &sha, now) => Arc::new(facts?),
+            () = self.clock.sleep(PATIENCE) => {
+                let why = format!("{} did not answer within {} s", review.host, PATIENCE.as_secs());
+                return Err(no(Step::Asking, why));
+            }
+        };
+        let evidence = decide(review, &sha, server.people(), &facts, self.clock.now())?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.retain(|_, (_, until)| now < *until);
+        }
+        if known.len() < REMEMBERED {
+            known.insert(key, (facts, now.plus(REMEMBERED_FOR)));
+        }
+        Ok(evidence)
+    }
+}
+
+/// The commit that a call comes from, by the word of whoever issued its caller's token.
+fn commit(review: &Review, permit: &Permit) -> Result<String, Unreviewed> {
+    match &review.commit {
+        CommitFrom::Claim(claim) => {
+            let named = permit.principal().claims.get(&**claim).and_then(|value| value.as_str());
+            let named = named.map(str::to_ascii_lowercase).filter(|sha| is_commit(sha));
+            named.ok_or_else(|| {
+                let why = format!("the caller's token has no claim `{claim}` that names a commit whole");
+                no(Step::Commit, why)
+            })
+        }
+        CommitFrom::Job => Err(no(Step::Commit, "the gate does not know from which commit this job came")),
+    }
+}
+
+/// Nobody can be asked here.
+pub(super) fn unasked(review: &Review) -> Denial {
+    denied(review, &no(Step::Reading, "it cannot be asked for here"))
+}
+
+fn denied(review: &Review, why: &Unreviewed) -> Denial {
+    Denial {
+        code: DenialCode::ReviewRequired,
+        cause: format!("{}; {why}", review.demand()),
+        cure: why.step.cure().to_owned(),
+        entry: Some(review.entry.clone()),
+        missing: Vec::new(),
+        step_up: None,
+        request: None,
+    }
+}
