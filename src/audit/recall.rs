@@ -276,11 +276,8 @@ impl<'r> Record<'r> {
             .pointer("/allocates/skus")
             .and_then(Value::as_array)
             .map(|all| all.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect::<Vec<_>>());
-        let allocates = self.own.get("allocates").map(|_| Allocation {
-            nodes: number("nodes"),
-            skus,
-            gpus: number("gpus"),
-            hours: None,
+        let allocates = self.own.get("allocates").map(|_| {
+            Box::new(Allocation { nodes: number("nodes"), skus, gpus: number("gpus"), hours: None })
         });
         let secrets = self.items("secrets").map(class).collect::<Result<Secrets, _>>()?;
         Ok(Operation {

@@ -5,12 +5,14 @@
 //! effect would be a guess. What a body leaves to a default that is not written here is unknown,
 //! and unknown is never small.
 
+mod descent;
 mod hosts;
 mod jobs;
 mod reading;
 
 use serde_json::Value;
 
+pub(super) use self::descent::{of_deployment, of_version};
 use self::{
     hosts::{account, batch_deployment, compute, endpoint, materialisation, online_deployment, serverless},
     jobs::{job, schedule},
@@ -66,8 +68,9 @@ pub(super) fn complete(mut operation: Operation, body: &Value) -> Result<Operati
     operation.facts.experiment = found.experiment;
     if let Some(sum) = found.sum {
         operation.effects = operation.effects.with(Effect::AllocateCompute);
-        operation.facts.allocates = Some(sum);
+        operation.facts.allocates = Some(Box::new(sum));
     }
+    operation.facts.descends = descent::of(&operation, Some(&body))?;
     if found.effects.contains(Effect::RegisterModel) {
         // The service registers the model when the job ends: the right to do it is asked for now.
         let resource = operation.acts.first().and_then(|a| a.resource.as_ref()).and_then(workspace_of);
@@ -75,6 +78,16 @@ pub(super) fn complete(mut operation: Operation, body: &Value) -> Result<Operati
             action: Action::new("Microsoft.MachineLearningServices/workspaces/models/versions/write"),
             resource,
         });
+    }
+    Ok(operation)
+}
+
+/// The same of one whose meaning does not depend on its body: that may say what its model descends from.
+pub(super) fn descends(mut operation: Operation, body: Option<&Value>) -> Result<Operation> {
+    let effects = operation.effects.union(operation.unclear_effects);
+    if effects.contains(Effect::RegisterModel) || effects.contains(Effect::DeployModel) {
+        let body = body.map(|body| Door::at(body, "$")).transpose()?;
+        operation.facts.descends = descent::of(&operation, body.as_ref())?;
     }
     Ok(operation)
 }

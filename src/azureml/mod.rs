@@ -7,6 +7,7 @@
 
 pub mod action;
 mod catalogue;
+mod descent;
 mod doors;
 pub mod inspected;
 mod kubernetes;
@@ -16,6 +17,7 @@ pub mod operation;
 pub mod resource;
 mod sizes;
 
+pub use descent::Descent;
 pub use inspected::{BodyRefusal, Inspected};
 pub use name::name;
 pub use operation::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Inspected, ResourceId, inspected::BodyRefusal};
+use super::{Descent, Inspected, ResourceId, inspected::BodyRefusal};
 
 /// The protocol that a route speaks: it decides how a request is named and how errors look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -234,8 +234,8 @@ pub struct Allocation {
 /// What conditions can read of the resource and the act.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Facts {
-    /// What may be reserved, when the effect is `allocate_compute`.
-    pub allocates: Option<Allocation>,
+    /// What may be reserved, when the effect is `allocate_compute`. Boxed: few requests reserve anything.
+    pub allocates: Option<Box<Allocation>>,
     /// The experiment, where the request names one.
     pub experiment: Option<String>,
     /// The storage container.
@@ -244,6 +244,9 @@ pub struct Facts {
     pub blob: Option<String>,
     /// Tags that the body sets on the resource.
     pub tags: Option<std::collections::BTreeMap<String, String>>,
+    /// What the models descend from that come into being or begin to serve; never empty of a request
+    /// that registers or deploys, or may.
+    pub descends: Vec<Descent>,
 }
 
 /// A request's meaning, complete: made by [`Named`] alone.
@@ -342,14 +345,15 @@ impl Named {
     }
 
     /// Completes the meaning; `body` must be given when [`Named::body_need`] is
-    /// [`BodyNeed::Inspect`].
+    /// [`BodyNeed::Inspect`]; where it is given though nothing depends on it, it says what a model
+    /// descends from.
     ///
     /// # Errors
     /// If a body is needed and missing, or one of its guarded members is of another type than Azure
     /// takes: then its effects would be a guess.
     pub fn complete(self, body: Option<&Inspected>) -> Result<Operation, BodyRefusal> {
         match (self.need, body) {
-            (BodyNeed::Opaque, _) => Ok(self.operation),
+            (BodyNeed::Opaque, body) => super::doors::descends(self.operation, body.map(Inspected::value)),
             (BodyNeed::Inspect, Some(body)) => super::doors::complete(self.operation, body.value()),
             (BodyNeed::Inspect, None) => Err(BodyRefusal::Ambiguous(format!(
                 "`{}` needs a JSON body: what it does stands there",

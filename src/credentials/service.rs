@@ -19,6 +19,8 @@ use crate::{
 pub enum ServicePurpose {
     /// The keys of scoring endpoints, for whoever scores with a handle.
     EndpointKeys,
+    /// Jobs, models and deployments, for the chain of custody.
+    Custody,
     /// Secrets that the configuration names in a vault.
     VaultSecrets,
     /// What callers may do in Azure, for entries with `rights: azure`.
@@ -39,6 +41,7 @@ impl ServicePurpose {
     const fn name(self) -> &'static str {
         match self {
             Self::EndpointKeys => "endpoint_keys",
+            Self::Custody => "custody",
             Self::VaultSecrets => "vault_secrets",
             Self::Rights => "rights",
             Self::Groups => "groups",
@@ -52,7 +55,9 @@ impl ServicePurpose {
     const fn audience(self) -> Audience {
         match self {
             Self::Groups => Audience::Graph,
-            Self::EndpointKeys | Self::Rights | Self::ActivityLog | Self::Probe => Audience::Arm,
+            Self::EndpointKeys | Self::Custody | Self::Rights | Self::ActivityLog | Self::Probe => {
+                Audience::Arm
+            }
             Self::LogsIngestion => Audience::Monitor,
             Self::RecordStorage => Audience::Storage,
             Self::VaultSecrets => Audience::KeyVault,
@@ -65,7 +70,7 @@ impl ServicePurpose {
     fn reaches(self, cloud: &Cloud, host: &str) -> bool {
         match self {
             Self::Groups => cloud.graph.strip_prefix("https://") == Some(host),
-            Self::EndpointKeys | Self::Rights | Self::ActivityLog | Self::Probe => {
+            Self::EndpointKeys | Self::Custody | Self::Rights | Self::ActivityLog | Self::Probe => {
                 host == cloud.resource_manager_host()
             }
             Self::VaultSecrets => cloud.is_vault(host),
@@ -146,10 +151,13 @@ mod tests {
     #[test]
     fn a_service_token_reaches_the_hosts_of_its_purpose_only() {
         use ServicePurpose::{
-            ActivityLog, EndpointKeys, Groups, LogsIngestion, Probe, RecordStorage, Rights, VaultSecrets,
+            ActivityLog, Custody, EndpointKeys, Groups, LogsIngestion, Probe, RecordStorage, Rights,
+            VaultSecrets,
         };
         for (purpose, host, reached) in [
             (EndpointKeys, "management.azure.com", true),
+            (Custody, "management.azure.com", true),
+            (Custody, "westeurope.api.azureml.ms", false),
             (Probe, "management.azure.com", true),
             (Rights, "management.azure.com", true),
             (Rights, "graph.microsoft.com", false),

@@ -5,6 +5,7 @@
 
 pub mod approvals;
 pub mod break_glass;
+pub mod custody;
 mod limits;
 pub mod opinions;
 pub mod review;
@@ -16,6 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use approvals::{Approvals, BodyKnown, Found, GrantUse, Uses, Waits};
 use break_glass::BreakGlasses;
+use custody::Custody;
 use limits::Limits;
 use opinions::Opinions;
 use review::{Evidence, Reviews};
@@ -35,6 +37,7 @@ pub struct Gates {
     opinions: Opinions,
     reviews: Reviews,
     break_glass: BreakGlasses,
+    custody: Custody,
 }
 
 /// A permit whose obligations were all satisfied: made by [`Gates::clear`] alone.
@@ -85,8 +88,9 @@ impl Gates {
         let approvals = Approvals::new(SharedClock::clone(&clock), store.clone());
         let opinions = Opinions::new(SharedClock::clone(&clock));
         let reviews = Reviews::new(SharedClock::clone(&clock));
-        let break_glass = BreakGlasses::new(SharedClock::clone(&clock), store);
-        Self { limits: Limits::new(clock), approvals, opinions, reviews, break_glass }
+        let break_glass = BreakGlasses::new(SharedClock::clone(&clock), store.clone());
+        let custody = Custody::new(SharedClock::clone(&clock), store);
+        Self { limits: Limits::new(clock), approvals, opinions, reviews, break_glass, custody }
     }
 
     /// Requests for approval, and grants.
@@ -111,6 +115,12 @@ impl Gates {
     #[must_use]
     pub const fn break_glass(&self) -> &BreakGlasses {
         &self.break_glass
+    }
+
+    /// From which commits jobs came, and the models that they made.
+    #[must_use]
+    pub const fn custody(&self) -> &Custody {
+        &self.custody
     }
 
     /// Checks every obligation of the permit, in order; the first that is not satisfied stops it. What

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use super::{
     OpenJournal, StartError, api, approvals,
     archive::{self, Archive},
-    break_glass, groups, keeping, machines, metadata, opinions, reviews, secrets,
+    break_glass, custody, groups, keeping, machines, metadata, opinions, reviews, secrets,
     secrets::Secrets,
     shown, sinks,
     witnesses::{self, Witnesses},
@@ -108,6 +108,7 @@ pub(super) async fn parts(
     let reviewers = reviews::servers(settings, &mut secrets, &clock).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock, open).await?;
+    let reader = custody::reader(settings, &credentials, &arm);
     let gates = Arc::new(Gates::keeping(Arc::clone(&clock), store.clone()));
     let mut workshop = sinks::Workshop {
         connector: &connector,
@@ -161,6 +162,7 @@ pub(super) async fn parts(
     approvals::configured(&parts.gates, settings);
     parts.gates.opinions().by(adviser);
     parts.gates.reviews().by(reviewers);
+    parts.gates.custody().read_by(reader);
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek());
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
     if let Some(store) = &parts.store {
@@ -201,10 +203,14 @@ pub(super) async fn reshaped(
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek());
     api::sign_in(parts, settings, secrets, &seal).await?;
     let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
-        Some(arm) => (
-            parts.keys.through(arm.upstream.clone()),
-            parts.rights.through(arm.upstream.clone(), rights(settings)),
-        ),
+        Some(arm) => {
+            let reader = custody::reader(settings, &parts.credentials, &arm.upstream);
+            parts.gates.custody().read_by(reader);
+            (
+                parts.keys.through(arm.upstream.clone()),
+                parts.rights.through(arm.upstream.clone(), rights(settings)),
+            )
+        }
         None => (parts.keys.clone(), parts.rights.clone()),
     };
     Ok(GateParts {

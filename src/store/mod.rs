@@ -13,6 +13,7 @@
 mod approvals;
 mod break_glass;
 mod error;
+mod jobs;
 mod notices;
 mod revocations;
 mod sessions;
@@ -33,6 +34,7 @@ pub use approvals::{AskBounds, Asked, CallRow, GrantRow, Page, RequestRow, Settl
 use arc_swap::ArcSwapOption;
 pub use break_glass::{CURRENT, GlassRow};
 pub use error::{OpenError, StoreError};
+pub use jobs::JobRow;
 pub use notices::Heard;
 pub use revocations::{Revocation, RevocationKind, Revocations};
 use secrecy::{ExposeSecret as _, SecretString};

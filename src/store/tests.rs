@@ -3,6 +3,7 @@
 
 mod approvals;
 mod break_glass;
+mod jobs;
 mod statements;
 
 use super::*;

@@ -49,12 +49,12 @@ async fn what_policies_judge_by_comes_back_out_of_the_record() {
         then.effects = Effects::NONE.with(Effect::AllocateCompute);
         then.unclear_effects = Effects::NONE.with(Effect::ExposeNetwork);
         then.secrets = Secrets::NONE.with(SecretClass::EndpointKey);
-        then.facts.allocates = Some(Allocation {
+        then.facts.allocates = Some(Box::new(Allocation {
             nodes: Some(4),
             skus: Some(vec!["Standard_NC6".into()]),
             gpus: Some(1),
             hours: None,
-        });
+        }));
         let job = Act {
             action: Action::new("Microsoft.MachineLearningServices/workspaces/jobs/write"),
             resource: ResourceId::parse(&format!("{WORKSPACE}/jobs/j")),

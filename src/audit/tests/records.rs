@@ -21,12 +21,12 @@ pub(super) async fn told(target: &str, change: impl FnOnce(&mut crate::policy::R
     let mut operation = operation(Kind::Write, "jobs/write");
     operation.effects = Effects::NONE.with(Effect::AllocateCompute);
     operation.secrets = Secrets::NONE.with(SecretClass::RunToken);
-    operation.facts.allocates = Some(Allocation {
+    operation.facts.allocates = Some(Box::new(Allocation {
         nodes: Some(4),
         skus: Some(vec!["Standard_NC6".into()]),
         gpus: None,
         hours: Some(1.5),
-    });
+    }));
     let mut cleared = judged(operation.clone(), request.clone(), caller());
     if cleared.is_err() {
         operation.secrets = Secrets::NONE;
@@ -200,12 +200,12 @@ async fn every_record_is_canonical_and_bounded_whatever_is_sent() {
     let (journal, _) = open(&disk, &settings());
     let mut op = operation(Kind::Write, "jobs/write");
     op.acts = (0..200).flat_map(|_| op.acts.clone()).collect();
-    op.facts.allocates = Some(Allocation {
+    op.facts.allocates = Some(Box::new(Allocation {
         nodes: Some(u64::MAX),
         skus: Some(vec![hostile.clone(); 100]),
         gpus: None,
         hours: Some(f64::INFINITY),
-    });
+    }));
     let mut facts = request(Method::PUT, &target);
     facts.headers.insert(header::USER_AGENT, HeaderValue::from_str(&"u".repeat(9_000)).unwrap());
     let exchange = Exchange { credential: Some(hostile.as_str().into()), upgrade: false };

@@ -2,6 +2,7 @@
 
 use super::{
     Found, Result,
+    descent::takes_none,
     jobs::size_of,
     reading::{Door, needed},
 };
@@ -59,6 +60,9 @@ pub(super) fn online_deployment(body: &Door<'_>, found: &mut Found) -> Result<()
     let mut size = None;
     if let Some(properties) = &properties {
         size = properties.text("instanceType")?;
+        if properties.get("model").is_some() {
+            found.effect(Effect::DeployModel);
+        }
         if let Some(scale) = properties.child("scaleSettings")? {
             let most = scale.count("maxInstances")?;
             nodes = match (nodes, most) {
@@ -76,6 +80,9 @@ pub(super) fn online_deployment(body: &Door<'_>, found: &mut Found) -> Result<()
 
 pub(super) fn batch_deployment(body: &Door<'_>, found: &mut Found) -> Result<()> {
     let properties = body.child("properties")?;
+    if properties.as_ref().is_some_and(|p| p.get("model").is_some()) {
+        found.effect(Effect::DeployModel);
+    }
     let resources = properties.as_ref().map_or(Ok(None), |p| p.child("resources"))?;
     let nodes = match &resources {
         Some(resources) => resources.count("instanceCount")?,
@@ -88,7 +95,8 @@ pub(super) fn batch_deployment(body: &Door<'_>, found: &mut Found) -> Result<()>
 pub(super) fn endpoint(body: &Door<'_>, name: &str, found: &mut Found) -> Result<()> {
     let Some(properties) = body.child("properties")? else { return Ok(()) };
     for traffic in ["traffic", "mirrorTraffic"] {
-        if properties.child(traffic)?.is_some_and(|t| !t.members.is_empty()) {
+        // What gets none of it does not begin to serve.
+        if properties.child(traffic)?.is_some_and(|t| t.members.values().any(|share| !takes_none(share))) {
             found.effect(Effect::DeployModel);
         }
     }

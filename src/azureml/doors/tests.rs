@@ -21,7 +21,7 @@ fn meaning(name: &str, body: &Value) -> Result<Operation> {
 }
 
 fn reserved(name: &str, body: &Value) -> Allocation {
-    meaning(name, body).unwrap().facts.allocates.unwrap()
+    *meaning(name, body).unwrap().facts.allocates.unwrap()
 }
 
 #[test]
@@ -45,7 +45,8 @@ fn what_a_job_does_not_say_is_unknown_and_never_small() {
         reserved("Jobs_CreateOrUpdate", &json!({"properties": {"jobType": "Command", "computeId": "/x"}}));
     assert_eq!(sum, Allocation { nodes: Some(1), skus: None, gpus: None, hours: None });
     let kind = meaning("Jobs_CreateOrUpdate", &json!({"properties": {"jobType": "Invented"}})).unwrap();
-    assert_eq!(kind.facts.allocates, Some(Allocation { nodes: None, skus: None, gpus: None, hours: None }));
+    let nothing = Allocation { nodes: None, skus: None, gpus: None, hours: None };
+    assert_eq!(kind.facts.allocates.as_deref(), Some(&nothing));
     assert!(kind.unclear_effects.contains(Effect::RegisterModel));
 }
 

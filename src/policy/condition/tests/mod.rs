@@ -67,16 +67,17 @@ fn scene() -> Scene {
             unclear_effects: Effects::NONE,
             secrets: Secrets::NONE,
             facts: Facts {
-                allocates: Some(Allocation {
+                allocates: Some(Box::new(Allocation {
                     nodes: Some(8),
                     skus: Some(vec!["Standard_ND96isr_H100_v5".to_owned()]),
                     gpus: None,
                     hours: Some(1.5),
-                }),
+                })),
                 experiment: Some("churn".to_owned()),
                 container: None,
                 blob: None,
                 tags: Some(BTreeMap::from([("Team".to_owned(), "Red".to_owned())])),
+                descends: Vec::new(),
             },
             audience: Audience::Arm,
             long_running: false,
