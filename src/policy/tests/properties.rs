@@ -81,6 +81,7 @@ const LEND: &str = "as: human";
 /// Likewise: the entry lets nothing through without an approval.
 const ASK: &str = "approval: {by: [{subject: s0}]}";
 const ASK_FOR_KEYS: &str = "secrets: {endpoint_key: reveal}, approval: {by: [{subject: s0}]}";
+const REVIEW: &str = ", limit: {requests: 1, every: 1s}, review: {gerrit: main, project: p, branch: main}";
 const GROUPS: [&str; 4] = ["g0", "g1", "g2", "g3"];
 const SCOPES: [&str; 5] = [
     "/",
@@ -192,11 +193,7 @@ impl Lists {
             section("subjects", subjects.collect()),
             section("allow", allow.collect()),
             narrow("deny", &self.deny, [""; 2]),
-            narrow(
-                "require",
-                &self.require,
-                [", limit: {requests: 1, every: 1s}", ", step_up: {acrs: c1, max_age: 1h}"],
-            ),
+            narrow("require", &self.require, [REVIEW, ", step_up: {acrs: c1, max_age: 1h}"]),
         ]
         .join("\n")
     }
@@ -411,6 +408,20 @@ proptest! {
         prop_assert_eq!(allows(&asked), allows(&ask.of(&free.set())));
         let of_allow = asked.approvals().next().is_some();
         prop_assert_eq!(allows(&asked) && !of_allow, allows(&ask.of(&plain.set())));
+    }
+
+    #[test]
+    fn a_review_is_demanded_by_exactly_the_entries_that_match(lists in lists(), ask in ask()) {
+        let set = lists.set();
+        let judgement = ask.of(&set);
+        let demanded: BTreeSet<_> = judgement.reviews().map(|review| review.entry.name.clone()).collect();
+        if !allows(&judgement) {
+            prop_assert!(demanded.is_empty());
+            return Ok(());
+        }
+        let traced = set.trace(&ask.question());
+        let matching = traced.iter().filter(|trace| trace.matches && trace.review.is_some());
+        prop_assert_eq!(demanded, matching.map(|trace| trace.entry.name.clone()).collect::<BTreeSet<_>>());
     }
 
     #[test]
