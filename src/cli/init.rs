@@ -245,6 +245,8 @@ store: {{sqlite: var/amlgate.db}}
 # others of `by` have said yes (`amlgate break-glass`); every channel of `notify` hears of it, and those named here must be
 # there:
 # break_glass: {{who: [platform], by: [{{subject: platform, count: 1}}], max: 1h, review_by: 24h, notify: [approvals]}}
+# Who knows whether code was reviewed, for entries of the policies with `review` (integrations/gerrit.md):
+# gerrit: [{{name: main, url: https://gerrit.example.com, user: amlgate, token: {{file: certs/gerrit.token}}}}]
 audit: {{name: amlgate-0, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,

@@ -173,7 +173,7 @@ impl Gates {
         revoked: &Revoked,
     ) -> Result<Cleared, Box<Held>> {
         // People are asked for what was reviewed.
-        let reviews = match self.reviews.shown(&permit).await {
+        let reviews = match self.reviews.shown(&permit, &self.custody).await {
             Ok(reviews) => reviews,
             Err(unshown) => {
                 let review::Unshown { denial, waits } = *unshown;

@@ -175,10 +175,14 @@ async fn what_must_be_reviewed_is_held_by_a_gate_that_can_ask_no_code_host() {
             .await
             .unwrap_err(),
     ];
-    for held in held {
+    let words = ["it cannot be asked for here", "it is about no model and no job whose commit could be told"];
+    for (held, why) in held.into_iter().zip(words) {
         let Denial { code, cause, entry, .. } = held.denial;
         assert_eq!(code, DenialCode::ReviewRequired);
-        assert_eq!(cause, "entry `reviewed` demands reviewed code, and this gate has no `gerrit` to ask");
+        assert!(
+            cause.starts_with("entry `reviewed` demands a change merged to") && cause.ends_with(why),
+            "{cause}"
+        );
         assert_eq!(entry.unwrap().line, 5);
         // Nobody is asked about what was not reviewed.
         assert!(held.waits.is_none() && held.permit.judgement().asks());

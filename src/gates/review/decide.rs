@@ -11,11 +11,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     evidence::{Approver, Evidence},
-    facts::{Change, Facts, Merge, Vote, time},
+    facts::{Change, Commit, Facts, Merge, Vote, time},
     people::{Account, Humans, People, folded},
 };
 use crate::{
     gates::approvals::people::seated,
+    http::legible,
     policy::review::{Contributor, Requirements, Review},
     time::Timestamp,
 };
@@ -70,7 +71,7 @@ impl Step {
     #[must_use]
     pub const fn cure(self) -> &'static str {
         match self {
-            Self::Commit => "send it from the CI job that built the commit",
+            Self::Commit => "send it, or the job that made it, from the CI job that built the commit",
             Self::Asking => "try again",
             Self::Reading => "tell whoever runs the gate",
             Self::Change => "have the commit reviewed and merged, and send it again",
@@ -125,12 +126,18 @@ enum Hand<'c> {
     Mail(&'c str),
 }
 
+/// The current patch set's name and commit.
+fn current(change: &Change) -> Result<(&str, &Commit), Unreviewed> {
+    let sha = change.current_revision.as_deref().unwrap_or_default();
+    let revision = change.revisions.get(sha).ok_or_else(|| unread("who uploaded the patch set"))?;
+    Ok((sha, revision.commit.as_ref().ok_or_else(|| unread("who wrote the commit"))?))
+}
+
 /// All whose votes an entry does not count: of the current patch set, and of those before it that brought
 /// code.
 fn hands<'c>(review: &Review, change: &'c Change) -> Result<Vec<Hand<'c>>, Unreviewed> {
-    let sha = change.current_revision.as_deref().unwrap_or_default();
-    let current = change.revisions.get(sha).ok_or_else(|| unread("who uploaded the patch set"))?;
-    let by_gerrit = change.is_made_at_submit(current);
+    let (sha, _) = current(change)?;
+    let by_gerrit = change.revisions.get(sha).is_some_and(|current| change.is_made_at_submit(current));
     let mut hands = Vec::new();
     if review.not_by.has(Contributor::Owner) {
         hands.push(Hand::Account(&change.owner));
@@ -251,6 +258,9 @@ fn reviewed(
 ) -> Result<Evidence, Unreviewed> {
     let submitted = change.submitted.as_deref().and_then(|text| Some((text, time(text)?)));
     let (submitted, at) = submitted.ok_or_else(|| unread("when it was merged"))?;
+    if !review.merge_commits && current(change)?.1.parents.len() > 1 {
+        return Err(no(Step::Change, "the commit is a merge, which the entry does not take"));
+    }
     requirements(review, change)?;
     let votes = Votes::of(review, change, people, facts)?;
     let approvers = votes.independent(review, facts)?;
@@ -296,7 +306,10 @@ fn requirements(review: &Review, change: &Change) -> Result<(), Unreviewed> {
     let unmet = |name: &str, status: &str| {
         let known = ["UNSATISFIED", "OVERRIDDEN", "NOT_APPLICABLE", "FORCED", "ERROR", "TIMEOUT"];
         let status = known.into_iter().find(|known| *known == status).unwrap_or("something else");
-        refused(format!("submit requirement `{}` was {status}", crate::http::legible(name)))
+        refused(format!(
+            "submit requirement `{}` was {status}, which the entry does not accept",
+            legible(name)
+        ))
     };
     match &review.requirements {
         Requirements::All => {

@@ -245,14 +245,13 @@ pub fn time(text: &str) -> Option<Timestamp> {
 }
 
 impl Change {
-    /// Whether Gerrit itself made the current patch set when it merged the change, out of the one before:
-    /// then whoever had it merged is called its uploader and committer, and brought no code.
+    /// Whether the current patch set is like those that Gerrit makes when it rebases or cherry-picks what
+    /// it merges: whoever had it merged is called uploader and committer, and brought no code. Of messages
+    /// and their tags nothing is believed: every reviewer can write them.
     #[must_use]
     pub fn is_made_at_submit(&self, current: &Revision) -> bool {
-        let rebases = ["REBASE_ALWAYS", "REBASE_IF_NECESSARY", "CHERRY_PICK"];
         let submitter = self.submitter.as_ref();
-        self.submit_type.as_deref().is_some_and(|how| rebases.contains(&how))
-            && self.revisions.len() > 1
+        self.revisions.len() > 1
             && current.is_trivial()
             && submitter.is_some_and(|submitter| submitter.id == current.uploader.id)
     }

@@ -3,7 +3,8 @@
 //! A code host is asked each time, as a user of the gate's own, and [`decide`](decide::decide) judges by
 //! what it says, which is a pure function. What was found is remembered for a moment, so that a client's
 //! burst asks once, and never longer: branches are rewound, accounts closed, groups changed. A no is not
-//! remembered. The gate believes nobody about the commit but whoever issued the caller's token.
+//! remembered. About the commit the gate believes whoever issued the caller's token, and what it kept itself
+//! of the jobs that passed it.
 
 pub mod decide;
 pub mod evidence;
@@ -14,7 +15,7 @@ pub mod people;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -30,6 +31,7 @@ use self::{
     facts::{Facts, is_commit},
     gerrit::Gerrit,
 };
+use super::custody::{Broken, Custody};
 use crate::{
     policy::{
         Denial, DenialCode, Permit, Review,
@@ -90,22 +92,36 @@ impl Reviews {
     ///
     /// # Errors
     /// [`Unshown`]: the first that is not there.
-    pub(super) async fn shown(&self, permit: &Permit) -> Result<Vec<Evidence>, Box<Unshown>> {
+    pub(super) async fn shown(
+        &self,
+        permit: &Permit,
+        custody: &Custody,
+    ) -> Result<Vec<Evidence>, Box<Unshown>> {
         let mut found = Vec::new();
         for review in permit.judgement().reviews() {
-            match self.of(review, permit).await {
-                Ok(evidence) => found.push(evidence),
-                Err(why) => {
-                    let waits = why.step == Step::Asking && review.on_unreachable == Unreachable::Hold;
-                    return Err(Box::new(Unshown { denial: denied(review, &why), waits }));
-                }
+            if let Err(why) = self.each(review, permit, custody, &mut found).await {
+                let waits = why.step == Step::Asking && review.on_unreachable == Unreachable::Hold;
+                return Err(Box::new(Unshown { denial: denied(review, &why), waits }));
             }
         }
         Ok(found)
     }
 
-    async fn of(&self, review: &Review, permit: &Permit) -> Result<Evidence, Unreviewed> {
-        let sha = commit(review, permit)?;
+    /// What was found of each commit from which a call comes.
+    async fn each(
+        &self,
+        review: &Review,
+        permit: &Permit,
+        custody: &Custody,
+        found: &mut Vec<Evidence>,
+    ) -> Result<(), Unreviewed> {
+        for sha in commits(review, permit, custody).await? {
+            found.push(self.of(review, &sha).await?);
+        }
+        Ok(())
+    }
+
+    async fn of(&self, review: &Review, sha: &str) -> Result<Evidence, Unreviewed> {
         let servers = self.servers.load_full();
         let server = match &review.host {
             CodeHost::Gerrit(name) => servers.get(name),
@@ -118,19 +134,19 @@ impl Reviews {
         let now = self.clock.now();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some((facts, _)) = known.filter(|(_, until)| now < *until) {
-            return decide(review, &sha, server.people(), &facts, now);
+            return decide(review, sha, server.people(), &facts, now);
         }
         let Ok(_permit) = self.asking.try_acquire() else {
             return Err(no(Step::Asking, "too many others ask at the same time"));
         };
         let facts = tokio::select! {
-            facts = server.facts(review, &sha, now) => Arc::new(facts?),
+            facts = server.facts(review, sha, now) => Arc::new(facts?),
             () = self.clock.sleep(PATIENCE) => {
                 let why = format!("{} did not answer within {} s", review.host, PATIENCE.as_secs());
                 return Err(no(Step::Asking, why));
             }
         };
-        let evidence = decide(review, &sha, server.people(), &facts, self.clock.now())?;
+        let evidence = decide(review, sha, server.people(), &facts, self.clock.now())?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.retain(|_, (_, until)| now < *until);
@@ -142,19 +158,35 @@ impl Reviews {
     }
 }
 
-/// The commit that a call comes from, by the word of whoever issued its caller's token.
-fn commit(review: &Review, permit: &Permit) -> Result<String, Unreviewed> {
-    match &review.commit {
-        CommitFrom::Claim(claim) => {
-            let named = permit.principal().claims.get(&**claim).and_then(|value| value.as_str());
-            let named = named.map(str::to_ascii_lowercase).filter(|sha| is_commit(sha));
-            named.ok_or_else(|| {
-                let why = format!("the caller's token has no claim `{claim}` that names a commit whole");
-                no(Step::Commit, why)
-            })
+/// The commits that a call comes from, at least one: by the word of whoever issued its caller's token, or
+/// by what the gate kept of the jobs that made what it is about.
+async fn commits(
+    review: &Review,
+    permit: &Permit,
+    custody: &Custody,
+) -> Result<BTreeSet<String>, Unreviewed> {
+    let claim = match &review.commit {
+        CommitFrom::Claim(claim) => claim,
+        CommitFrom::Job => {
+            let found = custody.commits_of(permit).await.map_err(|broken| match broken {
+                Broken::Chain(why) => {
+                    no(Step::Commit, format!("the gate does not know from which commit it came: {why}"))
+                }
+                Broken::Unread(why) => {
+                    no(Step::Asking, format!("from which commit it came cannot be looked up now: {why}"))
+                }
+            })?;
+            let found: BTreeSet<_> = found.into_iter().map(|found| found.tie.commit).collect();
+            // None is not all.
+            let named = !found.is_empty() && found.iter().all(|sha| is_commit(sha));
+            return if named { Ok(found) } else { Err(no(Step::Commit, "its job names no commit whole")) };
         }
-        CommitFrom::Job => Err(no(Step::Commit, "the gate does not know from which commit this job came")),
-    }
+    };
+    let named = permit.principal().claims.get(&**claim).and_then(|value| value.as_str());
+    let named = named.map(str::to_ascii_lowercase).filter(|sha| is_commit(sha));
+    named.map(|sha| BTreeSet::from([sha])).ok_or_else(|| {
+        no(Step::Commit, format!("the caller's token has no claim `{claim}` that names a commit whole"))
+    })
 }
 
 /// Nobody can be asked here.

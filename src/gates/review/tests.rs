@@ -68,7 +68,7 @@ fn answer() -> Value {
         "id": "ml%2Fchurn~42", "project": "ml/churn", "branch": "main",
         "change_id": "I8473b95934b5732ac55d26311a706c9c2bde9940", "subject": "Train v3", "status": "MERGED",
         "created": "2026-11-01 10:00:00.000000000", "updated": "2026-11-01 12:00:00.000000000",
-        "submitted": "2026-11-01 12:00:00.000000000", "submit_type": "REBASE_ALWAYS",
+        "submitted": "2026-11-01 12:00:00.000000000",
         "submitter": {"_account_id": BO, "name": "Bo", "email": "bo@x.example", "username": "bo"},
         "_number": 42, "submission_id": "42-1762", "meta_rev_id": "9f",
         "owner": {"_account_id": ANA, "name": "Ana", "email": "ana@x.example", "username": "ana"},
@@ -137,7 +137,7 @@ fn a_change_that_another_human_approved_is_reviewed_and_says_by_whom() {
     assert_eq!((evidence.number, evidence.sha.as_str(), evidence.revision.as_str()), (42, SHA, SHA));
     assert_eq!(evidence.url, "https://gerrit.corp/c/ml/churn/+/42");
     assert_eq!(evidence.meta_rev_id.as_deref(), Some("9f"));
-    assert_eq!(evidence.submit_type.as_deref(), Some("REBASE_ALWAYS"));
+    assert_eq!(evidence.submit_type, None, "Gerrit does not say it of what is merged");
     assert_eq!(evidence.requirements, [("Code-Review".to_owned(), "SATISFIED".to_owned())]);
     let [bo] = &evidence.approvers[..] else { panic!("{evidence:?}") };
     assert_eq!((bo.account, bo.person.clone()), (BO, Some(format!("corp:t/{}", oid(BO)))));
@@ -169,6 +169,11 @@ fn what_is_not_exactly_one_merged_change_with_this_commit_as_its_last_patch_set_
     assert_eq!(step(&review(), &facts), None);
     facts.on_branch = false;
     assert_eq!(step(&review(), &facts), Some(Step::Branch), "rewound");
+    // What a merge by hand brings along came through no review of this change.
+    let mut by_hand = answer();
+    by_hand["revisions"][SHA]["commit"]["parents"].as_array_mut().unwrap().push(json!({"commit": "77aa"}));
+    assert_eq!(step(&review(), &facts_of(&by_hand)), change);
+    assert_eq!(step(&Review { merge_commits: true, ..review() }, &facts_of(&by_hand)), None);
 }
 
 #[test]
@@ -314,7 +319,6 @@ fn whoever_has_gerrit_rebase_and_merge_it_brings_no_code() {
     assert_eq!(after(&|a| a["revisions"][SHA]["kind"] = "REWORK".into()), nobody);
     assert_eq!(after(&|a| drop(a["revisions"][SHA].as_object_mut().unwrap().remove("kind"))), nobody);
     assert_eq!(after(&|a| a["submitter"]["_account_id"] = EVE.into()), nobody);
-    assert_eq!(after(&|a| a["submit_type"] = "MERGE_IF_NECESSARY".into()), nobody);
     assert_eq!(after(&|a| drop(a["revisions"].as_object_mut().unwrap().remove(MERGE))), nobody);
     // Whose code it is says the patch set before.
     assert_eq!(after(&|a| a["revisions"][MERGE]["uploader"]["_account_id"] = BO.into()), nobody);

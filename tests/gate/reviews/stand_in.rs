@@ -84,7 +84,7 @@ fn state() -> State {
         change: json!({
             "id": "ml%2Fvision~42", "project": "ml/vision", "branch": "main", "subject": "Train v3",
             "change_id": "I8473b95934b5732ac55d26311a706c9c2bde9940", "status": "MERGED", "_number": 42,
-            "submitted": "2026-11-01 12:00:00.000000000", "submit_type": "REBASE_ALWAYS", "submission_id": "42-1762",
+            "submitted": "2026-11-01 12:00:00.000000000", "submission_id": "42-1762",
             "meta_rev_id": "9f00000000000000000000000000000000000000",
             "owner": {"_account_id": ANA, "name": "Ana", "email": "ana@x.example"},
             "current_revision": SHA, "current_revision_number": 2,
@@ -157,9 +157,11 @@ impl Gerrit {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 
-    /// Waits until it is asked something.
+    /// Waits until it was asked something since [`Self::asked`].
     pub async fn is_asked(&self) {
-        self.news.notified().await;
+        while self.asked.lock().unwrap().is_empty() {
+            self.news.notified().await;
+        }
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
