@@ -37,6 +37,10 @@ pub enum Purpose {
     Session,
     /// What a person's own programs keep, sealed with a key of the person's own.
     Kept,
+    /// Tags of codes that sign in without the identity provider.
+    OfflineCodeTags,
+    /// What the holders of such codes said of themselves.
+    OfflineCodes,
     /// Bodies that are kept beside the record.
     Bodies,
     /// Tags of bodies in records: keyed, so that a record does not confirm a guessed body.
@@ -54,6 +58,8 @@ impl Purpose {
             Self::SignIn => b"amlgate sign-in v1",
             Self::Session => b"amlgate session v1",
             Self::Kept => b"amlgate kept v1",
+            Self::OfflineCodeTags => b"amlgate offline code tags v1",
+            Self::OfflineCodes => b"amlgate offline codes v1",
             Self::Bodies => b"amlgate bodies v1",
             Self::BodyTags => b"amlgate body tags v1",
         }
@@ -196,6 +202,15 @@ impl Mac {
             out.copy_from_slice(hmac::sign(key, message).as_ref());
         }
         out
+    }
+
+    /// The tags of a message with each key, the signing one first: to find what is kept by one of them.
+    pub fn tags<'m>(&'m self, message: &'m [u8]) -> impl Iterator<Item = [u8; 32]> + 'm {
+        self.keys.iter().map(|key| {
+            let mut out = [0; 32];
+            out.copy_from_slice(hmac::sign(key, message).as_ref());
+            out
+        })
     }
 
     /// The tag of a message that comes bit by bit.

@@ -201,6 +201,28 @@ pub enum Event {
         /// Why not.
         why: &'static str,
     },
+    /// Somebody made codes that break the glass without the identity provider.
+    BreakGlassCodes {
+        /// Whose they are: issuer and subject.
+        holder: String,
+        /// From where.
+        peer: IpAddr,
+        /// How many.
+        count: u64,
+        /// Until when they count, in milliseconds since 1970.
+        until: u64,
+    },
+    /// Somebody came with such a code.
+    BreakGlassCode {
+        /// Whose it is, if it was accepted: issuer and subject.
+        holder: Option<String>,
+        /// From where.
+        peer: IpAddr,
+        /// The break-glass that it was spent on, if it was accepted.
+        glass: Option<String>,
+        /// Why it did nothing, in a word, or nothing.
+        why: Option<&'static str>,
+    },
     /// An exporter cannot deliver, or can again.
     Exporter {
         /// Its name.

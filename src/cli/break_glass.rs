@@ -1,5 +1,7 @@
 //! `amlgate break-glass`: in an emergency, what an entry forbids that says `unless: {break_glass: true}`.
 
+mod offline;
+
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use http::Method;
@@ -33,6 +35,9 @@ pub enum BreakGlass {
     Show(One),
     /// Closes the review of somebody else's, without which the next cannot be opened.
     Review(Reviewed),
+    /// Codes that open or confirm one while the identity provider is down.
+    #[command(subcommand)]
+    Codes(offline::Codes),
 }
 
 /// `break-glass open`.
@@ -41,6 +46,10 @@ pub struct Open {
     /// Why: whoever reviews it reads this.
     #[arg(long, value_name = "WORDS")]
     reason: String,
+    /// With a code (`break-glass codes create`) that is asked for, or read from standard input, while
+    /// the identity provider is down.
+    #[arg(long)]
+    offline: bool,
     /// The ticket.
     #[arg(long)]
     ticket: Option<String>,
@@ -59,6 +68,10 @@ pub struct Noted {
     /// What you say to it, for the record.
     #[arg(long, value_name = "WORDS")]
     note: Option<String>,
+    /// With a code of yours that is asked for, or read from standard input, while the identity provider
+    /// is down.
+    #[arg(long)]
+    offline: bool,
     #[command(flatten)]
     at: At,
 }
@@ -96,10 +109,11 @@ pub struct Reviewed {
 pub fn run(args: &BreakGlass) -> ExitCode {
     let done = match args {
         BreakGlass::Open(args) => open(args),
-        BreakGlass::Confirm(Noted { id, note, at }) => {
+        BreakGlass::Confirm(Noted { id, note, offline, at }) => {
             let said = note.as_ref().map_or_else(|| json!({}), |note| json!({ "note": note }));
-            told(at, id, "confirm", &said)
+            if *offline { offline::confirm(at, id, &said) } else { told(at, id, "confirm", &said) }
         }
+        BreakGlass::Codes(args) => offline::codes(args),
         BreakGlass::Close(One { id, at }) => told(at, id, "close", &json!({})),
         BreakGlass::Review(Reviewed { id, note, at }) => told(at, id, "review", &json!({ "note": note })),
         BreakGlass::List(args) => listed(args),
@@ -114,12 +128,17 @@ fn open(args: &Open) -> Result<ExitCode, ExitCode> {
         asked.extend(args.ticket.iter().map(|ticket| ("ticket".to_owned(), json!(ticket))));
         asked.extend(args.length.iter().map(|length| ("seconds".to_owned(), json!(length.as_secs()))));
     }
-    let one: Value = args.at.gate()?.call(&Method::POST, "/api/v1/break-glass", Some(&asked))?;
+    let one: Value = if args.offline {
+        offline::open(&args.at, &asked)?
+    } else {
+        args.at.gate()?.call(&Method::POST, "/api/v1/break-glass", Some(&asked))?
+    };
     print_one(&one, args.at.output, whole);
     if one.get("state").and_then(Value::as_str) == Some("asked") {
         eprintln!(
-            "amlgate: it opens when others have said yes: `amlgate break-glass confirm {}`",
-            text(&one, "/id")
+            "amlgate: it opens when others have said yes: `amlgate break-glass confirm {}{}`",
+            text(&one, "/id"),
+            if args.offline { " --offline" } else { "" }
         );
         return Ok(exit::FINDING);
     }
@@ -189,7 +208,9 @@ fn whole(value: &Value) -> String {
             let _infallible = writeln!(all, "  {name:<9} {what}");
         }
     };
-    line("who", &value.get("opener").map(party).unwrap_or_default());
+    let by_code =
+        if value.get("offline").and_then(Value::as_bool) == Some(true) { ", by a code" } else { "" };
+    line("who", &format!("{}{by_code}", value.get("opener").map(party).unwrap_or_default()));
     line("why", &text(value, "/reason"));
     line("ticket", &text(value, "/ticket"));
     let wanted: Vec<_> = items(value, "/wanted")

@@ -5,6 +5,7 @@ pub(super) mod shown;
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use http::Method;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -62,6 +63,11 @@ pub struct At {
 }
 
 impl At {
+    /// The gate, asked with what was read elsewhere than where tokens are.
+    pub(super) fn bearing(&self, token: SecretString) -> Result<Gate, ExitCode> {
+        Gate::bearing(token, self.gate.as_deref(), self.ca.as_ref())
+    }
+
     pub(super) fn gate(&self) -> Result<Gate, ExitCode> {
         Gate::of(self.who, self.gate.as_deref(), self.ca.as_ref())
     }

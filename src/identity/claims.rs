@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Binding, Caller, Groups, PrincipalId, PrincipalKind, agents,
+    offline::GLASS,
     rejection::{Reason, Rejection},
     revoked::MARK,
     settings::{IssuerKind, IssuerSettings, Unscoped},
@@ -70,9 +71,26 @@ pub(super) fn describe_exchanged(
         Some(Value::Object(held)) => held,
         Some(_) | None => return Err(missing(MARK)),
     };
-    held.insert(MARK.to_owned(), serde_json::json!({"jti": claims.get("jti"), "iat": claims.get("iat")}));
+    let mut mark = serde_json::json!({"jti": claims.get("jti"), "iat": claims.get("iat")});
+    if let Some(glass) = claims.get(MARK).and_then(|mark| mark.get(GLASS))
+        && let Some(mark) = mark.as_object_mut()
+    {
+        mark.insert(GLASS.to_owned(), glass.clone());
+    }
+    held.insert(MARK.to_owned(), mark);
     let caller = holder(held, token_digest, origin, expires)?;
     Ok(Described { caller, not_before, binding })
+}
+
+/// Whom the claims of a token of `issuer` speak of that was verified once, and whose holder comes now
+/// by other means.
+pub(super) fn vouched(
+    claims: Map<String, Value>,
+    token_digest: [u8; 32],
+    issuer: &IssuerSettings,
+    until: Timestamp,
+) -> Result<Caller, Rejection> {
+    holder(claims, token_digest, issuer, until)
 }
 
 /// Whom the claims of a token of `issuer` speak of, as the gate would see them: for `policy why`,

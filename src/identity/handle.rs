@@ -54,8 +54,9 @@ pub enum HandleError {
     /// The issuer that vouched for its holder is no longer configured.
     #[error("the issuer of the handle's holder is no longer configured")]
     Issuer,
-    /// The caller's token ends now, there is too much to seal, or software acts with the token: what a
-    /// handle keeps of its holder says too little of the human behind.
+    /// The caller's token ends now or counts for a break-glass alone, there is too much to seal, or
+    /// software acts with the token: what a handle keeps of its holder says too little of the human
+    /// behind.
     #[error("no handle can be issued for this caller")]
     Unissuable,
 }
@@ -147,7 +148,8 @@ impl Handles {
         now: Timestamp,
     ) -> Result<String, HandleError> {
         let expires = now.plus(MAX_LIFE).min(principal.expires);
-        if expires <= now || principal.kind.is_agent() {
+        // Who is known by a code is known for a break-glass, and a handle would outlive that.
+        if expires <= now || principal.kind.is_agent() || principal.offline_glass().is_some() {
             return Err(HandleError::Unissuable);
         }
         let content = Content {

@@ -4,7 +4,7 @@
 //! Whoever presents it is described from those claims by the same rules, under the same issuer's
 //! configuration, so that it is the same principal, matches the same subjects, and loses its rights
 //! when that issuer is removed. It adds no right and no time: it ends before its origin does, and is
-//! not exchanged again. Keys come from `keys.seal` (DECISIONS 11), the same on every replica.
+//! not exchanged again; what a code brings ([`super::offline`]) ends with its break-glass. Keys come from `keys.seal` (DECISIONS 11), the same on every replica.
 
 use std::{fmt, time::Duration};
 
@@ -20,6 +20,7 @@ use super::{
     Groups, Principal,
     jwks::KeySet,
     jws::{Jws, MAX_TOKEN, TokenKind},
+    offline::GLASS,
     rejection::{Reason, Rejection},
     revoked::MARK,
     settings::{IssuerSettings, SignatureAlgorithm},
@@ -31,12 +32,16 @@ use crate::{
 
 /// The longest life of an exchanged token.
 pub const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
+/// The longest life of a token for a break-glass: that one's own, with the time in which others confirm it.
+const LONGEST_GLASS: Duration = Duration::from_secs(8 * 3_600 + 900);
 /// Replicas' clocks may differ so much.
 const LEEWAY: Duration = Duration::from_secs(5);
 
 /// The gate as an issuer.
 pub struct OwnIssuer {
     settings: IssuerSettings,
+    /// The same for tokens that are for a break-glass.
+    of_a_glass: IssuerSettings,
     kid: String,
     signing: EncodingKey,
     keys: KeySet,
@@ -113,12 +118,14 @@ impl OwnIssuer {
         settings.algorithms = vec![SignatureAlgorithm::EdDsa];
         settings.leeway = LEEWAY;
         settings.max_lifetime = MAX_LIFE + LEEWAY;
-        Ok(Self { settings, kid, signing, keys, public })
+        let of_a_glass = IssuerSettings { max_lifetime: LONGEST_GLASS + LEEWAY, ..settings.clone() };
+        Ok(Self { settings, of_a_glass, kid, signing, keys, public })
     }
 
-    /// What its tokens must hold.
-    pub(super) const fn settings(&self) -> &IssuerSettings {
-        &self.settings
+    /// What a token of its own must hold that says this.
+    pub(super) fn settings(&self, claims: &Map<String, Value>) -> &IssuerSettings {
+        let is_of_a_glass = claims.get(MARK).is_some_and(|mark| mark.get(GLASS).is_some());
+        if is_of_a_glass { &self.of_a_glass } else { &self.settings }
     }
 
     /// Its `iss`.
@@ -196,15 +203,49 @@ impl OwnIssuer {
         if let (Some(claim), Groups::Known(groups)) = (groups_claim, &from.groups) {
             origin.insert(claim.to_owned(), json!(groups.iter().map(|g| &**g).collect::<Vec<_>>()));
         }
+        let mark = json!({"issuer": &*from.id.issuer, "claims": origin});
+        self.sign(from, mark, binding, now, life)
+    }
+
+    /// A token of the gate for the holder of a code, whose token said `claims` once, for one
+    /// break-glass and not beyond `until`.
+    ///
+    /// # Errors
+    /// [`NotExchanged`].
+    pub(super) fn vouch(
+        &self,
+        holder: &Principal,
+        claims: Map<String, Value>,
+        glass: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Exchanged, NotExchanged> {
+        let ends = now.plus(LONGEST_GLASS).min(until);
+        let life = Duration::from_secs(ends.as_secs().saturating_sub(now.as_secs()));
+        if life.is_zero() {
+            return Err(NotExchanged::Ended);
+        }
+        let mark = json!({"issuer": &*holder.id.issuer, "claims": claims, GLASS: glass});
+        self.sign(holder, mark, None, now, life)
+    }
+
+    fn sign(
+        &self,
+        from: &Principal,
+        mark: Value,
+        binding: Option<Value>,
+        now: Timestamp,
+        life: Duration,
+    ) -> Result<Exchanged, NotExchanged> {
         let id = uuid::Uuid::new_v4().to_string();
         let mut claims = json!({
             "iss": self.url(),
             "sub": from.id.to_string(),
             "aud": self.audience(),
             "iat": now.as_secs(),
-            "exp": ends.as_secs(),
+            "exp": now.as_secs().saturating_add(life.as_secs()),
             "jti": id,
-            MARK: {"issuer": &*from.id.issuer, "claims": origin},
+            MARK: mark,
         });
         if let (Some(binding), Some(claims)) = (binding, claims.as_object_mut()) {
             claims.insert("cnf".to_owned(), binding);

@@ -8,14 +8,20 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
-use super::Caller;
+use super::{
+    Caller,
+    offline::{GLASS, Vouching},
+};
 use crate::{
     store::{Revocation, RevocationKind, Revocations},
     time::Timestamp,
@@ -45,6 +51,8 @@ pub struct Revoked {
     current: ArcSwap<Snapshot>,
     /// When the store was last read, in milliseconds.
     read: AtomicU64,
+    /// For which break-glass codes identify people.
+    vouching: Arc<Vouching>,
 }
 
 /// What is stopped of one kind and issuer, by value.
@@ -116,7 +124,14 @@ impl Revoked {
         self.current.store(Snapshot { version: Some(news.version), stops }.into());
     }
 
-    /// Whether a verified caller may go on.
+    /// For which break-glass codes identify people: whoever knows tells it.
+    #[must_use]
+    pub const fn vouching(&self) -> &Arc<Vouching> {
+        &self.vouching
+    }
+
+    /// Whether a verified caller may go on: nobody revoked them, and whom a code identifies does so for
+    /// the break-glass that is open.
     #[must_use]
     pub fn standing(&self, caller: &Caller, now: Timestamp) -> Standing {
         let current = self.current.load();
@@ -145,7 +160,15 @@ impl Revoked {
                 return Standing::Revoked;
             }
         }
-        if own.is_some() && !self.is_recent(now) { Standing::Unknown } else { Standing::Stands }
+        let Some(own) = own else { return Standing::Stands };
+        if !self.is_recent(now) {
+            return Standing::Unknown;
+        }
+        match own.get(GLASS) {
+            None => Standing::Stands,
+            Some(Value::String(glass)) => self.vouching.standing(glass, now),
+            Some(_) => Standing::Revoked,
+        }
     }
 
     /// Whether what a principal, by the text of its id, did at `then` counts no more.

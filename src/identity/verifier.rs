@@ -19,6 +19,7 @@ use super::{
     discovery::KeySource,
     jws::{Jws, TokenKind},
     keyring::{IssuerStatus, Keyring, Keys},
+    offline::OfflineCodes,
     own::{Exchanged, NotExchanged, OwnIssuer},
     plugins::{self, Limited},
     rejection::{Reason, Rejection},
@@ -39,6 +40,7 @@ pub struct Verifier {
     remembered: Remembered,
     source: Arc<dyn KeySource>,
     own: ArcSwapOption<OwnIssuer>,
+    codes: ArcSwapOption<OfflineCodes>,
     revoked: Revoked,
     clock: SharedClock,
     changed: Notify,
@@ -74,6 +76,7 @@ impl Verifier {
             remembered: Remembered::new(remembered),
             source,
             own: ArcSwapOption::empty(),
+            codes: ArcSwapOption::empty(),
             revoked: Revoked::default(),
             clock,
             changed: Notify::new(),
@@ -118,6 +121,20 @@ impl Verifier {
     #[must_use]
     pub fn own(&self) -> Option<Arc<OwnIssuer>> {
         self.own.load_full()
+    }
+
+    /// Codes that identify people without their issuers are tagged and sealed with these from here on.
+    pub fn seal_codes_with(&self, codes: Option<Arc<OfflineCodes>>) {
+        self.codes.store(codes);
+    }
+
+    pub(super) fn codes(&self) -> Option<Arc<OfflineCodes>> {
+        self.codes.load_full()
+    }
+
+    /// The issuer of this name.
+    pub(super) fn named(&self, issuer: &str) -> Option<Arc<Keyring>> {
+        self.issuers.load().iter().find(|keyring| *keyring.issuer.name == *issuer).cloned()
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -293,14 +310,12 @@ impl Verifier {
     ) -> Result<Principal, Rejection> {
         own.signed(&jws)?;
         let named = claims::origin(&jws.claims)?;
-        let issuers = self.issuers.load();
-        let keyring = issuers
-            .iter()
-            .find(|keyring| *keyring.issuer.name == *named)
-            .cloned()
+        let keyring = self
+            .named(&named)
             .ok_or_else(|| Rejection::new(Reason::Issuer).found(format_args!("a token of {named}")))?;
         let epoch = keyring.epoch();
-        let described = claims::describe_exchanged(jws.claims, digest, own.settings(), &keyring.issuer, now)?;
+        let settings = own.settings(&jws.claims);
+        let described = claims::describe_exchanged(jws.claims, digest, settings, &keyring.issuer, now)?;
         let verified = Arc::new(Verified {
             principal: Principal::verified(described.caller).bound(described.binding),
             not_before: described.not_before,

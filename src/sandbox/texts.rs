@@ -180,7 +180,7 @@ allow:
     actions: [amlgate/audit/bodies/read]
   - name: the platform team and auditors read routes and policies
     who: [platform, auditors]
-    actions: [amlgate/routes/read, amlgate/policies/read]
+    actions: [amlgate/routes/read, amlgate/policies/read, amlgate/break-glass/read]
 
 deny:
   - name: nothing is opened to public networks

@@ -13,7 +13,7 @@ use crate::{
     azureml::Protocol,
     config::Settings,
     identity::{
-        OwnIssuer, Verifier,
+        OfflineCodes, OwnIssuer, Verifier,
         dpop::Replays,
         sessions::{Sessions, SignInSettings},
     },
@@ -116,6 +116,7 @@ pub(super) fn issue(parts: &GateParts, settings: &Settings, seal: &Seal) {
             .ok()
     });
     parts.verifier.issue_as(own.map(Arc::new));
+    parts.verifier.seal_codes_with(Some(Arc::new(OfflineCodes::new(seal))));
 }
 
 /// Browsers sign in as the configuration says from here on.

@@ -11,6 +11,7 @@ use crate::{
         Gates,
         break_glass::{self, BreakGlass},
     },
+    identity::Verifier,
     policy::PolicySet,
     time::SharedClock,
 };
@@ -21,13 +22,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const PASS_EVERY: Duration = Duration::from_secs(5);
 
 /// Who may break the glass from here on.
-pub(super) fn ruled(gates: &Gates, settings: &Settings, policies: &PolicySet) {
+pub(super) fn ruled(gates: &Gates, settings: &Settings, policies: &PolicySet, verifier: &Verifier) {
     if let Some(rules) = &settings.break_glass {
         let known = policies.subjects();
         for name in rules.subjects().filter(|name| !known.contains(name)) {
             tracing::error!(subject = %name, "`break_glass` names a subject that no policy defines: nobody belongs to it");
         }
     }
+    gates.break_glass().vouches_by(Arc::clone(verifier.revoked().vouching()));
     gates.break_glass().ruled(settings.break_glass.clone());
 }
 

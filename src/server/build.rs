@@ -163,7 +163,7 @@ pub(super) async fn parts(
     parts.gates.opinions().by(adviser);
     parts.gates.reviews().by(reviewers);
     parts.gates.custody().read_by(reader);
-    break_glass::ruled(&parts.gates, settings, &parts.policies.peek());
+    break_glass::ruled(&parts.gates, settings, &parts.policies.peek(), &parts.verifier);
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
     if let Some(store) = &parts.store {
         api::look(store, &parts.verifier, &parts.clock).await;
@@ -200,7 +200,7 @@ pub(super) async fn reshaped(
     parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(parts, settings, &seal);
     approvals::configured(&parts.gates, settings);
-    break_glass::ruled(&parts.gates, settings, &parts.policies.peek());
+    break_glass::ruled(&parts.gates, settings, &parts.policies.peek(), &parts.verifier);
     api::sign_in(parts, settings, secrets, &seal).await?;
     let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
         Some(arm) => {

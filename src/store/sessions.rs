@@ -169,6 +169,7 @@ impl Store {
                 "DELETE FROM sessions WHERE expires <= $1",
                 "DELETE FROM spent WHERE expires <= $1",
                 "DELETE FROM revocations WHERE expires <= $1",
+                "DELETE FROM offline_codes WHERE expires <= $1",
             ] {
                 forgotten += sqlx::query(statement).bind(millis(now)).execute(&pool).await?.rows_affected();
             }

@@ -1,6 +1,8 @@
 //! Break-glass through the gate and its API: what only an emergency opens, for whom, until when, and
 //! what the record says of it.
 
+pub mod offline;
+
 use std::{sync::Arc, time::Duration};
 
 use amlgate::{

@@ -1,5 +1,6 @@
 //! The console: pages that a browser shows, over the whole gate.
 
+mod break_glass;
 mod mounted;
 mod requests;
 
@@ -13,7 +14,8 @@ use crate::{
     world::{Answer, Changes, VERSION, World, whole, workspace},
 };
 
-const PAGES: [&str; 7] = ["/access", "/requests", "/grants", "/decisions", "/audit", "/routes", "/policies"];
+const PAGES: [&str; 8] =
+    ["/access", "/requests", "/grants", "/break-glass", "/decisions", "/audit", "/routes", "/policies"];
 const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 

@@ -84,6 +84,15 @@ fn cell(kind: &str, lost: &str) -> Cell {
     }
 }
 
+/// With what the affected opens everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opens {
+    /// A token of their issuer's.
+    Token,
+    /// What a sealed code brought for a break-glass.
+    Code,
+}
+
 /// Who is affected (a person of the sandbox's issuer, for ten minutes), and the neighbour (of Entra's).
 struct Lasting {
     world: World,
@@ -104,6 +113,10 @@ impl Lasting {
 
     /// The same with more in the configuration and in the policies.
     async fn opened_where(more: &str, policies: &str) -> Self {
+        Self::opened_by(Opens::Token, more, policies).await
+    }
+
+    async fn opened_by(opens: Opens, more: &str, policies: &str) -> Self {
         let (upstream, company) = (Upstream::new().await, upstream::company(UNTOUCHED).await);
         let routes = format!(
             "  - {{name: cluster, upstream: \"http://{0}\", paths: [/clusters/prod], protocol: kubernetes, credential: gate}}
@@ -129,7 +142,14 @@ impl Lasting {
         let rita = Person::named("rita").unwrap();
         let neighbour = world.sandbox.azure.user_token(rita, &UserToken::default()).unwrap();
         let grants = if asks { approved(&world, &token).await } else { Vec::new() };
-        let glass = if breaks { Some(break_glass::opened(&world, "sam").await) } else { None };
+        let (glass, token) = match opens {
+            Opens::Code => {
+                let (id, token) = break_glass::offline::opened(&world, "sam").await;
+                (Some(id), token)
+            }
+            Opens::Token if breaks => (Some(break_glass::opened(&world, "sam").await), token),
+            Opens::Token => (None, token),
+        };
         let shared = world.connect_http2().await;
         let opener =
             |name, token| Opener { world: &world, upstream: &upstream, name, token, shared: shared.clone() };
@@ -361,6 +381,15 @@ async fn what_a_broken_glass_opened_ends_when_its_time_is_over() {
     let lasting = Lasting::opened_where("break_glass: {who: [ones], max: 5m}\n", FROZEN).await;
     lasting.clock.advance(Duration::from_secs(301));
     lasting.judged("the break-glass", "entry `all is frozen` denies").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_code_opened_ends_with_the_break_glass_that_it_was_for() {
+    let lasting = Lasting::opened_by(Opens::Code, "break_glass: {who: [ones]}\n", FROZEN).await;
+    let id = lasting.glass.clone().unwrap();
+    let closed = break_glass::told(&lasting.world, "pat", &id, "close", json!({})).await;
+    assert_eq!(closed.status, StatusCode::OK, "{closed:?}");
+    lasting.judged("the code", "it was revoked").await;
 }
 
 /// What binds a tunnel to its caller is not its beginning: each request in it is asked whose it is.

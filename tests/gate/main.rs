@@ -44,6 +44,7 @@ mod on_behalf_of;
 mod openapi;
 mod operations;
 mod opinions;
+mod outage;
 mod peer;
 mod plain;
 mod possession;

@@ -5,6 +5,7 @@
 //! the configuration, and both must. What changes something runs to its end and its record, even if
 //! whoever wanted it hangs up; one whose opening cannot be recorded is closed again.
 
+mod offline;
 mod shown;
 
 use std::{sync::Arc, time::Duration};
@@ -17,7 +18,11 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
+pub(super) use self::offline::{
+    CODES, CONFIRM_BY_CODE, LEFT, OPEN_BY_CODE, codes, confirm_by_code, left, open_by_code,
+};
 use self::shown::BreakGlassView;
 use super::{
     Api, Peer,
@@ -43,11 +48,11 @@ const MAX_BODY: usize = 8 << 10;
 /// Items of a page.
 const PAGE: u32 = 50;
 
-const READ: &str = "amlgate/break-glass/read";
-const OPENING: &str = "amlgate/break-glass/open/action";
-const CONFIRMING: &str = "amlgate/break-glass/confirm/action";
-const CLOSING: &str = "amlgate/break-glass/close/action";
-const REVIEWING: &str = "amlgate/break-glass/review/action";
+pub(in crate::admin) const READ: &str = "amlgate/break-glass/read";
+pub(in crate::admin) const OPENING: &str = "amlgate/break-glass/open/action";
+pub(in crate::admin) const CONFIRMING: &str = "amlgate/break-glass/confirm/action";
+pub(in crate::admin) const CLOSING: &str = "amlgate/break-glass/close/action";
+pub(in crate::admin) const REVIEWING: &str = "amlgate/break-glass/review/action";
 
 const ID: Parameter = Parameter::path("id", "The break-glass's id.", Shape::Id);
 const AS_IT_IS: Answer = Answer::json::<BreakGlassView>(StatusCode::OK, "It, as it is now.");
@@ -125,6 +130,13 @@ struct Asked {
     /// For how many seconds; as long as the configuration lets, if it is not said.
     #[schemars(range(min = 1, max = LONGEST.as_secs()))]
     seconds: Option<u64>,
+}
+
+impl Asked {
+    fn wanted(self) -> Wanted {
+        let Self { reason, ticket, seconds } = self;
+        Wanted { reason, ticket, length: seconds.map(Duration::from_secs), offline: false }
+    }
 }
 
 /// What is said to a yes.
@@ -232,6 +244,48 @@ impl Api {
     }
 }
 
+/// A page of them, as the API answers it: for whoever may read it.
+pub(in crate::admin) async fn listing(
+    api: &Api,
+    principal: &Principal,
+    query: &str,
+) -> Result<Value, Refused> {
+    answered(listed(api, principal, asked_before(query)?).await?)
+}
+
+/// One of them, as the API answers it: for whoever may read it.
+pub(in crate::admin) async fn found(api: &Api, principal: &Principal, id: &str) -> Result<Value, Refused> {
+    let found = api.gates.break_glass().one(id).await.map_err(|error| unavailable(&error))?;
+    let found = found.ok_or_else(|| unknown("break-glass"))?;
+    answered(shown::one(&found, principal, &api.policies.current(), api.clock.now()))
+}
+
+/// Opens one, for whoever may call that.
+pub(in crate::admin) async fn open_for(
+    api: &Arc<Api>,
+    principal: &Principal,
+    peer: Peer,
+    wanted: Wanted,
+) -> Result<Value, Refused> {
+    let (api, principal) = (Arc::clone(api), principal.clone());
+    answered(to_its_end(async move { opened(&api, &principal, peer, wanted).await }).await?)
+}
+
+/// Does something to one, for whoever may call that.
+pub(in crate::admin) async fn do_for(
+    api: &Arc<Api>,
+    principal: &Principal,
+    id: &str,
+    deed: Deed,
+) -> Result<Value, Refused> {
+    let (api, principal, id) = (Arc::clone(api), principal.clone(), id.to_owned());
+    answered(to_its_end(async move { done(&api, &principal, &id, &deed).await }).await?)
+}
+
+fn answered(answer: impl Serialize) -> Result<Value, Refused> {
+    serde_json::to_value(answer).map_err(|error| Refused::unavailable(error.to_string()))
+}
+
 pub(super) async fn list(
     Shared(api): Shared<Arc<Api>>,
     Extension(peer): Extension<Peer>,
@@ -313,8 +367,7 @@ pub(super) async fn open(
         Err(refused) => return refused.into_response(),
     };
     let opened = async {
-        let Asked { reason, ticket, seconds } = json_of(&head, body, MAX_BODY).await?;
-        let wanted = Wanted { reason, ticket, length: seconds.map(Duration::from_secs) };
+        let wanted = json_of::<Asked>(&head, body, MAX_BODY).await?.wanted();
         let api = Arc::clone(&api);
         to_its_end(async move { opened(&api, &principal, peer, wanted).await }).await
     };
@@ -349,6 +402,14 @@ async fn opened(
     Ok(shown::one(&glass, principal, &policies, api.clock.now()))
 }
 
+/// Closes one again that is not in the record.
+async fn shut(api: &Api, policies: &PolicySet, glass: &BreakGlass, by: &Principal) {
+    let closed = api.gates.break_glass().change(policies, by, &glass.id, &Deed::Close).await;
+    if let Err(error) = closed {
+        tracing::error!(%error, id = glass.id, "a break-glass is open that is not in the record");
+    }
+}
+
 /// Records what became of one. What is not in the record is not open: it is closed again.
 async fn recorded(
     api: &Api,
@@ -360,10 +421,7 @@ async fn recorded(
     let event = of_break_glass(glass, became, Some(by.id.to_string()));
     let kept = api.journal.happened(&event).await;
     if kept.is_err() && matches!(became, Became::Asked | Became::Opened) {
-        let closed = api.gates.break_glass().change(policies, by, &glass.id, &Deed::Close).await;
-        if let Err(error) = closed {
-            tracing::error!(%error, id = glass.id, "a break-glass is open that is not in the record");
-        }
+        shut(api, policies, glass, by).await;
     }
     kept.map_err(|_| unrecorded())
 }

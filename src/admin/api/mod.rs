@@ -7,7 +7,7 @@
 
 pub(super) mod approvals;
 mod bodies;
-mod break_glass;
+pub(super) mod break_glass;
 mod call;
 mod can_i;
 mod changes;
@@ -129,8 +129,16 @@ fn table() -> Table {
         .post("/api/v1/requests/{id}/withdraw", &approvals::WITHDRAW, approvals::withdraw)
         .get("/api/v1/break-glass", &break_glass::LIST, break_glass::list)
         .post("/api/v1/break-glass", &break_glass::OPEN, break_glass::open)
+        .get("/api/v1/break-glass/codes", &break_glass::LEFT, break_glass::left)
+        .post("/api/v1/break-glass/codes", &break_glass::CODES, break_glass::codes)
+        .post("/api/v1/break-glass/offline", &break_glass::OPEN_BY_CODE, break_glass::open_by_code)
         .get("/api/v1/break-glass/{id}", &break_glass::ONE, break_glass::one)
         .post("/api/v1/break-glass/{id}/confirm", &break_glass::CONFIRM, break_glass::confirm)
+        .post(
+            "/api/v1/break-glass/{id}/confirm-offline",
+            &break_glass::CONFIRM_BY_CODE,
+            break_glass::confirm_by_code,
+        )
         .post("/api/v1/break-glass/{id}/close", &break_glass::CLOSE, break_glass::close)
         .post("/api/v1/break-glass/{id}/review", &break_glass::REVIEW, break_glass::review)
         .get("/api/v1/grants", &approvals::LIST_GRANTS, approvals::list_grants)

@@ -46,10 +46,11 @@ impl Choice {
     }
 }
 
-const PLACES: [Place; 7] = [
+const PLACES: [Place; 8] = [
     Place { path: "/access", name: "My access" },
     Place { path: "/requests", name: "Requests" },
     Place { path: "/grants", name: "Grants" },
+    Place { path: "/break-glass", name: "Break-glass" },
     Place { path: "/decisions", name: "Decisions" },
     Place { path: "/audit", name: "Record" },
     Place { path: "/routes", name: "Routes" },

@@ -7,8 +7,10 @@
 //! layer of [`super::api::router`]).
 
 mod access;
+mod break_glass;
 mod chart;
 mod decisions;
+mod forms;
 mod frame;
 mod policies;
 mod requests;
@@ -52,6 +54,9 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/requests/{id}/{verb}", post(requests::answer))
         .route("/grants", get(requests::grants))
         .route("/grants/{id}/revoke", post(requests::revoke))
+        .route("/break-glass", get(break_glass::page).post(break_glass::open))
+        .route("/break-glass/{id}", get(break_glass::one))
+        .route("/break-glass/{id}/{verb}", post(break_glass::told))
         .route("/routes", get(routes::page))
         .route("/policies", get(policies::page).post(policies::what_if))
         .with_state(api)

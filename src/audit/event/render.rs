@@ -126,6 +126,19 @@ impl Event {
                 severity: 4,
                 ..failed(form(API, 99, "amlgate/break-glass/open/action"))
             },
+            Self::BreakGlassCodes { holder, peer, .. } => Form {
+                actor: Some(holder),
+                peer: Some(*peer),
+                severity: 3,
+                ..form(API, 1, "amlgate/break-glass/codes/write")
+            },
+            Self::BreakGlassCode { holder, peer, why, .. } => Form {
+                actor: holder.as_deref().or(Some("unknown")),
+                peer: Some(*peer),
+                severity: 4,
+                failed: why.is_some(),
+                ..form(AUTHENTICATION, 1, "amlgate")
+            },
             Self::RecordRead { caller, peer, .. } => {
                 Form { actor: Some(caller), peer: Some(*peer), ..form(API, 2, "amlgate/audit/read") }
             }
@@ -361,6 +374,16 @@ impl Event {
             }
             Self::BreakGlassRefused { why, .. } => {
                 plain(l, "break_glass_refused");
+                l.text("why", *why);
+            }
+            Self::BreakGlassCodes { count, until, .. } => {
+                l.number("count", *count);
+                plain(l, "break_glass_codes_made");
+                l.number("until", *until);
+            }
+            Self::BreakGlassCode { glass, why, .. } => {
+                l.text("break_glass", glass.as_deref());
+                plain(l, if why.is_some() { "break_glass_code_refused" } else { "break_glass_code_used" });
                 l.text("why", *why);
             }
             Self::Exporter { sink, problem, behind } => {

@@ -85,6 +85,11 @@ fn glass(became: Became, by: Option<&str>) -> Event {
     }
 }
 
+fn code(holder: Option<&str>, glass: Option<&str>, why: Option<&'static str>) -> Event {
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    Event::BreakGlassCode { holder: text(holder), peer: peer(), glass: text(glass), why }
+}
+
 /// Every kind of event by the name that its record has. A kind that is missing does not compile: see
 /// [`is_listed`].
 fn events() -> Vec<(&'static str, Event)> {
@@ -176,6 +181,17 @@ fn events() -> Vec<(&'static str, Event)> {
             Event::BreakGlassRefused { caller: "corp:eve".into(), peer: peer(), why: "not_named" },
         ),
         (
+            "break_glass_codes_made",
+            Event::BreakGlassCodes {
+                holder: "corp:ann".into(),
+                peer: peer(),
+                count: 5,
+                until: 1_807_776_000_000,
+            },
+        ),
+        ("break_glass_code_used", code(Some("corp:ann"), Some("b-1"), None)),
+        ("break_glass_code_refused", code(None, None, Some("not_accepted"))),
+        (
             "exporter_failing",
             Event::Exporter { sink: "siem".into(), problem: Some("timed out".into()), behind: 120 },
         ),
@@ -231,6 +247,8 @@ fn is_listed(event: &Event) -> bool {
         | Event::Grant { .. }
         | Event::BreakGlass { .. }
         | Event::BreakGlassRefused { .. }
+        | Event::BreakGlassCodes { .. }
+        | Event::BreakGlassCode { .. }
         | Event::Exporter { .. }
         | Event::RecordRead { .. }
         | Event::BodyRead { .. }

@@ -14,10 +14,10 @@ use crate::{
         print_data, put, report,
         token::{self, Who},
     },
-    client::{AskError, Call, GateError, Sessions, SignIn, ask},
+    client::{AskError, Call, GateError, Session, Sessions, SignIn, Tokens, ask},
     net::Trust,
     policy::may::{Answer, Line},
-    time::{Clock as _, SystemClock},
+    time::{Clock as _, SystemClock, Timestamp},
 };
 
 /// Why the gate gives no answer.
@@ -83,6 +83,35 @@ impl Gate {
             None => token::bearer(who, Some(&url))?,
         };
         Ok(Self { url, trust, token })
+    }
+
+    /// The gate at `url`, or the one that was signed in to last, asked with what was read elsewhere.
+    pub fn bearing(token: SecretString, url: Option<&str>, ca: Option<&PathBuf>) -> Result<Self, ExitCode> {
+        let own = authorities(ca).map_err(|error| report(&error, error.code()))?;
+        // Who signed in to it before believes it as then.
+        let signed_in = Sessions::of_user().and_then(|sessions| sessions.find(url)).ok();
+        let (known, trust) = signed_in.map_or((None, None), |(url, session)| (Some(url), session.trust));
+        let url = url.map(str::to_owned).or(known);
+        let url = url.ok_or_else(|| report(&NoAnswer::WhichGate, NoAnswer::WhichGate.code()))?;
+        Ok(Self { url, trust: own.or(trust), token })
+    }
+
+    /// Keeps a token that the gate gave out as the session at it, until its end.
+    pub fn keep(&self, access: SecretString, expires: Timestamp) -> Result<(), ExitCode> {
+        let tokens = Tokens { access, refresh: None, expires: expires.as_secs(), bound: false };
+        let session = Session {
+            issuer_name: "amlgate".to_owned(),
+            issuer: self.url.clone(),
+            client_id: String::new(),
+            scopes: Vec::new(),
+            trust: self.trust.clone(),
+            tokens,
+        };
+        let kept = Sessions::of_user().and_then(|sessions| sessions.keep(&self.url, session));
+        kept.map(drop).map_err(|error| {
+            let error = ClientError::from(error);
+            report(&error, error.code())
+        })
     }
 
     fn ask<T: DeserializeOwned>(&self, path: &str, question: &Value) -> Result<T, ExitCode> {

@@ -22,8 +22,12 @@
 //!   opened it has closed the review of the last. One that is overdue is told of in the record, in
 //!   `/readyz` and as a metric, and keeps the glass whole.
 //!
+//! - **Without the identity provider** sealed codes open it, confirm it, and identify whoever opened it
+//!   for as long as it is open ([`codes`]).
+//!
 //! It records nothing: whoever calls it does, by the values that it returns.
 
+pub mod codes;
 mod rows;
 pub mod state;
 #[cfg(test)]
@@ -40,13 +44,14 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use self::codes::Attempts;
 pub use self::state::{Asked, Became, BreakGlass, Ended, Event, State, Unmoved};
 use super::{
     approvals::{Likeness, MAX_REASON, MAX_TICKET, Party, Voter},
     words::{given, is_id, is_plain},
 };
 use crate::{
-    identity::{Caller, PrincipalKind, revoked::MAX_AGE},
+    identity::{Caller, PrincipalKind, Vouching, revoked::MAX_AGE},
     policy::{Approvers, OpenGlass, PolicySet},
     store::{Heard, Store, StoreError},
     time::{SharedClock, Timestamp},
@@ -95,6 +100,8 @@ pub struct Wanted {
     pub ticket: Option<String>,
     /// For how long; as long as may be, if it is not said.
     pub length: Option<Duration>,
+    /// Whether a code says who asks.
+    pub offline: bool,
 }
 
 /// Why the glass stays whole.
@@ -194,6 +201,9 @@ pub struct BreakGlasses {
     clock: SharedClock,
     store: Option<Store>,
     rules: ArcSwapOption<Rules>,
+    /// Who is told for which break-glass codes identify people.
+    vouching: ArcSwapOption<Vouching>,
+    attempts: Attempts,
     current: ArcSwap<Snapshot>,
     /// When the store was last read, in milliseconds.
     read: AtomicU64,
@@ -233,6 +243,7 @@ fn asked(rules: &Rules, by: Voter, wanted: Wanted) -> Result<Asked, NotOpened> {
         by: by.party,
         reason,
         ticket,
+        offline: wanted.offline,
         seconds: length.as_secs(),
         demands: rules.by.to_vec(),
         review_within: rules.review_by.as_secs(),
@@ -260,19 +271,40 @@ fn begun(id: String, asked: Asked, now: Timestamp) -> BreakGlass {
 
 impl BreakGlasses {
     pub(super) fn new(clock: SharedClock, store: Option<Store>) -> Self {
-        let (rules, current) = (ArcSwapOption::empty(), ArcSwap::default());
-        Self { clock, store, rules, current, read: AtomicU64::new(0) }
+        let (rules, vouching) = (ArcSwapOption::empty(), ArcSwapOption::empty());
+        let (attempts, current, read) = (Attempts::default(), ArcSwap::default(), AtomicU64::new(0));
+        Self { clock, store, rules, vouching, attempts, current, read }
     }
 
     /// Who may from here on, and how; nobody may without rules, and nothing is lifted.
     pub fn ruled(&self, rules: Option<Rules>) {
         self.rules.store(rules.map(Arc::new));
+        self.vouch();
+    }
+
+    /// Who is told for which break-glass codes identify people, from here on.
+    pub fn vouches_by(&self, vouching: Arc<Vouching>) {
+        self.vouching.store(Some(vouching));
+    }
+
+    /// Codes identify people for the one that was open when the store was last read.
+    fn vouch(&self) {
+        let Some(vouching) = self.vouching.load_full() else { return };
+        let (snapshot, read) = (self.current.load(), self.read.load(Ordering::Relaxed));
+        let open = snapshot.glass.as_ref().filter(|glass| self.is_configured() && glass.state == State::Open);
+        vouching.follow(open.map(|glass| (&*glass.id, glass.due)), Timestamp::from_millis(read));
     }
 
     /// Whether the configuration speaks of it.
     #[must_use]
     pub fn is_configured(&self) -> bool {
         self.rules.load().is_some()
+    }
+
+    /// How long it can be open at most, where the configuration speaks of it.
+    #[must_use]
+    pub fn longest(&self) -> Option<Duration> {
+        self.rules.load().as_ref().map(|rules| rules.max)
     }
 
     fn store(&self) -> Result<&Store, StoreError> {
@@ -296,6 +328,7 @@ impl BreakGlasses {
             self.follow(version, glass);
         }
         self.read.store(now.as_millis(), Ordering::Relaxed);
+        self.vouch();
         self.show();
         Ok(())
     }
@@ -369,10 +402,20 @@ impl BreakGlasses {
         by: &Caller,
         wanted: Wanted,
     ) -> Result<(BreakGlass, Became), NotOpened> {
+        self.open_as(uuid::Uuid::now_v7().to_string(), policies, by, wanted).await
+    }
+
+    async fn open_as(
+        &self,
+        id: String,
+        policies: &PolicySet,
+        by: &Caller,
+        wanted: Wanted,
+    ) -> Result<(BreakGlass, Became), NotOpened> {
         let rules = self.rules.load_full().ok_or(NotOpened::NotConfigured)?;
         let asked = asked(&rules, voter(policies, by, &rules.who), wanted)?;
         let store = self.store()?;
-        let glass = begun(uuid::Uuid::now_v7().to_string(), asked, self.clock.now());
+        let glass = begun(id, asked, self.clock.now());
         if !store.begin_glass(rows::of(&glass)?).await? {
             let before = store.current_glass().await?.map(rows::read).transpose()?;
             return Err(match before {

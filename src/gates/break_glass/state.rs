@@ -32,6 +32,9 @@ pub struct Asked {
     /// The ticket, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// Whether a code said who asked, and no identity provider.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offline: bool,
     /// For how long, in seconds.
     pub seconds: u64,
     /// Who else must say yes before it opens.
@@ -340,6 +343,7 @@ pub(super) mod tests {
                 by: party("corp:ann"),
                 reason: "the region is down".into(),
                 ticket: None,
+                offline: false,
                 seconds: 3_600,
                 demands: vec![Approvers::Subject { name: "security".into(), count: 2 }],
                 review_within: 86_400,

@@ -33,6 +33,8 @@ pub struct BreakGlassView {
     state: &'static str,
     /// Who opened it, or asked to.
     opener: PartyView,
+    /// Whether a code said who asked, and no identity provider.
+    offline: bool,
     /// Why.
     reason: String,
     /// The ticket.
@@ -92,6 +94,7 @@ pub fn one(glass: &BreakGlass, viewer: &Principal, policies: &PolicySet, now: Ti
         id: glass.id.clone(),
         state: state.name(),
         opener: party(&glass.asked.by),
+        offline: glass.asked.offline,
         reason: glass.asked.reason.clone(),
         ticket: glass.asked.ticket.clone(),
         seconds: glass.asked.seconds,
