@@ -13,7 +13,7 @@ pub mod review;
 mod tests;
 mod words;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use approvals::{Approvals, BodyKnown, Found, GrantUse, Uses, Waits};
 use break_glass::BreakGlasses;
@@ -187,7 +187,11 @@ impl Gates {
         {
             return Err(Held::back(permit, denial));
         }
-        let (denial, waits) = match self.approvals.find(&permit, body, revoked).await {
+        let authors = match authors(&permit, &reviews) {
+            Ok(authors) => authors,
+            Err(denial) => return Err(Held::back(permit, *denial)),
+        };
+        let (denial, waits) = match self.approvals.find(&permit, body, authors, revoked).await {
             Ok(Found::All(uses)) => return Ok(Cleared::new(permit, uses, reviews)),
             Ok(Found::Missing { denial, waits }) => (*denial, waits),
             Err(error) => {
@@ -254,6 +258,24 @@ impl Cleared {
     pub fn came(&self, came: approvals::Came) {
         self.inner.uses.came(came);
     }
+}
+
+/// Who wrote the code behind a call, where an approval that it needs leaves these out: nobody approves
+/// what may be their own.
+fn authors(permit: &Permit, reviews: &[Evidence]) -> Result<BTreeSet<String>, Box<Denial>> {
+    let mut all = BTreeSet::new();
+    for approval in permit.judgement().approvals().filter(|approval| approval.never_author) {
+        let shown = reviews.iter().find(|review| review.entry == approval.entry.name);
+        match shown.and_then(|review| review.authors.as_ref()) {
+            Some(authors) => all.extend(authors.iter().cloned()),
+            None => {
+                let why = "who wrote the code is not known as a person, and they must not approve it";
+                let cure = "have `people.links` tell who the accounts of the code host are";
+                return Err(Box::new(Denial { cure: cure.to_owned(), ..unapproved(approval, why) }));
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn said(error: &StoreError) -> String {

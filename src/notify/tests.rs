@@ -73,6 +73,7 @@ fn request() -> Request {
             uses: Some(1),
             valid_for: 14_400,
             bound: "bound".into(),
+            never: Vec::new(),
             what: What {
                 operation: "Compute_CreateOrUpdate".into(),
                 actions: vec!["Microsoft.MachineLearningServices/workspaces/computes/write".into()],

@@ -41,6 +41,8 @@ pub struct Approval {
     pub valid_for: Duration,
     /// How long a call waits for people by itself; zero if it is refused at once.
     pub hold: Duration,
+    /// Whether whoever wrote the code never counts: the entry's `review` shows who that is.
+    pub never_author: bool,
     /// Whether whoever asks must say why.
     pub reason: Reason,
     /// What the ticket that is named must look like, if one must be.
@@ -131,7 +133,8 @@ impl Approval {
             Approvers::Human => "the human for whom the agent acts".to_owned(),
             Approvers::Subject { name, count } => format!("{count} of `{name}`"),
         });
-        each.collect::<Vec<_>>().join(" and ")
+        let others = if self.never_author { ", none of whom wrote the code" } else { "" };
+        format!("{}{others}", each.collect::<Vec<_>>().join(" and "))
     }
 
     /// The demand in words, with its entry.

@@ -237,7 +237,14 @@ impl Compiler<'_> {
         let reference =
             EntryRef { name: raw.name.value.as_str().into(), file: Arc::clone(file), line: raw.place.line };
         Entry {
-            approval: raw.approval.map(|approval| self.approval(file, &reference, approval)),
+            approval: raw.approval.map(|approval| {
+                if let Some(place) = approval.never_author.filter(|_| raw.review.is_none()) {
+                    let message = "nothing shows who wrote the code: the entry demands no `review`";
+                    let hint = "write `review` in the same entry, or leave `commit_author` out";
+                    self.problems.push(Problem::error(file, place, message).hint(hint));
+                }
+                self.approval(file, &reference, approval)
+            }),
             review: raw.review.map(|review| Arc::new(self.review(file, &reference, review))),
             reference,
             list: raw.list,
@@ -309,6 +316,7 @@ impl Compiler<'_> {
             uses: raw.uses,
             valid_for: raw.valid_for,
             hold: raw.hold,
+            never_author: raw.never_author.is_some(),
             reason: raw.reason,
             ticket: raw.ticket,
         };

@@ -5,14 +5,20 @@ mod stand_in;
 use std::{sync::Arc, time::Duration};
 
 use amlgate::{
-    sandbox::{Person, azure::names},
+    sandbox::{
+        Person,
+        azure::{UserToken, names},
+    },
     time::{Clock as _, ManualClock, SystemClock},
 };
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use self::stand_in::{ANA, BO, Gerrit, Mood, SHA, TOKEN};
-use crate::world::{Answer, Changes, VERSION, World, job, workspace};
+use crate::{
+    approvals::call_with,
+    world::{Answer, Changes, VERSION, World, job, workspace},
+};
 
 const POLICIES: &str = "version: 1
 subjects:
@@ -286,4 +292,68 @@ async fn another_token_is_used_without_a_restart_and_the_doctor_says_what_it_may
     gerrit.is(Mood::Status(401));
     let found = serde_json::to_value(doctor().await).unwrap();
     assert!(found["why"].as_str().unwrap().contains("it refused the gate's own user"), "{found}");
+}
+
+/// What the CI job builds needs somebody's yes, who is not the author of the commit.
+const APPROVED: &str = "version: 1
+subjects:
+  ci: [{issuer: sandbox, kind: machine}]
+  approvers: [{issuer: entra, subject: TENANT/5a000000-0000-4000-8000-000000000002}, {issuer: entra, subject: TENANT/5a000000-0000-4000-8000-000000000003}]
+allow:
+  - {name: it works, who: [ci], actions: [Microsoft.MachineLearningServices/*, amlgate/requests/*]}
+  - {name: they answer, who: [approvers], actions: [amlgate/requests/*]}
+require:
+  - name: jobs come from reviewed code
+    actions: [Microsoft.MachineLearningServices/workspaces/jobs/write]
+    review: {gerrit: main, project: ml/vision, branch: main, commit: caller.sha}
+    approval: {by: [{subject: approvers}], uses: 3, never: [requester, commit_author]}
+";
+
+/// Makes somebody of the simulated Entra the human behind the author's account.
+fn writes(gerrit: &Gerrit, name: &str) {
+    let person = Person::named(name).unwrap();
+    gerrit.reset(|g| {
+        let identity = format!("azure-oauth:{}", person.object_id);
+        g.externals.insert(ANA, json!([{"identity": identity, "trusted": true}]));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_wrote_the_code_does_not_approve_its_use_and_a_yes_is_for_their_code_alone() {
+    let gerrit = Gerrit::start().await;
+    writes(&gerrit, "rita");
+    let (world, clock) = world(&gerrit, &APPROVED.replace("TENANT", names::TENANT)).await;
+    let ci = built(&world, SHA);
+    let error = |answer: &Answer| answer.json()["error"].clone();
+    let refused = submits(&world, &ci, "one").await;
+    assert_eq!(error(&refused)["code"], "ApprovalRequired", "{refused:?}");
+    let message = error(&refused)["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("none of whom wrote the code"), "{message}");
+    let decision = json!({"decision": refused.header("x-amlgate-decision")});
+    let asked = call_with(&world, &ci, Method::POST, "/api/v1/requests", Some(decision)).await;
+    assert_eq!(asked.status, StatusCode::CREATED, "{asked:?}");
+    let path = format!("/api/v1/requests/{}/approve", asked.json()["requests"][0]["id"].as_str().unwrap());
+    let says_yes = async |name: &str| {
+        let person = Person::named(name).unwrap();
+        let token = world.sandbox.azure.user_token_with(person, &UserToken::default(), |_| {}).unwrap();
+        call_with(&world, &token, Method::POST, &path, Some(json!({}))).await
+    };
+    let author = says_yes("rita").await;
+    assert_eq!(author.status, StatusCode::FORBIDDEN, "{author:?}");
+    assert!(author.text().contains("you wrote the code"), "{author:?}");
+    assert_eq!(says_yes("pat").await.status, StatusCode::OK);
+    assert_eq!(submits(&world, &ci, "one").await.status, StatusCode::CREATED);
+    // Were pat the author, pat would have approved their own: that yes is for nothing now.
+    writes(&gerrit, "pat");
+    clock.advance(Duration::from_secs(601));
+    let other = submits(&world, &ci, "one").await;
+    assert_eq!(error(&other)["code"], "ApprovalRequired", "{other:?}");
+    // And whoever nobody knows as a person may be anybody.
+    gerrit.reset(|g| {
+        g.externals.insert(ANA, json!([]));
+    });
+    clock.advance(Duration::from_secs(10));
+    let unknown = submits(&world, &ci, "one").await;
+    assert!(unknown.text().contains("who wrote the code is not known as a person"), "{unknown:?}");
+    assert!(!unknown.text().contains("request create"), "{unknown:?}");
 }

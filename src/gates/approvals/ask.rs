@@ -185,6 +185,7 @@ impl Approvals {
                 uses: approval.uses,
                 valid_for: approval.valid_for.as_secs(),
                 bound: call.bound,
+                never: call.never,
                 requester: call.by,
                 claimed,
                 what: call.what,

@@ -4,7 +4,7 @@
 //! Everything is a digest over parts with their lengths, so that no two calls are mistaken for each
 //! other. What people see is cut and holds no query: its values may be secrets.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use schemars::JsonSchema;
@@ -44,6 +44,8 @@ pub struct Call {
     place: String,
     /// What makes another the same call sent again, if the body is known.
     pub resend: Option<String>,
+    /// Who wrote the code behind it, as far as reviews that it needs have shown: their persons, sorted.
+    authors: Arc<[String]>,
     /// For people.
     pub what: What,
 }
@@ -106,9 +108,10 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 impl Call {
-    /// The call that a permit is for.
+    /// The call that a permit is for, with the persons who wrote the code behind it, where that is known.
     #[must_use]
-    pub fn of(permit: &Permit, body: BodyKnown) -> Self {
+    pub fn of(permit: &Permit, body: BodyKnown, authors: BTreeSet<String>) -> Self {
+        let authors = authors.into_iter().collect();
         let (principal, operation, request) = (permit.principal(), permit.operation(), permit.request());
         let by = Party::of(principal, principal.kind);
         let bytes = request.body.as_ref().map(|body| body.bytes());
@@ -131,12 +134,17 @@ impl Call {
             hex(&parts.end())
         });
         let digest = bytes.map(|bytes| hex(aws_lc_rs::digest::digest(&SHA256, bytes).as_ref()));
-        Self { place: place(operation), exact, resend, what: what(permit, digest), by }
+        Self { place: place(operation), exact, resend, what: what(permit, digest), authors, by }
+    }
+
+    /// Those who may not approve it because they wrote the code.
+    fn never<'c>(&'c self, approval: &Approval) -> &'c [String] {
+        if approval.never_author { &self.authors } else { &[] }
     }
 
     /// What a grant of an entry's for this call is bound to: who, which agent of theirs, the entry as
-    /// it is, and the call itself or the place where it is done. `None` if the call itself is wanted
-    /// and its body was not read.
+    /// it is, the call itself or the place where it is done, and who wrote its code, if these may not
+    /// approve it. `None` if the call itself is wanted and its body was not read.
     #[must_use]
     pub fn bound(&self, approval: &Approval) -> Option<String> {
         let mut parts = Parts::new("amlgate grant v1");
@@ -148,6 +156,9 @@ impl Call {
         match approval.covers {
             Covers::Request => parts.put(&self.exact?),
             Covers::Entry => parts.put(self.place.as_bytes()),
+        }
+        for author in self.never(approval) {
+            parts.put(author.as_bytes());
         }
         Some(hex(&parts.end()))
     }
@@ -223,6 +234,9 @@ pub struct Refused {
     pub version: String,
     /// What a grant would be bound to.
     pub bound: String,
+    /// Persons who may not approve it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never: Vec<String>,
     /// For people.
     pub what: What,
     /// The policies that were in force, by their digest in hex.
@@ -238,6 +252,7 @@ impl Refused {
             entry: Arc::clone(&approval.entry.name),
             version: hex(&approval.version),
             bound: call.bound(approval)?,
+            never: call.never(approval).to_vec(),
             what: call.what.clone(),
             policies: hex(policies),
         })

@@ -1,6 +1,7 @@
 //! A permit whose approvals are looked for, taken, and given back if nothing came of them.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -129,7 +130,8 @@ struct Candidate {
 }
 
 impl Approvals {
-    /// Looks for every approval that a permit needs, and takes them together or not at all.
+    /// Looks for every approval that a permit needs, and takes them together or not at all. `authors`
+    /// are the persons who wrote the code behind it, where entries leave these out.
     ///
     /// # Errors
     /// [`StoreError`]: nothing was taken.
@@ -137,6 +139,7 @@ impl Approvals {
         &self,
         permit: &Permit,
         body: BodyKnown,
+        authors: BTreeSet<String>,
         revoked: &Revoked,
     ) -> Result<Found, StoreError> {
         let wanted: Vec<_> = permit.judgement().approvals().cloned().collect();
@@ -147,7 +150,7 @@ impl Approvals {
             return Ok(Found::Missing { denial: Box::new(denial), waits: None });
         }
         let store = self.store()?;
-        let call = Call::of(permit, body);
+        let call = Call::of(permit, body, authors);
         let method = &permit.request().method;
         let mut missing = Vec::new();
         let mut candidates = Vec::new();

@@ -95,6 +95,9 @@ pub enum NoVoice {
     /// Software asked in somebody's name, which may be theirs.
     #[error("your token does not say whether it was asked in your name: answer with one that does")]
     PerhapsClaimed,
+    /// They wrote the code that it is about.
+    #[error("you wrote the code that this is about, and its entry wants others to answer")]
+    Author,
     /// No demand is for people like them.
     #[error("this request is for others to answer")]
     NotAnApprover,

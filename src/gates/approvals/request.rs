@@ -39,6 +39,9 @@ pub struct Asked {
     pub valid_for: u64,
     /// What a grant will be bound to.
     pub bound: String,
+    /// Persons who may not approve it, because they wrote the code that it is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never: Vec<String>,
     /// The call, for people to read.
     pub what: What,
     /// The decision that refused the call.
@@ -170,6 +173,9 @@ impl Request {
     /// [`NoVoice`].
     pub fn voice(&self, by: &Voter) -> Result<Vec<usize>, NoVoice> {
         let meets = people::voice(&self.asked.requester, &self.asked.demands, by)?;
+        if self.asked.never.iter().any(|author| [&by.party.id, &by.party.person].contains(&author)) {
+            return Err(NoVoice::Author);
+        }
         let twice = self.votes.iter().any(|vote| vote.by.is_human_of(&by.party));
         if twice || self.votes.len() >= MOST_VOTES { Err(NoVoice::Twice) } else { Ok(meets) }
     }
@@ -273,6 +279,7 @@ pub(super) mod tests {
                 uses: Some(1),
                 valid_for: 3_600,
                 bound: "bound".into(),
+                never: Vec::new(),
                 what: What::default(),
                 decision: "d".into(),
                 policies: "11".into(),
@@ -322,6 +329,19 @@ pub(super) mod tests {
         assert_eq!(request().after(&stranger, at(1)), Err(Unmoved::NoVoice(NoVoice::NotAnApprover)));
         let own = no(voter("corp:ann", &[0]));
         assert_eq!(request().after(&own, at(1)), Err(Unmoved::NoVoice(NoVoice::Own)));
+    }
+
+    #[test]
+    fn whoever_wrote_the_code_does_not_approve_it_under_any_identity() {
+        let mut request = request();
+        request.asked.never = vec!["corp:bob".into()];
+        let author = Err(NoVoice::Author);
+        assert_eq!(request.voice(&voter("corp:bob", &[0])), author);
+        let mut mapped = voter("portal:bob", &[0]);
+        mapped.party.person = "corp:bob".into();
+        assert_eq!(request.voice(&mapped), author);
+        assert_eq!(request.after(&no(mapped), at(1)), Err(Unmoved::NoVoice(NoVoice::Author)));
+        assert_eq!(request.voice(&voter("corp:eve", &[0])), Ok(vec![0]));
     }
 
     /// Every state and every event, before and after the request's time: what becomes of it.

@@ -217,9 +217,10 @@ pub fn decide(
         let why = format!("branch `{}` does not hold the commit, as far as the gate may see", review.branch);
         return Err(no(Step::Branch, why));
     }
-    let evidence = reviewed(review, sha, found, people, facts, now)?;
+    let mut evidence = reviewed(review, sha, found, people, facts, now)?;
     for other in together {
-        reviewed(review, sha, other, people, facts, now)?;
+        let other = reviewed(review, sha, other, people, facts, now)?;
+        evidence.authors = evidence.authors.zip(other.authors).map(|(these, those)| &these | &those);
     }
     Ok(evidence)
 }
@@ -285,6 +286,7 @@ fn reviewed(
         submitted: submitted.to_owned(),
         submit_type: change.submit_type.clone(),
         approvers,
+        authors: votes.written_by(change, facts),
         requirements: change.submit_requirements.iter().map(|r| (r.name.clone(), r.status.clone())).collect(),
         asked: facts.asked,
     })
@@ -400,6 +402,15 @@ impl<'f> Votes<'f> {
             by_label.push(counting);
         }
         Ok(Self { humans, people, by_label })
+    }
+
+    /// The persons who wrote the commit, by its author's e-mail; `None` if nobody is known by it.
+    fn written_by(&self, change: &Change, facts: &Facts) -> Option<BTreeSet<String>> {
+        let (_, commit) = current(change).ok()?;
+        let human = self.humans.of_mail(&commit.author.email)?;
+        let theirs = facts.accounts.values().filter(|account| self.humans.of(account.id) == Some(human));
+        let persons: BTreeSet<_> = theirs.filter_map(|account| self.people.person(account)).collect();
+        (!persons.is_empty()).then_some(persons)
     }
 
     /// Whoever approved, if all groups that must have did.

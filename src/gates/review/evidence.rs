@@ -1,6 +1,6 @@
 //! What is known of a review that let a call go on: goes into the record of the call.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::time::Timestamp;
 
@@ -33,6 +33,9 @@ pub struct Evidence {
     pub submit_type: Option<String>,
     /// Whose votes counted.
     pub approvers: Vec<Approver>,
+    /// The persons who wrote the code, sorted; `None` if one of them is not known as a person. For
+    /// approvals that leave them out, not for the record.
+    pub authors: Option<BTreeSet<String>>,
     /// Submit requirements and what became of them.
     pub requirements: Vec<(String, String)>,
     /// When Gerrit was asked.

@@ -144,6 +144,20 @@ fn a_change_that_another_human_approved_is_reviewed_and_says_by_whom() {
 }
 
 #[test]
+fn it_says_who_wrote_the_code_if_that_is_known_as_a_person() {
+    let facts = facts_of(&answer());
+    let authors = |facts: &Facts| decided(&review(), facts).unwrap().authors;
+    assert_eq!(authors(&facts), Some([format!("corp:t/{}", oid(ANA))].into()));
+    let mut unlinked = facts.clone();
+    unlinked.accounts.get_mut(&ANA).unwrap().externals.clear();
+    assert_eq!(authors(&unlinked), None);
+    let mut nobody = facts;
+    nobody.by_mail.insert("ana@x.example".into(), Vec::new());
+    nobody.accounts.get_mut(&ANA).unwrap().email = None;
+    assert_eq!(authors(&nobody), None);
+}
+
+#[test]
 fn what_is_not_exactly_one_merged_change_with_this_commit_as_its_last_patch_set_is_not_reviewed() {
     let change = Some(Step::Change);
     assert_eq!(after(|a| a["status"] = "NEW".into()), change);

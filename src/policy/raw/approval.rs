@@ -9,6 +9,7 @@ use super::{
     },
     entries::{choice, duration},
 };
+use crate::yaml::Place;
 
 /// Its keys.
 pub(in crate::policy) const KEYS: &[&str] =
@@ -31,6 +32,8 @@ pub(in crate::policy) struct RawApproval {
     pub hold: Duration,
     pub reason: Reason,
     pub ticket: Option<Ticket>,
+    /// Where `never` names who wrote the commit.
+    pub never_author: Option<Place>,
     pub skip: Option<Vec<Text>>,
 }
 
@@ -65,9 +68,7 @@ pub(super) fn approval(reader: &mut Reader<'_>, tree: Tree) -> Option<RawApprova
     let uses = uses.or((covers == Covers::Request).then_some(1));
     let valid_for = fields.take("valid_for").and_then(|tree| bounded(reader, tree, "`valid_for`", MAX_VALID));
     let hold = fields.take("hold").and_then(|tree| bounded(reader, tree, "`hold`", MAX_HOLD));
-    if let Some(tree) = fields.take("never") {
-        never(reader, tree);
-    }
+    let never_author = fields.take("never").and_then(|tree| never(reader, tree));
     let (reason, ticket) = match fields.take("ask") {
         Some(tree) => ask(reader, tree),
         None => (Reason::Optional, None),
@@ -81,6 +82,7 @@ pub(super) fn approval(reader: &mut Reader<'_>, tree: Tree) -> Option<RawApprova
         hold: hold.unwrap_or_default(),
         reason,
         ticket,
+        never_author,
         skip,
     })
 }
@@ -165,22 +167,21 @@ fn bounded(reader: &mut Reader<'_>, tree: Tree, what: &str, most: Duration) -> O
     }
 }
 
-/// Whoever asks never approves, so that it need not be written; who wrote the commit is not known in
-/// this version.
-fn never(reader: &mut Reader<'_>, tree: Tree) {
+/// Whoever asks never approves, so that it need not be written; where it says that who wrote the commit
+/// does not either.
+fn never(reader: &mut Reader<'_>, tree: Tree) -> Option<Place> {
+    let mut author = None;
     for text in reader.texts(tree, "`never`") {
         match text.value.as_str() {
             "requester" => {}
-            "commit_author" => {
-                let message = "`commit_author` in `never` is not in this version";
-                reader.error_with(text.place, message, "`requester` is always left out");
-            }
+            "commit_author" => author = Some(text.place),
             other => {
                 let message = format!("`never` does not know `{other}`");
-                reader.error_with(text.place, message, "`never` knows `requester`");
+                reader.error_with(text.place, message, "`never` knows `requester` and `commit_author`");
             }
         }
     }
+    author
 }
 
 fn ask(reader: &mut Reader<'_>, tree: Tree) -> (Reason, Option<Ticket>) {

@@ -262,7 +262,7 @@ fn what_makes_no_approval_is_refused_where_it_stands() {
         ("{by: human, valid_for: 31d}", "longer than"),
         ("{by: human, valid_for: 250ms}", "is no duration"),
         ("{by: human, hold: 3m}", "longer than 120 s"),
-        ("{by: human, never: [commit_author]}", "`commit_author` in `never` is not in this version"),
+        ("{by: human, never: [commit_author]}", "the entry demands no `review`"),
         ("{by: human, never: [boss]}", "`never` does not know `boss`"),
         ("{by: human, ask: {reason: always}}", "`reason` does not know `always`"),
         ("{by: human, ask: {ticket: '('}}", "is no regular expression"),

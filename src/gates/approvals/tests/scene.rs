@@ -1,6 +1,6 @@
 //! A gate with its policies and store, people, and the calls that they send.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -186,7 +186,7 @@ impl Scene {
 
     /// Waits until what became of a call is noted.
     pub async fn noted(&self, sent: &Sent, wanted: Option<&str>) {
-        let call = Call::of(&self.permit(sent), BodyKnown::Whole);
+        let call = Call::of(&self.permit(sent), BodyKnown::Whole, BTreeSet::new());
         let bound = call.bound(self.policies.approval("once").unwrap()).unwrap();
         for _ in 0..10_000 {
             let found =
