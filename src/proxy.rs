@@ -6,6 +6,7 @@
 mod answer;
 mod approve;
 mod challenge;
+mod custody;
 mod discovery;
 mod drain;
 pub mod forward;
@@ -168,7 +169,7 @@ async fn pass(
     let body = unread.take().ok_or(Refusal::Internal)?;
     let (operation, mut facts, body) = meaning(gate, &chosen, &caller, facts, &onward.headers, body).await?;
     // A refusal below finds a body that nobody has read.
-    let body = match body {
+    let mut body = match body {
         Outgoing::Streaming(body) => {
             *unread = Some(body);
             Outgoing::None
@@ -195,9 +196,9 @@ async fn pass(
         }
     };
     // Boxed: few requests wait for people or for others' words, and few are held up.
-    let cleared = if permit.judgement().asks() {
+    let cleared = if permit.judgement().asks() || custody::concerns(&policies, &permit) {
         let known = if unread.is_some() { BodyKnown::Streams } else { BodyKnown::Whole };
-        let cleared = Box::pin(approve::cleared(gate, permit, known)).await?;
+        let cleared = Box::pin(custody::cleared(gate, permit, known, &mut body)).await?;
         // Who waited is treated as the policies say that let them go on.
         policies = gate.parts().policies.current();
         cleared

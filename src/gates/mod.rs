@@ -242,6 +242,13 @@ impl Cleared {
         &self.inner.permit
     }
 
+    /// Something that is known only now stops it; the grants that it used are given back. `None` if it
+    /// is on its way already.
+    #[must_use]
+    pub fn stopped(self, denial: Denial) -> Option<Box<Held>> {
+        Some(Held::back(Arc::into_inner(self.inner)?.permit, denial))
+    }
+
     /// The grants by which it goes on.
     #[must_use]
     pub fn grants(&self) -> &[GrantUse] {

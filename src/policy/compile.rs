@@ -14,7 +14,7 @@ use super::{
     entry::{Entry, Limit, Network, SecretsRule, Unless},
     index::Index,
     raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawReview, RawSecrets},
-    review::{CodeHost, Review},
+    review::{CodeHost, CommitFrom, Review},
     roles::{ActionPattern, Roles},
     who::{Description, SubjectIx, Subjects, doubts},
 };
@@ -113,7 +113,8 @@ pub(super) fn compile(
         files: files.digests(),
         generation: 0,
         reads_body: conditions().any(Condition::reads_body)
-            || entries.iter().any(|e| e.approval.as_ref().is_some_and(|demand| demand.approval.binds_body())),
+            || entries.iter().any(|e| e.approval.as_ref().is_some_and(|demand| demand.approval.binds_body()))
+            || entries.iter().any(|e| e.review.as_ref().is_some_and(|r| r.commit == CommitFrom::Job)),
         lends: entries.iter().any(|e| e.as_human),
         asks_azure: entries.iter().any(|e| e.rights.is_some()),
         depends_on_time: conditions().any(Condition::reads_now)

@@ -289,4 +289,10 @@ impl PolicySet {
     pub fn reviews(&self) -> impl Iterator<Item = &Arc<Review>> {
         self.entries.iter().filter_map(|entry| entry.review.as_ref())
     }
+
+    /// Whether some entry asks from which commit a job was submitted: then every job's is kept.
+    #[must_use]
+    pub fn follows_jobs(&self) -> bool {
+        self.reviews().any(|review| review.commit == CommitFrom::Job)
+    }
 }

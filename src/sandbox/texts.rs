@@ -61,7 +61,7 @@ routes:                           # Azure's own names, served by the sandbox
     trust: {{ca: certs/ca.pem}}
   - name: data-plane
     upstream: https://{region}.api.azureml.ms
-    paths: [/mlflow, /history, /metric, /artifact, /mferp, /discovery]
+    paths: [/mlflow, /history, /metric, /artifact, /mferp, /modelregistry, /discovery]
     protocol: azureml
     credential: gate
     address: "{azure}"

@@ -25,6 +25,7 @@ mod clouds;
 mod clusters;
 mod clutch;
 mod console;
+mod custody;
 mod doctor;
 mod early;
 mod endpoints;

@@ -1,6 +1,6 @@
 //! Only from reviewed code: a Gerrit is asked, and whatever it does not say clearly is a no.
 
-mod stand_in;
+pub mod stand_in;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ require:
 ";
 
 /// A gate that asks the stand-in, by a clock that is moved by hand.
-async fn world(gerrit: &Gerrit, policies: &str) -> (World, ManualClock) {
+pub async fn world(gerrit: &Gerrit, policies: &str) -> (World, ManualClock) {
     let clock = ManualClock::starting_at(SystemClock.now());
     let block = format!(
         "gerrit:\n  - {{name: main, url: \"http://{}/r/\", user: amlgate, token: {{file: gerrit.token}}}}\npeople: {{canonical: entra, links: [{{gerrit: main, external_id: azure-oauth}}]}}\npolicies: policies/",
@@ -44,7 +44,7 @@ async fn world(gerrit: &Gerrit, policies: &str) -> (World, ManualClock) {
 }
 
 /// The CI job's token for a build of a commit.
-fn built(world: &World, sha: &str) -> String {
+pub fn built(world: &World, sha: &str) -> String {
     let ci = Person::named("ci").unwrap();
     world
         .sandbox

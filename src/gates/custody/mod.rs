@@ -198,7 +198,7 @@ impl Custody {
     /// [`Broken`] if it cannot be kept, or not be seen whether the job is there already: that keeps the
     /// stamp that it has.
     pub async fn submitted(&self, permit: &Permit) -> Result<Option<Inspected>, Broken> {
-        let Some((id, body)) = submits(permit) else { return Ok(None) };
+        let Some((id, body)) = job_of(permit) else { return Ok(None) };
         let look = async {
             if self.read(id).await?.is_some() {
                 let stamp = Stamp { decision: None, tie: None };
@@ -230,13 +230,17 @@ impl Custody {
     }
 }
 
-/// The job that a permit submits, and its body.
-fn submits(permit: &Permit) -> Option<(&ResourceId, &Inspected)> {
+/// Whether a permit submits a job.
+#[must_use]
+pub fn submits(permit: &Permit) -> bool {
     let operation = permit.operation();
-    let act = operation.acts.first()?;
-    let submits = operation.kind == Kind::Write && &*operation.name == "Jobs_CreateOrUpdate";
-    submits.then_some(())?;
-    Some((act.resource.as_ref()?, permit.request().body.as_deref()?))
+    operation.kind == Kind::Write && &*operation.name == "Jobs_CreateOrUpdate"
+}
+
+/// The job that a permit submits, and its body.
+fn job_of(permit: &Permit) -> Option<(&ResourceId, &Inspected)> {
+    submits(permit).then_some(())?;
+    Some((permit.operation().acts.first()?.resource.as_ref()?, permit.request().body.as_deref()?))
 }
 
 /// The commit of what a permit submits.

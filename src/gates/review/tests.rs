@@ -151,9 +151,10 @@ fn it_says_who_wrote_the_code_if_that_is_known_as_a_person() {
     let mut unlinked = facts.clone();
     unlinked.accounts.get_mut(&ANA).unwrap().externals.clear();
     assert_eq!(authors(&unlinked), None);
-    let mut nobody = facts;
-    nobody.by_mail.insert("ana@x.example".into(), Vec::new());
-    nobody.accounts.get_mut(&ANA).unwrap().email = None;
+    let mut change = answer();
+    change["revisions"][SHA]["commit"]["author"]["email"] = "ghost@x.example".into();
+    let mut nobody = facts_of(&change);
+    nobody.by_mail.insert("ghost@x.example".into(), Vec::new());
     assert_eq!(authors(&nobody), None);
 }
 
@@ -200,10 +201,12 @@ fn submit_requirements_are_met_and_nothing_else_counts_unless_it_is_named() {
         step(&Review { accept, ..review() }, &facts_of(&answer))
     };
     let all = Accepted { overridden: true, not_applicable: true, forced: true };
-    for status in ["FORCED", "OVERRIDDEN", "NOT_APPLICABLE"] {
+    for status in ["FORCED", "OVERRIDDEN"] {
         assert_eq!(with(status, Accepted::default()), failed, "{status}");
         assert_eq!(with(status, all), None, "{status}");
     }
+    // A server as it comes has one that does not apply where nobody commented.
+    assert_eq!(with("NOT_APPLICABLE", Accepted::default()), None);
     for status in ["UNSATISFIED", "ERROR", "TIMEOUT", "BYPASSED", "satisfied", ""] {
         assert_eq!(with(status, all), failed, "{status}");
     }
@@ -222,6 +225,12 @@ fn submit_requirements_are_met_and_nothing_else_counts_unless_it_is_named() {
     assert_eq!(named(&["Code-Review"], &two), None);
     assert_eq!(named(&["Code-Review", "Docs"], &two), failed);
     assert_eq!(named(&["Security"], &two), failed);
+    let mut named_only = answer();
+    named_only["submit_requirements"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "Docs", "status": "NOT_APPLICABLE"}));
+    assert_eq!(named(&["Docs"], &named_only), failed, "what is named must have been met");
     two["submit_requirements"]
         .as_array_mut()
         .unwrap()

@@ -3,11 +3,11 @@
 use super::{
     super::{
         PolicySet, Question, condition::Condition, entry::Context, hypothesis::Hypothesis, index::Doubt,
-        lent::Human, raw::List, selector::Selector, who::Membership,
+        lent::Human, raw::List, review::CommitFrom, selector::Selector, who::Membership,
     },
     fit,
 };
-use crate::azureml::ResourceId;
+use crate::azureml::{Effect, ResourceId};
 
 /// Where the caller's rights in Azure must be read: the scopes of entries that nothing else rules out,
 /// those of the human's included for whom an agent acts.
@@ -63,9 +63,13 @@ fn could_read(set: &PolicySet, question: &Question<'_>, membership: &Membership,
         let found = look.candidates(*list, Doubt::Counts);
         found.into_iter().filter_map(|n| set.entries.get(usize::try_from(n).ok()?))
     };
+    let effects = question.operation.effects.union(question.operation.unclear_effects);
+    let brings = effects.contains(Effect::RegisterModel) || effects.contains(Effect::DeployModel);
     lists.iter().flat_map(candidates).any(|entry| {
+        // What a model descends from stands in the body.
+        let follows = brings && entry.review.as_ref().is_some_and(|review| review.commit == CommitFrom::Job);
         let approval = entry.approval_wanted(&context).is_some_and(|approval| approval.binds_body());
-        (approval || entry.when.as_ref().is_some_and(Condition::reads_body))
+        (approval || follows || entry.when.as_ref().is_some_and(Condition::reads_body))
             && !fit(entry, &Selector::OF_REQUEST, &context, None).fails
             && question.operation.acts.iter().any(|act| {
                 !fit(entry, &[Selector::Scope, Selector::Role, Selector::Actions], &context, Some(act)).fails

@@ -239,7 +239,7 @@ fn a_stream_goes_on_with_the_review_that_it_had_and_ends_when_another_is_demande
 fn case(set: &PolicySet, expect: &str) -> (Option<String>, Vec<String>) {
     let url = format!("https://management.azure.com{WS_A}/models/m/versions/1?api-version=1");
     let text = format!(
-        "version: 1\ncases:\n  - {{name: c, as: {{issuer: corp, groups: [g]}}, request: {{method: PUT, url: '{url}', body: {{}}}}, expect: {expect}}}\n"
+        "version: 1\ncases:\n  - {{name: c, as: {{issuer: corp, groups: [g]}}, request: {{method: PUT, url: '{url}', body: {{properties: {{modelUri: 'azureml://jobs/j/outputs/artifacts/paths/model'}}}}}}, expect: {expect}}}\n"
     );
     let outcome = cases::run(set, &"p.test.yaml".into(), &text, &Door::of_azure).unwrap().remove(0);
     (outcome.failure.map(|problem| problem.message), outcome.decided_by)

@@ -26,7 +26,7 @@ use crate::{
     azureml::Kind,
     gates::approvals::{
         Answer, AnswerError, Answered, Approvals, AskError, Likeness, MAX_CLAIMED, MAX_REASON, MAX_TICKET,
-        Request, Voter, Wanted, request,
+        NoVoice, Request, Voter, Wanted, request,
     },
     identity::Principal,
     store::Page,
@@ -388,10 +388,14 @@ async fn seen(
 }
 
 /// Whether a request is somebody's own, or was asked in their name, or is theirs to answer if nobody
-/// else's name stood in the way, or they have answered it.
+/// else's name stood in the way, or they are left out because they wrote the code, or they have answered
+/// it.
 fn concerns(request: &Request, voter: &Voter) -> bool {
     let own = voter.party.is_human_of(&request.asked.requester) || voter.claimed == Likeness::Same;
-    let theirs = || request.voice(&Voter { claimed: Likeness::Other, ..voter.clone() }).is_ok();
+    let theirs = || {
+        let heard = request.voice(&Voter { claimed: Likeness::Other, ..voter.clone() });
+        matches!(heard, Ok(_) | Err(NoVoice::Author))
+    };
     own || theirs() || request.votes.iter().any(|vote| vote.by.is_human_of(&voter.party))
 }
 
