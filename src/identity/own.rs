@@ -4,7 +4,8 @@
 //! Whoever presents it is described from those claims by the same rules, under the same issuer's
 //! configuration, so that it is the same principal, matches the same subjects, and loses its rights
 //! when that issuer is removed. It adds no right and no time: it ends before its origin does, and is
-//! not exchanged again; what a code brings ([`super::offline`]) ends with its break-glass. Keys come from `keys.seal` (DECISIONS 11), the same on every replica.
+//! not exchanged again; what a code brings (`offline`) ends with its break-glass. Keys come from
+//! `keys.seal` (DECISIONS 11), the same on every replica.
 
 use std::{fmt, time::Duration};
 
