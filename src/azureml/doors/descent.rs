@@ -10,7 +10,10 @@ use super::{
     Result,
     reading::{Door, refuse},
 };
-use crate::azureml::{Descent, Effect, Operation, ResourceId};
+use crate::{
+    azureml::{Descent, Effect, Operation, ResourceId},
+    cloud::{Cloud, Service},
+};
 
 /// The provider in whose ids jobs and models stand.
 const PROVIDER: &str = "Microsoft.MachineLearningServices";
@@ -19,8 +22,6 @@ const ARTIFACTS: &str = "workspaceartifactstore";
 /// The one to which it writes a job's outputs, each below `azureml/JOB/OUTPUT`, unless the job says
 /// another place.
 const OUTPUTS: &str = "workspaceblobstore";
-/// The hosts of the data plane, in each cloud.
-const DATA_PLANES: [&str; 3] = [".api.azureml.ms", ".api.ml.azure.us", ".api.ml.azure.cn"];
 
 /// What the models of an operation descend from; nothing for one that neither registers nor deploys.
 /// Without a body, all that the path does not say is unknown.
@@ -307,8 +308,8 @@ fn asset(segments: &[&str], home: Option<&ResourceId>) -> Option<Descent> {
             }
         }
         [host, kind, _version, rest @ ..] if alike(kind, "artifact") => {
-            let host = host.to_ascii_lowercase();
-            DATA_PLANES.iter().any(|end| host.ends_with(end)).then(|| asset(rest, home))?
+            let is_data_plane = |cloud: &Cloud| cloud.service(host) == Some(Service::DataPlane);
+            Cloud::all().iter().any(is_data_plane).then(|| asset(rest, home))?
         }
         rest => within(home?, rest),
     }
