@@ -110,7 +110,7 @@ pub struct Line {
     /// What is still demanded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub demanded: Option<String>,
-    /// Effects with which it is refused all the same.
+    /// Effects with which it is refused all the same, or needs a review or an approval.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub not_with: BTreeSet<String>,
 }

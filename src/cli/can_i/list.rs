@@ -42,7 +42,7 @@ pub fn print(lines: &[Line], output: Output) {
             (Some(demanded), _) => format!("; {}: {demanded}", line.decision),
             (None, false) => {
                 let effects: Vec<_> = line.not_with.iter().map(|effect| format!("`{effect}`")).collect();
-                format!("; not with {}", effects.join(", "))
+                format!("; refused with {}, or only after more", effects.join(", "))
             }
             (None, true) => String::new(),
         };
