@@ -159,6 +159,40 @@ def test_a_refused_call_is_asked_for_by_its_link_and_goes_on_when_another_approv
     picture(sam, "grants")
 
 
+def test_the_glass_is_broken_confirmed_closed_and_reviewed_without_a_script(visit, console, sandbox):
+    configuration = sandbox.home / "amlgate.yaml"
+    glass = "break_glass: {who: [data-scientists], by: [{subject: platform}], max: 1h}\n"
+    configuration.write_text(configuration.read_text() + glass)
+    entry = "\n    who: [data-scientists, platform]\n    actions: [amlgate/break-glass/*]\n"
+    sandbox.policies("allow", "people break the glass", entry)
+    sam, pat = visit("Sam"), visit("Pat", PHONE, "dark")
+    sam.goto(f"{console}/break-glass")
+    sam.get_by_label("Why").fill("the cluster burns")
+    sam.get_by_label("For how many minutes").fill("30")
+    picture(sam, "break-glass-open")
+    sam.get_by_role("button", name="Break the glass").click()
+    expect(sam.locator(".tag", has_text="asked").first).to_be_visible()
+    expect(sam.get_by_role("button", name="Confirm")).to_have_count(0)
+    pat.goto(f"{console}/break-glass")
+    pat.get_by_label("What you say to it").fill("go")
+    picture(pat, "break-glass-confirm")
+    pat.keyboard.press("Enter")
+    expect(pat.locator(".tag", has_text="open").first).to_be_visible()
+    sam.goto(f"{console}/break-glass")
+    expect(sam.get_by_text("Open until")).to_be_visible()
+    picture(sam, "break-glass-is-open")
+    sam.get_by_role("button", name="Close it now").click()
+    expect(sam.get_by_role("button", name="Close the review")).to_have_count(0)
+    pat.goto(f"{console}/break-glass")
+    pat.get_by_label("What the review found").fill("rightly")
+    picture(pat, "break-glass-review")
+    pat.get_by_role("button", name="Close the review").click()
+    sam.goto(f"{console}/break-glass")
+    expect(sam.get_by_text("The glass is whole.")).to_be_visible()
+    expect(sam.locator("td", has_text="rightly")).to_be_visible()
+    picture(sam, "break-glass-before")
+
+
 def test_who_may_not_sees_why_and_whoever_signs_out_is_out(visit, console):
     page = visit("Sam")
     page.goto(f"{console}/audit")
