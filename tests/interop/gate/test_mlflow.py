@@ -39,7 +39,9 @@ def test_a_run_is_logged_and_found_again(tracking, sandbox):
     assert [m.value for m in client.get_metric_history(run, "auc")] == [0.7, 0.9]
     assert [r.info.run_id for r in client.search_runs([experiment])] == [run]
     assert client.get_experiment_by_name(name).experiment_id == experiment
-    batch = sandbox.record.expect("--caller", "user-sam", fits=lambda e: (e.path or "").endswith("/runs/log-batch"))
+    batch = sandbox.record.expect(
+        "--caller", "user-sam", "--phase", "outcome", fits=lambda e: (e.path or "").endswith("/runs/log-batch")
+    )
     assert (batch.decision, batch.status, batch.record["api"]["service"]["name"]) == ("allow", 200, "data-plane")
     assert batch.action == "Microsoft.MachineLearningServices/workspaces/experiments/runs/write"
     assert batch.agent.startswith("mlflow-python-client/")

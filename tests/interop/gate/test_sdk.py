@@ -63,7 +63,9 @@ def test_the_code_of_a_job_goes_to_storage_directly_under_a_signature_from_the_g
     assert "/codes/" in job.code or job.code.startswith("azureml:")
     # Storage names its account as a host: these uploads go around the gate, which handed the signature out.
     assert [n for n in names.asked if n and "blob" in n] == ["visionstore.blob.core.windows.net"]
-    pending = sandbox.record.expect("--action", f"{ML}/codes/versions", fits=lambda e: "startPendingUpload" in e.path)
+    pending = sandbox.record.expect(
+        "--action", f"{ML}/codes/versions", "--phase", "outcome", fits=lambda e: "startPendingUpload" in e.path
+    )
     assert (pending.caller, pending.decision, pending.status) == ("sandbox:user-sam", "allow", 200)
     assert b"sig=" not in sandbox.record.text()
 
@@ -121,7 +123,7 @@ def test_an_endpoint_is_invoked_with_a_key_that_never_leaves(client, sandbox, az
     request.write_text(json.dumps({"input_data": {"data": [[0, 0]]}}))
     answer = json.loads(ml.online_endpoints.invoke("churn", request_file=str(request)))
     assert answer == {"predictions": [0.5], "deployment": "blue"}
-    scored = sandbox.record.expect("--action", f"{ML}/onlineEndpoints/score/action")
+    scored = sandbox.record.expect("--action", f"{ML}/onlineEndpoints/score/action", "--phase", "outcome")
     assert (scored.caller, scored.decision, scored.status) == ("sandbox:user-sam", "allow", 200)
     handle = ml.online_endpoints.get_keys("churn").primary_key
     keys = azure.post(f"{WORKSPACE_ID}/onlineEndpoints/churn/listKeys?api-version=2025-12-01").json()

@@ -20,7 +20,9 @@ def chat(sandbox, key, **options):
 def test_openai_streams_with_the_callers_own_token(sandbox):
     text = "".join(event.choices[0].delta.content or "" for event in chat(sandbox, sandbox.token("sam")))
     assert text.strip() == "You said: hello there"
-    entry = sandbox.record.expect("--caller", "user-sam", fits=lambda e: "chat/completions" in (e.path or ""))
+    entry = sandbox.record.expect(
+        "--caller", "user-sam", "--phase", "outcome", fits=lambda e: "chat/completions" in (e.path or "")
+    )
     assert (entry.action, entry.decision, entry.status) == (f"{ML}/onlineEndpoints/score/action", "allow", 200)
     assert entry.ending == "completed" and entry.agent.startswith("OpenAI/Python")
 
