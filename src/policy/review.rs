@@ -164,13 +164,14 @@ pub enum CommitFrom {
 /// Which submit requirements of a change must be satisfied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requirements {
-    /// Every one, and there must be one.
+    /// Every one that applied to the change, and one must have been met.
     All,
     /// Those of these names.
     Named(Box<[Arc<str>]>),
 }
 
-/// What counts as a satisfied submit requirement besides one that is; nothing unless it is named.
+/// What counts as a satisfied submit requirement besides one that is; nothing unless it is named. One
+/// that did not apply stops nobody where all are asked for and others were met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Accepted {
     /// Somebody overrode it.
