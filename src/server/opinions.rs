@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{StartError, build, checkup::causes, secrets::Secrets};
+use super::{StartError, build, complaint::Complaint, secrets::Secrets};
 use crate::{
     config::{
         self, Settings,
@@ -22,8 +22,7 @@ const NOBODY: [u8; 32] = [0; 32];
 pub(super) struct Advising {
     /// Of the configuration and the token; `None` before the first look.
     digest: Option<[u8; 32]>,
-    /// Why the last look found nothing to use, which is said once.
-    failed: Option<String>,
+    complaint: Complaint,
 }
 
 /// Whom the configuration says to ask.
@@ -83,19 +82,9 @@ impl Advising {
         secrets: &mut Secrets,
         clock: &SharedClock,
     ) {
-        match self.changed(settings, secrets, clock).await {
-            Ok(None) => self.failed = None,
-            Ok(Some(adviser)) => {
-                self.failed = None;
-                gates.opinions().by(adviser);
-            }
-            Err(error) => {
-                let problem = causes(&error);
-                if self.failed.as_ref() != Some(&problem) {
-                    tracing::error!(problem, "Clutch is asked as before");
-                    self.failed = Some(problem);
-                }
-            }
+        let found = self.changed(settings, secrets, clock).await;
+        if let Some(adviser) = self.complaint.heard(found, "Clutch is asked as before") {
+            gates.opinions().by(adviser);
         }
     }
 

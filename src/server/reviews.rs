@@ -5,7 +5,7 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::{StartError, build, checkup::causes, secrets::Secrets};
+use super::{StartError, build, complaint::Complaint, secrets::Secrets};
 use crate::{
     config::{self, Settings, settings},
     gates::{Gates, review::gerrit::Gerrit},
@@ -18,8 +18,7 @@ use crate::{
 pub(super) struct Reviewing {
     /// Of the configuration and the tokens; `None` before the first look.
     digest: Option<[u8; 32]>,
-    /// Why the last look found nothing to use, which is said once.
-    failed: Option<String>,
+    complaint: Complaint,
 }
 
 /// Whom the configuration says to ask.
@@ -91,19 +90,9 @@ impl Reviewing {
         secrets: &mut Secrets,
         clock: &SharedClock,
     ) {
-        match self.changed(settings, secrets, clock).await {
-            Ok(None) => self.failed = None,
-            Ok(Some(servers)) => {
-                self.failed = None;
-                gates.reviews().by(servers);
-            }
-            Err(error) => {
-                let problem = causes(&error);
-                if self.failed.as_ref() != Some(&problem) {
-                    tracing::error!(problem, "Gerrit is asked as before");
-                    self.failed = Some(problem);
-                }
-            }
+        let found = self.changed(settings, secrets, clock).await;
+        if let Some(servers) = self.complaint.heard(found, "Gerrit is asked as before") {
+            gates.reviews().by(servers);
         }
     }
 
