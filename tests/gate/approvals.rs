@@ -286,7 +286,7 @@ async fn an_approval_of_an_entry_lasts_until_its_time_is_over_or_it_is_taken_bac
 }
 
 /// How many records of an event a running gate has written.
-fn recorded(world: &World, event: &str) -> usize {
+pub fn recorded(world: &World, event: &str) -> usize {
     let storage = amlgate::audit::storage::Directory::at(world.directory().join("var/audit"));
     let mut reader = amlgate::audit::read::Reader::new(storage);
     let records = std::iter::from_fn(|| reader.record().unwrap());

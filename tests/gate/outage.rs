@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     api,
-    approvals::{answer, call},
+    approvals::{answer, call, recorded},
     world::{Answer, Changes, Log, VERSION, World, job, whole, workspace},
 };
 
@@ -199,6 +199,13 @@ async fn goes_and_comes_back(world: World, clock: ManualClock, database: Databas
     assert_eq!(answer(&world, "pat", &granted, "approve").await.status, StatusCode::OK);
     let pending = asked(&world, "two").await;
     let (waits, waiting) = held(&world, "held").await;
+    // Others see the request before its caller's gate has heard that it is kept; once that has, it is recorded.
+    let kept = async {
+        while recorded(&world, "approval_asked") < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, kept).await.expect("that it was asked for is recorded");
 
     database.is_there(false).await;
     // Whatever is known of it is old.
@@ -210,7 +217,7 @@ async fn goes_and_comes_back(world: World, clock: ManualClock, database: Databas
     assert!(plain.status.is_success(), "{plain:?}");
     let ready = readyz(&world).await;
     assert!(ready.contains("what needs it is denied"), "{ready}");
-    assert!(!waits.is_finished(), "who waits goes on waiting");
+    assert!(!waits.is_finished(), "who waits goes on waiting: {:?}", waits.await);
 
     database.is_there(true).await;
     let back = timeout(SOON, async {
