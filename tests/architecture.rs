@@ -33,7 +33,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The forward proxy hands the tunnels that it accepts back to `listen`, which ends their TLS.
     (
         "proxy",
-        &["upstream", "credentials", "audit", "gates", "policy", "identity", "azureml", "listen", "store"],
+        &[
+            "upstream",
+            "credentials",
+            "audit",
+            "gates",
+            "policy",
+            "identity",
+            "azureml",
+            "listen",
+            "store",
+            "lineage",
+        ],
     ),
     // A call to the API is an operation like any other: named, judged and recorded as one.
     ("admin", &["lineage", "gates", "audit", "policy", "identity", "azureml", "store"]),

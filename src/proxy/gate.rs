@@ -14,6 +14,7 @@ use crate::{
     credentials::{Credentials, EndpointKeys, LiveGroups, LiveRights},
     gates::Gates,
     identity::{Handles, Verifier, dpop::Proofs, sessions::Sessions},
+    lineage::Statements,
     policy::{LivePolicies, StreamLimits},
     secrets::Mac,
     store::Store,
@@ -77,6 +78,8 @@ pub struct GateParts {
     pub sessions: Arc<ArcSwapOption<Sessions>>,
     /// What outlives requests and is shared by replicas; none if the configuration names none.
     pub store: Option<Store>,
+    /// Statements of where models came from; none if the configuration names no key to sign them with.
+    pub statements: Option<Arc<Statements>>,
     /// Time.
     pub clock: SharedClock,
     /// Bounds.

@@ -150,6 +150,7 @@ pub(super) async fn parts(
         polling: seal.mac(Purpose::Polling),
         clock,
         store,
+        statements: None,
         sessions: Arc::default(),
         limits: limits(settings),
         tunnels: tunnels(settings),
