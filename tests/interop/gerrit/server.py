@@ -18,6 +18,8 @@ from running import free_port, wait_for
 
 HERE = pathlib.Path(__file__).parent
 PROGRAM = pathlib.Path(os.environ.get("AMLGATE_GERRIT", "gerrit"))
+# The archive of the webhooks plugin, where somebody has it (see hooks.py).
+WEBHOOKS = os.environ.get("AMLGATE_GERRIT_WEBHOOKS")
 ADMIN = ("admin", "secret")
 STORE_PASSWORD = "not-a-secret-it-lives-for-one-test"
 # Half of what it needs to start is compiling itself; the tests end before a better compiler would have paid.
@@ -98,6 +100,13 @@ class Caller:
     def get(self, path, **query):
         return self.ask("GET", path, **query)
 
+    def add_key(self, public):
+        """A key to come by SSH with."""
+        options = {"data": public, "headers": {"Content-Type": "text/plain"}, "timeout": 30}
+        answer = self.session.post(f"{self.url}/a/accounts/self/sshkeys", **options)
+        if not answer.ok:
+            raise Refused(answer)
+
     def put(self, path, body=None):
         return self.ask("PUT", path, {} if body is None else body)
 
@@ -115,7 +124,7 @@ class Gerrit:
         self.folder = pathlib.Path(folder)
         self.site = self.folder / "site"
         shutil.copytree(PROGRAM / "site", self.site)
-        self.port = free_port()
+        self.port, self.ssh_port = free_port(), free_port()
         self.url = f"https://localhost:{self.port}"
         self.ca = self.folder / "gerrit.pem"
         settings = {
@@ -124,7 +133,7 @@ class Gerrit:
             "httpd.listenUrl": f"https://127.0.0.1:{self.port}/",
             "httpd.sslKeyStore": str(self.key_store()),
             "httpd.maxThreads": "20",
-            "sshd.listenAddress": "off",
+            "sshd.listenAddress": f"127.0.0.1:{self.ssh_port}",
             "sendemail.enable": "false",
             # Else an address in a domain that nobody can own is no address.
             "sendemail.allowTLD": "example",
@@ -133,6 +142,8 @@ class Gerrit:
         for key, value in settings.items():
             git(self.folder, "config", "-f", str(self.site / "etc/gerrit.config"), key, value)
         git(self.folder, "config", "-f", str(self.site / "etc/secure.config"), "httpd.sslKeyPassword", STORE_PASSWORD)
+        if WEBHOOKS:
+            shutil.copy(WEBHOOKS, self.site / "plugins/webhooks.jar")
         self.callers = {}
         self.process = None
 
