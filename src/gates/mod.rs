@@ -20,7 +20,7 @@ use break_glass::BreakGlasses;
 use custody::Custody;
 use limits::Limits;
 use opinions::Opinions;
-use review::{Evidence, Reviews};
+use review::{Evidence, Reviews, hints::Hints, merges::Merges};
 
 use crate::{
     identity::Revoked,
@@ -36,6 +36,8 @@ pub struct Gates {
     approvals: Approvals,
     opinions: Opinions,
     reviews: Reviews,
+    merges: Merges,
+    hints: Hints,
     break_glass: BreakGlasses,
     custody: Custody,
 }
@@ -89,8 +91,18 @@ impl Gates {
         let opinions = Opinions::new(SharedClock::clone(&clock));
         let reviews = Reviews::new(SharedClock::clone(&clock));
         let break_glass = BreakGlasses::new(SharedClock::clone(&clock), store.clone());
+        let merges = Merges::new(store.clone());
         let custody = Custody::new(SharedClock::clone(&clock), store);
-        Self { limits: Limits::new(clock), approvals, opinions, reviews, break_glass, custody }
+        Self {
+            limits: Limits::new(clock),
+            approvals,
+            opinions,
+            reviews,
+            merges,
+            hints: Hints::default(),
+            break_glass,
+            custody,
+        }
     }
 
     /// Requests for approval, and grants.
@@ -109,6 +121,18 @@ impl Gates {
     #[must_use]
     pub const fn reviews(&self) -> &Reviews {
         &self.reviews
+    }
+
+    /// Changes that code hosts say were merged.
+    #[must_use]
+    pub const fn merges(&self) -> &Merges {
+        &self.merges
+    }
+
+    /// Word that something happened at a code host.
+    #[must_use]
+    pub const fn hints(&self) -> &Hints {
+        &self.hints
     }
 
     /// Those who broke the glass.

@@ -4,6 +4,7 @@
 mod approvals;
 mod break_glass;
 mod jobs;
+mod merges;
 mod offline_codes;
 mod statements;
 

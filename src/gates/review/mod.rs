@@ -10,6 +10,8 @@ pub mod decide;
 pub mod evidence;
 pub mod facts;
 pub mod gerrit;
+pub mod hints;
+pub mod merges;
 pub mod people;
 #[cfg(test)]
 mod tests;
