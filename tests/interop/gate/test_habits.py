@@ -201,7 +201,7 @@ def test_a_pipeline_job_demands_an_audience_that_is_the_gates_if_the_client_is_t
 
 def test_a_management_client_takes_the_gate_as_its_base_url(gate, sandbox, between):
     from azure.mgmt.authorization import AuthorizationManagementClient
-    from conftest import Caller
+    from callers import Caller
     from simulated import SUBSCRIPTION
 
     between.forget()
@@ -254,7 +254,7 @@ def test_a_data_plane_with_a_host_of_its_own_is_found_there(client, sandbox, bet
 
 def test_key_vaults_client_is_challenged_in_its_own_way(sandbox):
     from azure.keyvault.secrets import SecretClient
-    from conftest import Caller
+    from callers import Caller
     from simulated import CLIENT_SECRET
 
     pem = certificate(sandbox.home / "certs", ["localhost", "kv.localhost"])
