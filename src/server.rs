@@ -28,6 +28,7 @@ mod rotation;
 mod secrets;
 mod shown;
 mod sinks;
+mod statements;
 mod witnesses;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

@@ -26,6 +26,7 @@ use super::{exit, report};
 use crate::{
     cloud::Cloud,
     config,
+    lineage::{KeyError, SigningKey},
     listen::{self, InterceptError},
     time::{Clock as _, SystemClock},
 };
@@ -33,8 +34,8 @@ use crate::{
 /// Makes or renews certificates and keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum Args {
-    /// Makes what is missing: server authority and certificate, interception authority, audit key,
-    /// sealing key.
+    /// Makes what is missing: server authority and certificate, interception authority, audit key, key of
+    /// statements, sealing key.
     Init {
         /// Where to write.
         #[arg(long, default_value = "certs")]
@@ -85,6 +86,8 @@ pub enum Rotated {
     Server,
     /// The sealing key; name both files in `keys.seal`, the new one first.
     Seal,
+    /// The key of statements; name the file of those before it in `evidence.previous`.
+    Evidence,
     /// The authority of what is shown inside tunnels: first made and handed to clients, then, with
     /// `--switch`, put in the place of the one in use.
     Interception,
@@ -109,6 +112,9 @@ pub enum CertsError {
     /// The interception authority.
     #[error(transparent)]
     Interception(#[from] InterceptError),
+    /// The key of statements is none.
+    #[error(transparent)]
+    Evidence(#[from] KeyError),
     /// The first step was taken already.
     #[error("the next authority is `{0}` already: `--switch` puts it in the place of the one in use")]
     Announced(PathBuf),
@@ -140,6 +146,7 @@ pub fn run(args: Args) -> ExitCode {
         Args::Rotate { what, dir, switch, config, hosts } => match what {
             Rotated::Server => rotate_server(&dir, &hosts),
             Rotated::Seal => rotate_seal(&dir),
+            Rotated::Evidence => rotate_evidence(&dir),
             Rotated::Interception => {
                 let step = if switch { Step::Switch } else { Step::Announce };
                 rotate_interception(&dir, &intercepted(&config), step)
@@ -196,6 +203,14 @@ pub fn init(
         write(&audit, key.serialize_pem().as_bytes(), Readers::Owner)?;
         made.push((audit, "signs the record; keep a copy of its public half where the gate cannot write"));
     }
+    let evidence = dir.join("evidence.key");
+    if !evidence.exists() {
+        new_evidence(dir)?;
+        made.push((
+            evidence,
+            "signs statements of where models came from; give `evidence.pub` to whoever checks them",
+        ));
+    }
     let seal = dir.join("seal.key");
     if !seal.exists() {
         write(&seal, new_seal()?.as_bytes(), Readers::Owner)?;
@@ -231,6 +246,34 @@ fn rotate_seal(dir: &Path) -> Result<(), CertsError> {
         "keep both for 24 hours: keys: {{seal: [{{file: {}}}, {{file: {}}}]}}",
         new.display(),
         old.display()
+    );
+    Ok(())
+}
+
+/// Makes a key of statements, and its public half beside it.
+fn new_evidence(dir: &Path) -> Result<(), CertsError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+    // The public half first: a key that signs has one that can be given away.
+    write(&dir.join("evidence.pub"), key.public_key_pem().as_bytes(), Readers::All)?;
+    write(&dir.join("evidence.key"), key.serialize_pem().as_bytes(), Readers::Owner)
+}
+
+/// Makes another, and puts the public half of the one before to those that are still believed.
+fn rotate_evidence(dir: &Path) -> Result<(), CertsError> {
+    let (key, before) = (dir.join("evidence.key"), dir.join("evidence.previous.pub"));
+    let read = |path: &Path| {
+        fs::read(path).map_err(|source| CertsError::File { verb: "read", path: path.to_owned(), source })
+    };
+    let old = SigningKey::from_pem(&read(&key)?)?;
+    let mut all = if before.exists() { read(&before)? } else { Vec::new() };
+    all.extend_from_slice(old.public().to_pem().as_bytes());
+    write(&before, &all, Readers::All)?;
+    new_evidence(dir)?;
+    eprintln!("renewed {}", key.display());
+    eprintln!(
+        "what was signed before is believed as long as this names it: evidence: {{signing_key: {{file: {}}}, previous: [{}]}}",
+        key.display(),
+        before.display()
     );
     Ok(())
 }
@@ -308,4 +351,37 @@ fn write(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), CertsError> 
     let mut file = options.open(&beside).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&beside, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lineage::PublicKey;
+
+    #[test]
+    fn what_the_key_of_evidence_signed_is_believed_after_it_was_exchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let public = |name: &str| {
+            PublicKey::all_from_pem(&fs::read_to_string(dir.join(name)).unwrap())
+                .unwrap()
+                .iter()
+                .map(|key| key.id().to_string())
+                .collect::<Vec<_>>()
+        };
+        let signs = || {
+            let key = SigningKey::from_pem(&fs::read(dir.join("evidence.key")).unwrap()).unwrap();
+            vec![key.public().id().to_string()]
+        };
+        assert!(rotate_evidence(dir).is_err(), "there is none to be exchanged");
+        let mut before = Vec::new();
+        new_evidence(dir).unwrap();
+        for _ in 0..2 {
+            assert_eq!(public("evidence.pub"), signs());
+            before.extend(signs());
+            rotate_evidence(dir).unwrap();
+            assert_eq!(public("evidence.previous.pub"), before);
+            assert!(!before.contains(&signs()[0]));
+        }
+    }
 }

@@ -247,6 +247,8 @@ store: {{sqlite: var/amlgate.db}}
 # break_glass: {{who: [platform], by: [{{subject: platform, count: 1}}], max: 1h, review_by: 24h, notify: [approvals]}}
 # Who knows whether code was reviewed, for entries of the policies with `review` (integrations/gerrit.md):
 # gerrit: [{{name: main, url: https://gerrit.example.com, user: amlgate, token: {{file: certs/gerrit.token}}}}]
+# Which reviewed code models came from is stated, signed and kept in the store (integrations/lineage.md):
+evidence: {{signing_key: {{file: certs/evidence.key}}}}
 audit: {{name: amlgate-0, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,

@@ -7,6 +7,7 @@ mod certificates;
 mod cloud;
 mod clutch;
 mod credentials;
+mod evidence;
 mod forward;
 mod gerrit;
 mod groups;
@@ -157,7 +158,6 @@ impl Reader<'_> {
                 format!("`version: {}` is not known: this amlgate reads version 1", raw.version.value);
             problems.error(Place::of(&raw.version), message);
         }
-        problems.later("evidence", raw.evidence.as_ref());
         let cloud = self.cloud.clone();
         let login = cloud::login(&cloud);
         let listen = &raw.listen.value;
@@ -232,6 +232,10 @@ impl Reader<'_> {
             .break_glass
             .as_ref()
             .and_then(|found| break_glass::read(found, store.is_some(), &notify, problems));
+        let evidence = raw
+            .evidence
+            .as_ref()
+            .and_then(|found| self.evidence(found, reverse.as_ref(), &audit.name, store.is_some(), problems));
         Some(Settings {
             file: path.to_owned(),
             digest: super::digest(parsed.text.as_bytes()),
@@ -252,6 +256,7 @@ impl Reader<'_> {
             clutch,
             gerrits,
             break_glass,
+            evidence,
             outgoing: raw.outgoing.as_ref().map(|o| tuning::outgoing(&o.value, problems)).unwrap_or_default(),
             cloud,
             limits: raw.limits.as_ref().map(|l| tuning::limits(&l.value, problems)).unwrap_or_default(),

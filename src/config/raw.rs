@@ -9,6 +9,7 @@ mod callers;
 mod cloud;
 mod clutch;
 mod credentials;
+mod evidence;
 mod gerrit;
 mod notify;
 mod sinks;
@@ -28,6 +29,7 @@ pub use credentials::{
 
 use serde::Deserialize;
 
+pub use self::evidence::Evidence;
 pub use self::gerrit::{Accounts, Gerrit};
 pub use self::notify::{Channel, ChatHook, SignedHook};
 pub use self::sinks::{ApplicationInsights, AzureMonitor, FileSink, Otlp, Sink, SplunkHec, Syslog, Webhook};
@@ -87,8 +89,8 @@ pub struct File {
     pub gerrit: Vec<Spanned<Gerrit>>,
     /// Who may do in an emergency what is forbidden otherwise.
     pub break_glass: Option<Spanned<BreakGlass>>,
-    #[allow(missing_docs, reason = "not in this version")]
-    pub evidence: Later,
+    /// Statements of where models came from.
+    pub evidence: Option<Spanned<Evidence>>,
 }
 
 /// `listen`.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod clutch;
+mod evidence;
 mod gerrit;
 mod sinks;
 
@@ -19,6 +20,7 @@ pub use self::{
         WitnessedLogs,
     },
     clutch::{Clutch, ClutchCheck},
+    evidence::Evidence,
     gerrit::Gerrit,
     sinks::{Hook, Sink, SinkKind},
 };
@@ -78,6 +80,8 @@ pub struct Settings {
     pub gerrits: Vec<Gerrit>,
     /// Who may do in an emergency what is forbidden otherwise.
     pub break_glass: Option<Rules>,
+    /// How the gate states where models came from.
+    pub evidence: Option<Evidence>,
     /// The gate's own way out.
     pub outgoing: Outgoing,
     /// Which Azure.

@@ -354,6 +354,11 @@ impl Folder<'_> {
             let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
             self.write("certs/audit.key", &key.serialize_pem(), Readers::Owner)?;
         }
+        if self.missing("certs/evidence.key") {
+            let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+            self.write("certs/evidence.key", &key.serialize_pem(), Readers::Owner)?;
+            self.write("certs/evidence.pub", &key.public_key_pem(), Readers::All)?;
+        }
         if self.missing("certs/seal.key") {
             let (a, b) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
             let digest = aws_lc_rs::digest::digest(

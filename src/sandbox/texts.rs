@@ -85,6 +85,7 @@ routes:                           # Azure's own names, served by the sandbox
 
 policies: policies/
 store: {{sqlite: var/amlgate.db}}
+evidence: {{signing_key: {{file: certs/evidence.key}}}}
 audit: {{name: amlgate-sandbox, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,

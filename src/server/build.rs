@@ -9,7 +9,7 @@ use super::{
     archive::{self, Archive},
     break_glass, custody, groups, keeping, machines, metadata, opinions, reviews, secrets,
     secrets::Secrets,
-    shown, sinks,
+    shown, sinks, statements,
     witnesses::{self, Witnesses},
 };
 use crate::{
@@ -104,6 +104,7 @@ pub(super) async fn parts(
     };
     let (witnesses, witness) = witnesses::built(settings, &mut making).await?;
     let store = keeping::opened(settings, &mut secrets).await?;
+    let statements = statements::begun(settings, &mut secrets, store.as_ref()).await?;
     let adviser = opinions::adviser(settings, &mut secrets, &clock).await?;
     let reviewers = reviews::servers(settings, &mut secrets, &clock).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
@@ -150,7 +151,7 @@ pub(super) async fn parts(
         polling: seal.mac(Purpose::Polling),
         clock,
         store,
-        statements: None,
+        statements,
         sessions: Arc::default(),
         limits: limits(settings),
         tunnels: tunnels(settings),
@@ -203,6 +204,7 @@ pub(super) async fn reshaped(
     approvals::configured(&parts.gates, settings);
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek(), &parts.verifier);
     api::sign_in(parts, settings, secrets, &seal).await?;
+    let statements = statements::again(settings, secrets, parts).await?;
     let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
         Some(arm) => {
             let reader = custody::reader(settings, &parts.credentials, &arm.upstream);
@@ -232,6 +234,7 @@ pub(super) async fn reshaped(
         ),
         keys,
         rights,
+        statements,
         ..parts.clone()
     })
 }

@@ -1,6 +1,7 @@
 //! Tries everything that a gate depends on, one after another, without being one: for `doctor`.
 
 mod credentials;
+mod evidence;
 mod gerrit;
 mod me;
 
@@ -106,6 +107,7 @@ pub async fn check_up(
     found.push(seal(settings, &mut secrets).await);
     found.push(record(settings, &mut secrets).await);
     found.extend(super::keeping::finding(settings, &mut secrets).await);
+    found.extend(evidence::finding(settings, &mut secrets).await);
     let verifier = verifier(settings, &connector, clock);
     verifier.refresh_once().await;
     found.extend(authorities(settings, &verifier, clock.now()));

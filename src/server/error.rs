@@ -75,6 +75,14 @@ pub enum StartError {
     /// A witness.
     #[error("the witnesses of the record cannot be set up: {0}")]
     Witness(String),
+    /// A key of statements.
+    #[error("the keys of statements cannot be used: `{what}`")]
+    Evidence {
+        /// Which key or file.
+        what: String,
+        /// Why.
+        source: crate::lineage::KeyError,
+    },
     /// The record.
     #[error("the record cannot be kept")]
     Journal(#[from] OpenError),

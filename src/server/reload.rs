@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     build, machines::Machines, opinions::Advising, reviews::Reviewing, rotation::Rotation, secrets,
-    secrets::Secrets, shown, sinks::Renewal,
+    secrets::Secrets, shown, sinks::Renewal, statements::Stating,
 };
 use crate::{
     admin::Health,
@@ -43,6 +43,7 @@ pub(super) struct Watch {
     machines: Machines,
     advising: Advising,
     reviewing: Reviewing,
+    stating: Stating,
     listeners: Vec<Shown>,
     authority: Option<Minting>,
     clock: SharedClock,
@@ -110,6 +111,7 @@ impl Watch {
             machines,
             advising: Advising::default(),
             reviewing: Reviewing::default(),
+            stating: Stating::default(),
             listeners,
             clock,
         }
@@ -161,6 +163,7 @@ impl Watch {
         self.sinks.look(&parts, &mut self.secrets, asked).await;
         self.advising.look(&parts.gates, &self.in_force, &mut self.secrets, &self.clock).await;
         self.reviewing.look(&parts.gates, &self.in_force, &mut self.secrets, &self.clock).await;
+        self.stating.look(&parts, &self.in_force, &mut self.secrets).await;
         parts.gates.tidy();
     }
 
