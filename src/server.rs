@@ -18,6 +18,7 @@ mod error;
 mod groups;
 pub mod keeping;
 mod machines;
+mod merges;
 mod metadata;
 mod opinions;
 pub mod reconcile;
@@ -396,6 +397,7 @@ impl Server {
                 tokio::join!(
                     approvals::follow(&gates, &journal, &clock),
                     break_glass::follow(&gates, &journal, &clock),
+                    merges::follow(&gates, &clock),
                 );
             }));
         }

@@ -222,6 +222,7 @@ impl Reader<'_> {
                 .and_then(|admin| admin.sign_in.as_ref())
                 .map(|_| Store::Sqlite(self.file("var/amlgate.db"))),
         };
+        gerrit::kept(&raw.gerrit, store.is_some(), problems);
         let clutch = raw.clutch.as_ref().map(|found| self.clutch(found, &issuers, problems));
         let service = raw.clutch.as_ref().and_then(|found| found.value.service.as_ref());
         if let (Some(service), None) = (service, &store) {

@@ -30,7 +30,7 @@ pub use credentials::{
 use serde::Deserialize;
 
 pub use self::evidence::Evidence;
-pub use self::gerrit::{Accounts, Gerrit};
+pub use self::gerrit::{Accounts, Gerrit, Watch};
 pub use self::notify::{Channel, ChatHook, SignedHook};
 pub use self::sinks::{ApplicationInsights, AzureMonitor, FileSink, Otlp, Sink, SplunkHec, Syslog, Webhook};
 use crate::yaml::Spanned;

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use super::{
     OpenJournal, StartError, api, approvals,
     archive::{self, Archive},
-    break_glass, custody, groups, keeping, machines, metadata, opinions, reviews, secrets,
+    break_glass, custody, groups, keeping, machines, merges, metadata, opinions, reviews, secrets,
     secrets::Secrets,
     shown, sinks, statements,
     witnesses::{self, Witnesses},
@@ -164,6 +164,7 @@ pub(super) async fn parts(
     approvals::configured(&parts.gates, settings);
     parts.gates.opinions().by(adviser);
     parts.gates.reviews().by(reviewers);
+    merges::configured(&parts.gates, settings);
     parts.gates.custody().read_by(reader);
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek(), &parts.verifier);
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
@@ -202,6 +203,7 @@ pub(super) async fn reshaped(
     parts.journal.keep_bodies(bodies(settings, &seal));
     api::issue(parts, settings, &seal);
     approvals::configured(&parts.gates, settings);
+    merges::configured(&parts.gates, settings);
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek(), &parts.verifier);
     api::sign_in(parts, settings, secrets, &seal).await?;
     let statements = statements::again(settings, secrets, parts).await?;

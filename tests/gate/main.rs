@@ -40,6 +40,7 @@ mod identity;
 mod inner;
 mod lasting;
 mod machines;
+mod merges;
 mod notices;
 mod on_behalf_of;
 mod openapi;

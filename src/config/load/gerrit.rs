@@ -1,6 +1,6 @@
-//! `gerrit`: who is asked whether code was reviewed.
+//! `gerrit`: who is asked whether code was reviewed, and what was merged.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use super::{
     super::{Problems, issuers, raw, settings, values},
@@ -13,6 +13,13 @@ use crate::{
 
 /// The scheme of whoever signs in at Gerrit with Entra.
 const ENTRA: &str = "azure-oauth";
+/// How often a branch is asked about where nobody hints at anything, by itself and at all.
+const POLL: Duration = Duration::from_secs(60);
+const POLLS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3_600);
+/// Branches of one server that are watched.
+const MOST_WATCHED: usize = 100;
+/// Characters of a project or a branch.
+const LONGEST: usize = 255;
 
 impl Reader<'_> {
     /// The servers, each with the schemes that `people.links` says of it.
@@ -49,10 +56,85 @@ impl Reader<'_> {
                 problems.error_with(Place::of(&raw.url), "a Gerrit's URL has no query", hint);
             }
             let base = path.trim_end_matches('/').to_owned();
-            read.push(settings::Gerrit { name: name.into(), url, base, user, token, people, address, trust });
+            read.push(settings::Gerrit {
+                name: name.into(),
+                url,
+                base,
+                user,
+                token,
+                people,
+                address,
+                trust,
+                watch: watched(&raw.watch, problems),
+                poll: raw.poll.as_ref().and_then(|poll| problems.read(poll, interval)).unwrap_or(POLL),
+            });
         }
         read
     }
+}
+
+/// What is read is kept somewhere.
+pub(super) fn kept(found: &[Spanned<raw::Gerrit>], has_store: bool, problems: &mut Problems) {
+    let watched = found.iter().find_map(|gerrit| gerrit.value.watch.first());
+    if let Some(first) = watched.filter(|_| !has_store) {
+        let hint = "add `store: {sqlite: var/amlgate.db}`";
+        problems.error_with(Place::of(first), "what is merged is kept in a store, and there is none", hint);
+    }
+}
+
+fn watched(found: &[Spanned<raw::Watch>], problems: &mut Problems) -> Vec<(Arc<str>, Arc<str>)> {
+    let mut all: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+    for watch in found {
+        let project = problems.read(&watch.value.project, project);
+        let branch = problems.read(&watch.value.branch, branch);
+        let (Some(project), Some(branch)) = (project, branch) else { continue };
+        let one = (Arc::from(project), Arc::from(branch));
+        if all.contains(&one) {
+            let message = format!("`{}` of `{}` is watched already", one.1, one.0);
+            problems.error(Place::of(watch), message);
+            continue;
+        }
+        if all.len() == MOST_WATCHED {
+            let message = format!("`watch` has more than {MOST_WATCHED} branches");
+            problems.error(Place::of(watch), message);
+            break;
+        }
+        all.push(one);
+    }
+    all
+}
+
+/// Whether a name means nothing else in a search of Gerrit's.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty()
+        && text.chars().count() <= LONGEST
+        && !text.starts_with('/')
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "\"'\\^{}*?".contains(c))
+}
+
+fn project(text: &str) -> Result<String, String> {
+    if !is_plain(text) {
+        return Err(format!("`{text}` is no project: write it as Gerrit calls it, as in `ml/vision`"));
+    }
+    Ok(text.to_owned())
+}
+
+fn branch(text: &str) -> Result<String, String> {
+    if let Some(short) = text.strip_prefix("refs/heads/") {
+        return Err(format!("`{text}` is a reference: write the branch alone, `{short}`"));
+    }
+    if !is_plain(text) {
+        return Err(format!("`{text}` is no branch: write one, as in `main`"));
+    }
+    Ok(text.to_owned())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let wait = values::duration(text)?;
+    if !POLLS.contains(&wait) {
+        return Err(format!("`{text}` is no interval from `5s` to `1h`"));
+    }
+    Ok(wait)
 }
 
 fn demand(found: Option<&Spanned<raw::Accounts>>, problems: &mut Problems) -> Demand {

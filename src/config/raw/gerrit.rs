@@ -23,6 +23,21 @@ pub struct Gerrit {
     pub address: Option<Text>,
     /// Extra roots.
     pub trust: Option<Spanned<Trust>>,
+    /// The branches whose merges are read.
+    #[serde(default)]
+    pub watch: Vec<Spanned<Watch>>,
+    /// How often, where nobody hints at anything.
+    pub poll: Option<Text>,
+}
+
+/// One of `gerrit.watch`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// The project.
+    pub project: Text,
+    /// The branch, without `refs/heads/`.
+    pub branch: Text,
 }
 
 /// `gerrit.accounts`.

@@ -1,6 +1,6 @@
 //! `gerrit`, checked, its secret still a reference.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{super::values::BaseUrl, Reference};
 use crate::gates::review::people::People;
@@ -24,6 +24,10 @@ pub struct Gerrit {
     pub address: Option<SocketAddr>,
     /// Roots besides the system's, PEM.
     pub trust: Option<Arc<[u8]>>,
+    /// The branches whose merges are read: project and branch.
+    pub watch: Vec<(Arc<str>, Arc<str>)>,
+    /// How often, where nobody hints at anything.
+    pub poll: Duration,
 }
 
 impl Gerrit {

@@ -15,6 +15,24 @@ fn with(gerrits: &str, links: &str) -> String {
 
 const MAIN: &str = "name: main, url: \"https://gerrit.corp/r/\", user: amlgate, token: {file: seal.key}";
 
+/// A Gerrit of which a branch is watched.
+fn watching(project: &str, branch: &str) -> String {
+    format!("{MAIN}, watch: [{{project: {project}, branch: {branch}}}]")
+}
+
+#[test]
+fn watched_branches_are_taken_and_asked_about_once_a_minute_or_as_it_is_written() {
+    let folder = folder();
+    for (poll, seconds) in [("", 60), (", poll: 5s", 5), (", poll: 1h", 3_600)] {
+        let text = with(&format!("  - {{{}{poll}}}", watching("ml/vision", "main")), "");
+        let text = text.replace("policies: policies/", "policies: policies/\nstore: {sqlite: amlgate.db}");
+        fs::write(folder.path().join("amlgate.yaml"), &text).unwrap();
+        let settings = load(&folder.path().join("amlgate.yaml")).unwrap_or_else(|p| panic!("{p:?}"));
+        assert_eq!(settings.gerrits[0].watch, [("ml/vision".into(), "main".into())]);
+        assert_eq!(settings.gerrits[0].poll.as_secs(), seconds);
+    }
+}
+
 #[test]
 fn gerrits_are_taken_and_know_people_by_the_schemes_that_are_linked() {
     let folder = folder();
@@ -56,6 +74,14 @@ fn each_fault_of_a_gerrit_is_said_at_its_place() {
         (format!("{MAIN}, accounts: {{match: name}}"), "`name` is neither `external_id` nor `email`"),
         (format!("{MAIN}, accounts: {{match: email, scheme: x}}"), "an e-mail has no scheme"),
         (format!("{MAIN}, accounts: {{match: external_id, scheme: 'a:b'}}"), "`a:b` is not the scheme"),
+        (format!("{MAIN}, watch: [{{project: ml/vision}}]"), "missing field `branch`"),
+        (watching("ml/vision", "refs/heads/main"), "write the branch alone, `main`"),
+        (watching("'^ml/.*'", "main"), "`^ml/.*` is no project"),
+        (watching("ml/vision", "'a\"b'"), "`a\"b` is no branch"),
+        (watching("ml/vision", "main"), "what is merged is kept in a store, and there is none"),
+        (watching("a, branch: b}, {project: a", "b"), "`b` of `a` is watched already"),
+        (format!("{MAIN}, poll: 1s"), "`1s` is no interval from `5s` to `1h`"),
+        (format!("{MAIN}, poll: often"), "`often` is not a duration"),
         (format!("{MAIN}}}\n  - {{{MAIN}"), "a Gerrit called `main` is there already"),
     ] {
         let said = said(folder.path(), &with(&format!("  - {{{gerrit}}}"), ""));

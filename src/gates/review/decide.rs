@@ -29,7 +29,7 @@ const MOST_SEATS: usize = 64;
 /// What stands in the path of a change's URL as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
 
-fn escaped_path(project: &str) -> impl std::fmt::Display {
+pub(super) fn escaped_path(project: &str) -> impl std::fmt::Display {
     utf8_percent_encode(project, PLAIN)
 }
 

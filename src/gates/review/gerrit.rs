@@ -4,6 +4,8 @@
 //! JSON is no answer. What decides is asked each time: of a merged change nothing is for ever but the
 //! commit, and that comes along anyhow.
 
+pub(super) mod merged;
+
 use std::{
     collections::BTreeSet,
     fmt::{self, Display},

@@ -4,7 +4,11 @@
 //! What somebody tells the gate of a merge is a hint that makes it ask sooner, and nothing else: see
 //! [`Hints`](super::hints::Hints).
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -69,16 +73,66 @@ mod as_millis {
     }
 }
 
+/// A branch whose merges are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    /// The code host, by its name in the configuration.
+    pub server: Arc<str>,
+    /// The project.
+    pub project: Arc<str>,
+    /// The branch, without `refs/heads/`.
+    pub branch: Arc<str>,
+    /// How often it is asked about where nobody hints at anything.
+    pub poll: Duration,
+}
+
+/// Who wants merges to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wanting {
+    /// `watch` of the configuration.
+    Configuration,
+    /// `triggers` of the policies.
+    Triggers,
+}
+
 /// The merges that the gate has read of. One for the whole process.
 #[derive(Debug)]
 pub struct Merges {
     store: Option<Store>,
     news: watch::Sender<u64>,
+    wanted: Mutex<BTreeMap<Wanting, Vec<Branch>>>,
+    branches: watch::Sender<Arc<[Branch]>>,
 }
 
 impl Merges {
     pub(in crate::gates) fn new(store: Option<Store>) -> Self {
-        Self { store, news: watch::Sender::new(0) }
+        let (wanted, branches) = (Mutex::default(), watch::Sender::new([].into()));
+        Self { store, news: watch::Sender::new(0), wanted, branches }
+    }
+
+    /// From here on somebody wants the merges to these branches to be read, in place of what they wanted
+    /// before. A branch that several want is asked about as often as the most eager one has it.
+    pub fn watch(&self, wanting: Wanting, branches: Vec<Branch>) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.insert(wanting, branches);
+        let mut all: BTreeMap<_, Branch> = BTreeMap::new();
+        for branch in wanted.values().flatten() {
+            let key = (&branch.server, &branch.project, &branch.branch);
+            let kept = all.entry(key).or_insert_with(|| branch.clone());
+            kept.poll = kept.poll.min(branch.poll);
+        }
+        let all: Arc<[Branch]> = all.into_values().collect();
+        self.branches.send_if_modified(|branches| {
+            let other = *branches != all;
+            *branches = all;
+            other
+        });
+    }
+
+    /// The branches whose merges are read.
+    #[must_use]
+    pub fn branches(&self) -> watch::Receiver<Arc<[Branch]>> {
+        self.branches.subscribe()
     }
 
     /// Counts the merges that this replica was the first to read of. Another replica's are in the store:
@@ -137,7 +191,7 @@ impl Merges {
         Ok(read.collect())
     }
 
-    fn store(&self) -> Result<&Store, StoreError> {
+    pub(super) fn store(&self) -> Result<&Store, StoreError> {
         self.store.as_ref().ok_or_else(|| StoreError::Unavailable("this gate has none".to_owned()))
     }
 }
@@ -221,6 +275,25 @@ mod tests {
         assert!(merges.keep(&merge(4), at(11)).await.unwrap());
         let found = merges.since("main", "ml/vision", "main", at(0), 10).await.unwrap();
         assert_eq!(found, [(at(11), merge(4))]);
+    }
+
+    #[test]
+    fn a_branch_that_several_want_is_read_once_and_as_often_as_anybody_wants() {
+        let merges = Merges::new(None);
+        let of = |project: &str, poll| Branch {
+            server: "main".into(),
+            project: project.into(),
+            branch: "main".into(),
+            poll: Duration::from_secs(poll),
+        };
+        let mut read = merges.branches();
+        merges.watch(Wanting::Configuration, vec![of("b", 60), of("a", 60)]);
+        merges.watch(Wanting::Triggers, vec![of("b", 30), of("c", 60)]);
+        assert_eq!(**read.borrow_and_update(), [of("a", 60), of("b", 30), of("c", 60)]);
+        merges.watch(Wanting::Triggers, vec![of("c", 60), of("b", 30)]);
+        assert!(!read.has_changed().unwrap(), "nobody starts anew for nothing");
+        merges.watch(Wanting::Configuration, Vec::new());
+        assert_eq!(**read.borrow_and_update(), [of("b", 30), of("c", 60)]);
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ pub mod gerrit;
 pub mod hints;
 pub mod merges;
 pub mod people;
+pub mod reconcile;
 #[cfg(test)]
 mod tests;
 
@@ -88,6 +89,12 @@ impl Reviews {
         let servers = servers.into_iter().map(|server| (Arc::clone(server.name()), server)).collect();
         self.servers.store(Arc::new(servers));
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// A Gerrit by its name in the configuration.
+    #[must_use]
+    pub fn gerrit(&self, name: &str) -> Option<Gerrit> {
+        self.servers.load().get(name).cloned()
     }
 
     /// What was found of all reviews that a permit needs.

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use amlgate::time::{Clock as _, ManualClock, Timestamp};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -46,11 +47,59 @@ pub struct State {
     pub externals: BTreeMap<u64, Value>,
     pub groups: BTreeMap<String, Vec<u64>>,
     pub capabilities: Value,
+    /// What was merged, each with when it was last updated.
+    pub merged: Vec<(Timestamp, Value)>,
+    /// By which ages are told.
+    pub clock: Option<ManualClock>,
+}
+
+/// A change that was merged, as lists tell of it.
+pub fn merged(number: u64, at: Timestamp) -> Value {
+    let sha = format!("{number:040x}");
+    let time = at.to_utc().format("%Y-%m-%d %H:%M:%S%.9f").to_string();
+    json!({
+        "id": format!("ml%2Fvision~{number}"), "project": "ml/vision", "branch": "main", "status": "MERGED",
+        "change_id": format!("I{number:040x}"), "subject": format!("Train v{number}"), "_number": number,
+        "created": time, "updated": time, "submitted": time, "current_revision": sha, "current_revision_number": 1,
+        "owner": {"_account_id": ANA, "name": "ana"}, "submitter": {"_account_id": BO, "name": "bo"},
+        "revisions": {sha.as_str(): {"kind": "REWORK", "_number": 1, "uploader": {"_account_id": ANA, "name": "ana"}}},
+    })
 }
 
 impl State {
     pub fn vote(&mut self) -> &mut Value {
         &mut self.change["labels"]["Code-Review"]["all"][0]
+    }
+
+    /// A change is merged, or something is done to one that was.
+    pub fn merges(&mut self, number: u64, merged_at: Timestamp, updated: Timestamp) {
+        self.merged.retain(|(_, change)| change["_number"] != number);
+        self.merged.push((updated, merged(number, merged_at)));
+        self.merged.sort_by_key(|(updated, _)| std::cmp::Reverse(*updated));
+    }
+
+    /// What a search for merged changes finds.
+    fn searched(&self, query: &BTreeMap<String, String>) -> Value {
+        let terms = &query["q"];
+        let now = self.clock.as_ref().unwrap().now();
+        let age = |term: &str| {
+            let seconds = terms.split(' ').find_map(|each| each.strip_prefix(term)?.strip_suffix('s'));
+            seconds.map(|seconds| std::time::Duration::from_secs(seconds.parse().unwrap()))
+        };
+        let (oldest, youngest) = (age("-age:").unwrap(), age("age:").unwrap_or_default());
+        let of_it = |(updated, change): &&(Timestamp, Value)| {
+            let quoted = |key: &str| format!("{key}:\"{}\"", change[key].as_str().unwrap());
+            let asked = |key| terms.split(' ').any(|term| term == quoted(key));
+            let age = now.since(*updated);
+            asked("project") && asked("branch") && age < oldest && age >= youngest
+        };
+        let found: Vec<_> = self.merged.iter().filter(of_it).map(|(_, change)| change.clone()).collect();
+        let (most, skipped): (usize, usize) = (query["n"].parse().unwrap(), query["S"].parse().unwrap());
+        let mut page: Vec<_> = found.iter().skip(skipped).take(most).cloned().collect();
+        if let Some(last) = page.last_mut().filter(|_| found.len() > skipped + most) {
+            last["_more_changes"] = true.into();
+        }
+        page.into()
     }
 
     pub fn account(&mut self, id: u64) -> &mut Value {
@@ -99,6 +148,8 @@ fn state() -> State {
         externals: people.map(external).into(),
         groups: [("risk reviewers".to_owned(), vec![BO])].into(),
         capabilities: json!({"modifyAccount": true}),
+        merged: Vec::new(),
+        clock: None,
     }
 }
 
@@ -152,6 +203,11 @@ impl Gerrit {
         *self.state.lock().unwrap() = fresh;
     }
 
+    /// Something happens there.
+    pub fn now(&self, edit: impl FnOnce(&mut State)) {
+        edit(&mut self.state.lock().unwrap());
+    }
+
     /// What it was asked since the last time: with which authorization, and for what.
     pub fn asked(&self) -> Vec<(String, String)> {
         std::mem::take(&mut *self.asked.lock().unwrap())
@@ -202,6 +258,7 @@ impl State {
         let parts: Vec<_> = path.split('/').map(decoded).collect();
         let parts: Vec<_> = parts.iter().map(String::as_str).collect();
         match parts[..] {
+            ["changes", ""] if query["q"].starts_with("status:merged ") => Some(self.searched(&query)),
             ["changes", ""] => {
                 let sha = query["q"].strip_prefix("commit:")?;
                 let has = self.change["revisions"].get(sha).is_some();
