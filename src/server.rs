@@ -16,6 +16,7 @@ mod complaint;
 mod custody;
 mod error;
 mod groups;
+mod hooks;
 pub mod keeping;
 mod machines;
 mod merges;
@@ -140,7 +141,7 @@ impl Server {
         parts.verifier.refresh_once().await;
         let (reload, asked) = mpsc::channel(1);
         let shared = Arc::new(ArcSwap::new(parts));
-        let api = Arc::new(api::of(&shared, &settings, &built.health));
+        let api = Arc::new(api::of(&shared, &settings, &built.health, &built.hooks));
         let mut server = Self {
             reverse: None,
             forward: None,
@@ -199,7 +200,12 @@ impl Server {
             [("reverse", built.reverse_tls), ("forward", built.forward_tls), ("admin", built.admin_tls)];
         let shown =
             shown.into_iter().filter_map(|(name, tls)| tls.map(|tls| Shown::new(name, tls))).collect();
-        let running = Running { listeners: shown, interceptor: built.interceptor, sinks: built.renewal };
+        let running = Running {
+            listeners: shown,
+            interceptor: built.interceptor,
+            sinks: built.renewal,
+            hooks: built.hooks,
+        };
         let watch = Watch::new(shared, built.health, settings, built.secrets, running, clock);
         if let Some(archive) = built.archive {
             tokio::spawn(server.stop.clone().run_until_cancelled_owned(archive.run()));

@@ -7,6 +7,7 @@
 pub mod api;
 mod console;
 mod health;
+pub mod hooks;
 mod mount;
 mod serve;
 mod sign_in;

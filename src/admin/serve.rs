@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -23,6 +23,10 @@ const MAX_CONNECTIONS: usize = 256;
 /// TLS handshake, request head, and body: each whole.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Who dialled showed a certificate that the listener's `client_ca` vouches for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Certified;
+
 /// Serves until `stop`. `acceptor` gives the TLS that new connections are shown.
 pub async fn serve(
     listener: TcpListener,
@@ -41,7 +45,7 @@ pub async fn serve(
             continue;
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let router = bounded(router.clone(), PATIENCE).layer(axum::Extension(super::api::Peer(peer)));
+        let router = bounded(router.clone(), PATIENCE).layer(Extension(super::api::Peer(peer)));
         let (acceptor, stop) = (acceptor.clone(), stop.clone());
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             let _place = place;
@@ -49,6 +53,9 @@ pub async fn serve(
                 None => requests(stream, router).await,
                 Some(acceptor) => {
                     if let Ok(Ok(stream)) = timeout(PATIENCE, acceptor().accept(stream)).await {
+                        // The handshake fails where a certificate is shown that nobody vouches for.
+                        let certified = stream.get_ref().1.peer_certificates().is_some();
+                        let router = if certified { router.layer(Extension(Certified)) } else { router };
                         requests(stream, router).await;
                     }
                 }

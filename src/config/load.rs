@@ -11,6 +11,7 @@ mod evidence;
 mod forward;
 mod gerrit;
 mod groups;
+mod hooks;
 mod notify;
 mod routes;
 mod sign_in;
@@ -180,7 +181,7 @@ impl Reader<'_> {
             Some(people) => issuers::link(&people.value, &mut issuers, &named, problems),
             None => Vec::new(),
         };
-        let gerrits = self.gerrits(&raw.gerrit, &links, problems);
+        let gerrits = self.gerrits(&raw.gerrit, &links, admin.as_ref(), problems);
         if raw.issuers.is_empty() {
             problems.error_with(
                 Place::of(&raw.version),
@@ -404,13 +405,6 @@ impl Reader<'_> {
         let raw = &found.value;
         let address = problems.read(&raw.address, values::address);
         let tls = raw.tls.as_ref().map(|t| self.tls(t, problems));
-        if let Some(found) = raw.tls.as_ref().and_then(|tls| tls.value.client_ca.as_ref()) {
-            problems.error_with(
-                Place::of(found),
-                "client certificates at the admin listener are not in this version",
-                "remove `client_ca`",
-            );
-        }
         if let (Some(address), None) = (address, &tls) {
             plaintext(address, Place::of(&raw.address), problems);
         }

@@ -11,6 +11,7 @@ mod clutch;
 mod credentials;
 mod evidence;
 mod gerrit;
+mod hooks;
 mod notify;
 mod sinks;
 
@@ -31,6 +32,7 @@ use serde::Deserialize;
 
 pub use self::evidence::Evidence;
 pub use self::gerrit::{Accounts, Gerrit, Watch};
+pub use self::hooks::Hook;
 pub use self::notify::{Channel, ChatHook, SignedHook};
 pub use self::sinks::{ApplicationInsights, AzureMonitor, FileSink, Otlp, Sink, SplunkHec, Syslog, Webhook};
 use crate::yaml::Spanned;

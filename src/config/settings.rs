@@ -4,6 +4,7 @@ mod audit;
 mod clutch;
 mod evidence;
 mod gerrit;
+mod hooks;
 mod sinks;
 
 use std::{
@@ -22,6 +23,7 @@ pub use self::{
     clutch::{Clutch, ClutchCheck},
     evidence::Evidence,
     gerrit::Gerrit,
+    hooks::Inlet,
     sinks::{Hook, Sink, SinkKind},
 };
 use super::values::BaseUrl;

@@ -9,6 +9,7 @@ use crate::{
     admin::{
         Health,
         api::{Api, Doors, Elsewhere, LISTS, LogRead, RouteView},
+        hooks::Hooks,
     },
     azureml::Protocol,
     config::Settings,
@@ -32,7 +33,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// Proofs of possession that are remembered: a caller needs one for each token.
 const PROOFS: usize = 50_000;
 
-pub(super) fn of(shared: &SharedParts, settings: &Settings, health: &Arc<Health>) -> Api {
+pub(super) fn of(shared: &SharedParts, settings: &Settings, health: &Arc<Health>, hooks: &Arc<Hooks>) -> Api {
     let parts = shared.load();
     Api {
         verifier: Arc::clone(&parts.verifier),
@@ -45,6 +46,7 @@ pub(super) fn of(shared: &SharedParts, settings: &Settings, health: &Arc<Health>
         elsewhere: elsewhere(shared),
         doors: doors(shared),
         health: Arc::clone(health),
+        hooks: Arc::clone(hooks),
         lists: Semaphore::new(LISTS),
         log: LogRead::new(&settings.audit.name, settings.audit.directory.clone()),
         clock: Arc::clone(&parts.clock),

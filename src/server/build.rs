@@ -7,13 +7,13 @@ use secrecy::ExposeSecret as _;
 use super::{
     OpenJournal, StartError, api, approvals,
     archive::{self, Archive},
-    break_glass, custody, groups, keeping, machines, merges, metadata, opinions, reviews, secrets,
+    break_glass, custody, groups, hooks, keeping, machines, merges, metadata, opinions, reviews, secrets,
     secrets::Secrets,
     shown, sinks, statements,
     witnesses::{self, Witnesses},
 };
 use crate::{
-    admin::{Health, witness::Witness},
+    admin::{Health, hooks::Hooks, witness::Witness},
     audit::{Journal, JournalSettings, Reads, Retention, bodies::BodySettings, sinks::Exporter},
     azureml::Protocol,
     config::{
@@ -56,6 +56,7 @@ pub(super) struct Built {
     pub exporters: Vec<Exporter>,
     pub archive: Option<Archive>,
     pub renewal: sinks::Renewal,
+    pub hooks: Arc<Hooks>,
 }
 
 /// Builds every part. Policies are judged before a secret is read, and all before the journal is opened.
@@ -107,6 +108,8 @@ pub(super) async fn parts(
     let statements = statements::begun(settings, &mut secrets, store.as_ref()).await?;
     let adviser = opinions::adviser(settings, &mut secrets, &clock).await?;
     let reviewers = reviews::servers(settings, &mut secrets, &clock).await?;
+    let hooks = Arc::new(Hooks::default());
+    hooks.open(hooks::doors(settings, &mut secrets).await?);
     // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock, open).await?;
     let reader = custody::reader(settings, &credentials, &arm);
@@ -187,6 +190,7 @@ pub(super) async fn parts(
         exporters,
         archive,
         renewal,
+        hooks,
     })
 }
 

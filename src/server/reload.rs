@@ -13,11 +13,11 @@ use tokio::{
 };
 
 use super::{
-    build, machines::Machines, opinions::Advising, reviews::Reviewing, rotation::Rotation, secrets,
-    secrets::Secrets, shown, sinks::Renewal, statements::Stating,
+    build, hooks::Hooking, machines::Machines, opinions::Advising, reviews::Reviewing, rotation::Rotation,
+    secrets, secrets::Secrets, shown, sinks::Renewal, statements::Stating,
 };
 use crate::{
-    admin::Health,
+    admin::{Health, hooks::Hooks},
     audit::event::Event,
     config::{self, Settings, settings},
     listen::{Interceptor, ServerTls},
@@ -44,6 +44,7 @@ pub(super) struct Watch {
     advising: Advising,
     reviewing: Reviewing,
     stating: Stating,
+    hooking: Hooking,
     listeners: Vec<Shown>,
     authority: Option<Minting>,
     clock: SharedClock,
@@ -54,6 +55,7 @@ pub(super) struct Running {
     pub listeners: Vec<Shown>,
     pub interceptor: Option<Arc<Interceptor>>,
     pub sinks: Renewal,
+    pub hooks: Arc<Hooks>,
 }
 
 /// The interception authority in use.
@@ -97,7 +99,7 @@ impl Watch {
         clock: SharedClock,
     ) -> Self {
         let rotation = Rotation::default();
-        let Running { listeners, interceptor, sinks } = running;
+        let Running { listeners, interceptor, sinks, hooks } = running;
         let authority = interceptor.map(|interceptor| Minting { interceptor, digest: None, refused: None });
         let machines = Machines::default();
         Self {
@@ -112,6 +114,7 @@ impl Watch {
             advising: Advising::default(),
             reviewing: Reviewing::default(),
             stating: Stating::default(),
+            hooking: Hooking::of(hooks),
             listeners,
             clock,
         }
@@ -164,6 +167,7 @@ impl Watch {
         self.advising.look(&parts.gates, &self.in_force, &mut self.secrets, &self.clock).await;
         self.reviewing.look(&parts.gates, &self.in_force, &mut self.secrets, &self.clock).await;
         self.stating.look(&parts, &self.in_force, &mut self.secrets).await;
+        self.hooking.look(&self.in_force, &mut self.secrets).await;
         parts.gates.tidy();
     }
 

@@ -35,6 +35,7 @@ mod failures;
 mod forward;
 mod framing;
 mod groups;
+mod hooks;
 mod http2;
 mod identity;
 mod inner;

@@ -41,7 +41,7 @@ use table::Table;
 use tokio::sync::Semaphore;
 use tower_http::csrf::CsrfLayer;
 
-use super::{Health, Mount, console, sign_in};
+use super::{Health, Mount, console, hooks, sign_in};
 use crate::{
     audit::Journal,
     gates::Gates,
@@ -79,6 +79,8 @@ pub struct Api {
     pub health: Arc<Health>,
     /// Places for lists of everything that somebody may do.
     pub lists: Semaphore,
+    /// What others tell the gate without being asked.
+    pub hooks: Arc<hooks::Hooks>,
     /// The log that the record is read from.
     pub log: LogRead,
     /// Time.
@@ -98,6 +100,7 @@ pub fn router(api: Arc<Api>, mount: Mount) -> Router {
         .router()
         .with_state(Arc::clone(&api))
         .merge(sign_in::router(Arc::clone(&api)))
+        .merge(hooks::router(Arc::clone(&api)))
         .merge(console::router(api))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(csrf)

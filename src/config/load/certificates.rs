@@ -118,7 +118,7 @@ pub(super) fn agree(
     }
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     text.parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| format!("`{text}` is not an address or network: write `10.1.2.3` or `10.0.0.0/8`"))

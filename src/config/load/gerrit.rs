@@ -27,6 +27,7 @@ impl Reader<'_> {
         &self,
         found: &[Spanned<raw::Gerrit>],
         links: &[(String, Linked)],
+        admin: Option<&settings::Admin>,
         problems: &mut Problems,
     ) -> Vec<settings::Gerrit> {
         let mut names = BTreeSet::new();
@@ -48,6 +49,7 @@ impl Reader<'_> {
             let token = self.reference(&raw.token, problems);
             let address = raw.address.as_ref().and_then(|address| problems.read(address, values::address));
             let trust = raw.trust.as_ref().and_then(|t| issuers::pem(&t.value.ca, self.base, problems));
+            let hook = raw.hook.as_ref().and_then(|hook| self.inlet(hook, admin, problems));
             let (Some(name), Some((url, path)), Some(user), Some(token)) = (name, url, user, token) else {
                 continue;
             };
@@ -65,6 +67,7 @@ impl Reader<'_> {
                 people,
                 address,
                 trust,
+                hook,
                 watch: watched(&raw.watch, problems),
                 poll: raw.poll.as_ref().and_then(|poll| problems.read(poll, interval)).unwrap_or(POLL),
             });

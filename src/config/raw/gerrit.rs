@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Reference, Text, Trust};
+use super::{Hook, Reference, Text, Trust};
 use crate::yaml::Spanned;
 
 /// One of `gerrit`.
@@ -23,6 +23,8 @@ pub struct Gerrit {
     pub address: Option<Text>,
     /// Extra roots.
     pub trust: Option<Spanned<Trust>>,
+    /// Where its webhooks plugin tells what happens.
+    pub hook: Option<Spanned<Hook>>,
     /// The branches whose merges are read.
     #[serde(default)]
     pub watch: Vec<Spanned<Watch>>,

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{super::values::BaseUrl, Reference};
+use super::{super::values::BaseUrl, Inlet, Reference};
 use crate::gates::review::people::People;
 
 /// Who is asked whether code was reviewed.
@@ -24,6 +24,8 @@ pub struct Gerrit {
     pub address: Option<SocketAddr>,
     /// Roots besides the system's, PEM.
     pub trust: Option<Arc<[u8]>>,
+    /// Where its webhooks plugin tells what happens.
+    pub hook: Option<Inlet>,
     /// The branches whose merges are read: project and branch.
     pub watch: Vec<(Arc<str>, Arc<str>)>,
     /// How often, where nobody hints at anything.

@@ -20,6 +20,24 @@ fn watching(project: &str, branch: &str) -> String {
     format!("{MAIN}, watch: [{{project: {project}, branch: {branch}}}]")
 }
 
+/// A Gerrit whose hook is like this.
+fn hooked(how: &str) -> String {
+    format!("{MAIN}, hook: {{path_secret: {{file: seal.key}}, {how}}}")
+}
+
+#[test]
+fn a_hook_takes_something_from_a_network_or_from_whoever_the_admin_listener_knows() {
+    let folder = folder();
+    let read = |hook: &str, tls: &str| {
+        let text = with(&format!("  - {{{}}}", hooked(hook)), "");
+        let admin = format!("listen:\n  admin: {{address: \"127.0.0.1:0\"{tls}}}");
+        said(folder.path(), &text.replace("listen:", &admin))
+    };
+    assert_eq!(read("from: [10.0.0.0/8, 192.0.2.7]", ""), Vec::<String>::new());
+    let unasked = read("client_certificate: true", "");
+    assert!(unasked.iter().any(|said| said.contains("nobody is asked for a certificate")), "{unasked:?}");
+}
+
 #[test]
 fn watched_branches_are_taken_and_asked_about_once_a_minute_or_as_it_is_written() {
     let folder = folder();
@@ -80,6 +98,10 @@ fn each_fault_of_a_gerrit_is_said_at_its_place() {
         (watching("ml/vision", "'a\"b'"), "`a\"b` is no branch"),
         (watching("ml/vision", "main"), "what is merged is kept in a store, and there is none"),
         (watching("a, branch: b}, {project: a", "b"), "`b` of `a` is watched already"),
+        (hooked("from: [10.0.0.0/8]"), "hooks are paths of the admin listener, and there is none"),
+        (hooked("client_certificate: false"), "takes something from somewhere, or from whoever shows"),
+        (hooked("from: [everywhere]"), "`everywhere` is not an address or network"),
+        (format!("{MAIN}, hook: {{from: [10.0.0.0/8]}}"), "missing field `path_secret`"),
         (format!("{MAIN}, poll: 1s"), "`1s` is no interval from `5s` to `1h`"),
         (format!("{MAIN}, poll: often"), "`often` is not a duration"),
         (format!("{MAIN}}}\n  - {{{MAIN}"), "a Gerrit called `main` is there already"),

@@ -1,0 +1,14 @@
+//! Who may tell the gate something without being asked, checked, the secret still a reference.
+
+use super::Reference;
+
+/// A path that is not for callers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inlet {
+    /// What stands at its end.
+    pub secret: Reference,
+    /// Whence it is told something; from everywhere if there is none.
+    pub from: Vec<ipnet::IpNet>,
+    /// Whether whoever tells something shows a certificate of the listener's `client_ca`.
+    pub client_certificate: bool,
+}
