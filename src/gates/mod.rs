@@ -20,7 +20,7 @@ use break_glass::BreakGlasses;
 use custody::Custody;
 use limits::Limits;
 use opinions::Opinions;
-use review::{Evidence, Reviews, hints::Hints, merges::Merges};
+use review::{Evidence, ReviewWait, Reviews, hints::Hints, merges::Merges};
 
 use crate::{
     identity::Revoked,
@@ -66,14 +66,14 @@ pub struct Held {
     pub retry_after: Option<Duration>,
     /// For an approval: what can be waited for.
     pub waits: Option<Box<Waits>>,
-    /// For a review: whether its entry has the call wait until the code host answers.
-    pub unanswered: bool,
+    /// For a review: what can be waited for.
+    pub unreviewed: Option<Box<ReviewWait>>,
 }
 
 impl Held {
     /// Something stops it that does not change by waiting.
     fn back(permit: Permit, denial: Denial) -> Box<Self> {
-        Box::new(Self { permit, denial, retry_after: None, waits: None, unanswered: false })
+        Box::new(Self { permit, denial, retry_after: None, waits: None, unreviewed: None })
     }
 }
 
@@ -201,7 +201,7 @@ impl Gates {
             Ok(reviews) => reviews,
             Err(unshown) => {
                 let review::Unshown { denial, waits } = *unshown;
-                return Err(Box::new(Held { unanswered: waits, ..*Held::back(permit, denial) }));
+                return Err(Box::new(Held { unreviewed: waits, ..*Held::back(permit, denial) }));
             }
         };
         // What is asked is the same for each entry that wants it.

@@ -350,6 +350,7 @@ impl Compiler<'_> {
             max_age: raw.max_age,
             merge_commits: raw.merge_commits,
             on_unreachable: raw.on_unreachable,
+            hold: raw.hold,
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Review {
     pub merge_commits: bool,
     /// What becomes of the request while the host does not answer.
     pub on_unreachable: Unreachable,
+    /// How long a request waits until its code is reviewed and merged; zero if it is refused at once.
+    pub hold: Duration,
 }
 
 /// A code host, by its name in the configuration.
@@ -255,6 +257,7 @@ impl Review {
             Unreachable::Refuse => "refuses while the host does not answer".to_owned(),
             Unreachable::Hold => "holds while the host does not answer".to_owned(),
         });
+        words.extend((!self.hold.is_zero()).then(|| format!("waits {} for it", length(self.hold))));
         words
     }
 }

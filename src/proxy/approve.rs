@@ -1,6 +1,7 @@
 //! A call that people must approve: their grants are looked for, the call waits for people where its
 //! entry or its caller wants that, and that a grant is used is recorded before the call is. One whose
-//! code host does not answer waits for that, where its entry wants it.
+//! code is not reviewed yet waits for that the same way, and one whose code host does not answer where
+//! its entry wants it.
 //!
 //! What waits is judged again before it goes on, and while it waits whatever ends a live stream ends
 //! it. Who hangs up ends it by that; the request for approval stays, and the call that comes again
@@ -9,6 +10,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
+use tokio::sync::watch;
 
 use super::{Gate, answer, respond::Refusal};
 use crate::{
@@ -16,9 +18,10 @@ use crate::{
     gates::{
         Cleared, Held,
         approvals::{AskError, BodyKnown, Refused, Request, State, Waits, Wanted},
+        review::{Lacks, ReviewWait},
     },
     http::headers::{REASON, TICKET},
-    policy::{self, Denial, DenialCode, Permit, approval::MAX_HOLD},
+    policy::{self, Denial, DenialCode, Permit, approval::MAX_HOLD, review::Unreachable},
 };
 
 /// How often a call that waits is asked whether it may.
@@ -27,12 +30,20 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// And how often a code host that does not answer.
 const ASK_HOST_EVERY: Duration = Duration::from_secs(2);
 
+/// And how often one that answers, where nobody hints at anything.
+const ASK_AGAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// A hint has it asked no sooner than this after the last time.
+const ASK_AT_MOST_EVERY: Duration = Duration::from_millis(500);
+
 /// The permit cleared by the grants that it needs; or what the caller is told, recorded.
 pub(super) async fn cleared(gate: &Gate, permit: Permit, body: BodyKnown) -> Result<Cleared, Refusal> {
     let parts = gate.parts();
     let cleared = match parts.gates.clear_approved(permit, body, parts.verifier.revoked()).await {
-        // Nobody would see that the caller of one whose body streams is gone.
-        Err(held) if held.unanswered && body == BodyKnown::Whole => until_answered(gate, held).await?,
+        Err(held) => match reviewed_within(&held, body) {
+            Duration::ZERO => Err(held),
+            wait => until_reviewed(gate, held, wait).await?,
+        },
         cleared => cleared,
     };
     match cleared {
@@ -47,14 +58,54 @@ pub(super) async fn cleared(gate: &Gate, permit: Permit, body: BodyKnown) -> Res
     }
 }
 
-/// Waits until the code host answers, no longer than people are waited for: what came of the call then.
-async fn until_answered(gate: &Gate, mut held: Box<Held>) -> Result<Result<Cleared, Box<Held>>, Refusal> {
+/// How long a call waits until its code is reviewed: as its caller wants, else as its entry does. Nobody
+/// would see that the caller of one whose body streams is gone.
+fn reviewed_within(held: &Held, body: BodyKnown) -> Duration {
+    let Some(waits) = held.unreviewed.as_ref().filter(|_| body == BodyKnown::Whole) else {
+        return Duration::ZERO;
+    };
+    match waits.lacks {
+        Lacks::Answer(Unreachable::Hold) => MAX_HOLD,
+        Lacks::Answer(Unreachable::Refuse) => Duration::ZERO,
+        Lacks::Review(hold) => preferred(&held.permit.request().headers).unwrap_or(hold).min(MAX_HOLD),
+    }
+}
+
+/// Waits until nothing is wrong with the review any more, or the time is over: what came of the call then.
+/// It is asked about again whenever somebody hints at its project.
+async fn until_reviewed(
+    gate: &Gate,
+    mut held: Box<Held>,
+    wait: Duration,
+) -> Result<Result<Cleared, Box<Held>>, Refusal> {
     let parts = gate.parts();
     let person = held.permit.principal().person().to_string();
     let Some(_place) = parts.gates.approvals().place(&person) else { return Ok(Err(held)) };
-    let until = gate.now().plus(MAX_HOLD);
-    while held.unanswered && gate.now() < until {
-        parts.clock.sleep_until(until.min(gate.now().plus(ASK_HOST_EVERY))).await;
+    let until = gate.now().plus(wait);
+    let mut word: Option<(ReviewWait, watch::Receiver<u64>)> = None;
+    while let Some(waits) = held.unreviewed.as_deref().filter(|_| gate.now() < until) {
+        let asked = gate.now();
+        match &mut word {
+            Some((of, word)) if (&of.server, &of.project) == (&waits.server, &waits.project) => {
+                let every = match waits.lacks {
+                    Lacks::Answer(_) => ASK_HOST_EVERY,
+                    Lacks::Review(_) => ASK_AGAIN_EVERY,
+                };
+                tokio::select! {
+                    () = parts.clock.sleep_until(until.min(asked.plus(every))) => {}
+                    // Whoever gives hints is there as long as the gates are.
+                    _ = word.changed() => {
+                        parts.clock.sleep_until(until.min(asked.plus(ASK_AT_MOST_EVERY))).await;
+                    }
+                }
+                word.borrow_and_update();
+            }
+            // What happened before anybody listened is seen by asking once more.
+            Some(_) | None => {
+                let heard = parts.gates.hints().of(&waits.server, &waits.project);
+                word = Some((waits.clone(), heard));
+            }
+        }
         if let Err(why) = may_wait(gate, &held.permit, gate.now()) {
             held.denial.cause.push_str(&format!("; {why}"));
             return Ok(Err(held));

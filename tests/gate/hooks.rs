@@ -173,3 +173,94 @@ async fn another_secret_is_taken_over_and_who_comes_from_elsewhere_is_a_stranger
         StatusCode::NOT_FOUND
     );
 }
+
+/// Submits a job from a commit, with how long to wait for its review.
+async fn submits(world: &World, name: &str, prefer: Option<&str>) -> Answer {
+    let token = built(world, SHA);
+    let caller = world.bearing(&token);
+    let target = workspace(&format!("/jobs/{name}?{VERSION}"));
+    let mut request = caller.request(Method::PUT, &target).header(header::CONTENT_TYPE, "application/json");
+    if let Some(prefer) = prefer {
+        request = request.header("prefer", prefer);
+    }
+    caller.send(request.body(whole(job().to_string())).unwrap()).await
+}
+
+fn refused(answer: &Answer) -> String {
+    assert_eq!(
+        (answer.status, answer.json()["error"]["code"].as_str()),
+        (StatusCode::FORBIDDEN, Some("ReviewRequired")),
+        "{answer:?}"
+    );
+    answer.json()["error"]["message"].as_str().unwrap().to_owned()
+}
+
+/// Waits until Gerrit was asked about the commit of a call so often.
+async fn asked_about_it(gerrit: &Gerrit, times: usize) {
+    let mut asked = 0;
+    while asked < times {
+        gerrit.is_asked().await;
+        asked += gerrit.asked().iter().filter(|(_, path)| path.contains("commit%3A")).count();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_waits_for_the_review_of_its_code_and_goes_on_when_a_hook_tells_of_it() {
+    let gerrit = Gerrit::start().await;
+    let (world, clock) = world(&gerrit, "127.0.0.1", false).await;
+    gerrit.is_asked().await;
+    gerrit.now(|g| g.change["status"] = "NEW".into());
+    gerrit.asked();
+    let call = submits(&world, "held", None);
+    let told = async {
+        // Once when it came, and once more when it had begun to listen.
+        asked_about_it(&gerrit, 2).await;
+        gerrit.now(|g| g.change["status"] = "MERGED".into());
+        assert_eq!(tells(&world, &event("change-merged", 42, 1)).await, StatusCode::ACCEPTED);
+    };
+    let began = clock.now();
+    let mut call = Box::pin(async { tokio::join!(call, told).0 });
+    let answer = loop {
+        match tokio::time::timeout(Duration::from_millis(50), &mut call).await {
+            Ok(answer) => break answer,
+            // Hints come no faster than the clock moves.
+            Err(_) => clock.advance(Duration::from_millis(50)),
+        }
+    };
+    assert!(clock.now().since(began) < Duration::from_secs(9), "before it is asked about anyhow");
+    assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_waits_no_longer_than_its_entry_or_its_caller_wants_and_never_for_what_time_does_not_mend() {
+    let gerrit = Gerrit::start().await;
+    let (world, clock) = world(&gerrit, "127.0.0.1", false).await;
+    gerrit.is_asked().await;
+    gerrit.now(|g| g.change["status"] = "NEW".into());
+    let moved = async |prefer: Option<&'static str>, name: &'static str| {
+        let began = clock.now();
+        let mut call = Box::pin(submits(&world, name, prefer));
+        loop {
+            match tokio::time::timeout(Duration::from_millis(50), &mut call).await {
+                Ok(answer) => return (refused(&answer), clock.now().since(began)),
+                Err(_) => clock.advance(Duration::from_secs(5)),
+            }
+        }
+    };
+    let (said, waited) = moved(None, "entry").await;
+    assert!(said.contains("change 42 is not merged"), "{said}");
+    assert!((60..90).contains(&waited.as_secs()), "{waited:?}");
+    let (_, waited) = moved(Some("wait=10"), "caller").await;
+    assert!((10..30).contains(&waited.as_secs()), "{waited:?}");
+    // Who does not want to wait is told at once, and so is whose token names no commit.
+    let answer = submits(&world, "at-once", Some("wait=0")).await;
+    assert!(refused(&answer).contains("change 42 is not merged"), "{answer:?}");
+    let person = world.sandbox.issuer.token("sam").unwrap();
+    let answer = world.bearing(&person).put(&workspace(&format!("/jobs/x?{VERSION}")), &job()).await;
+    assert!(refused(&answer).contains("no claim `sha`"), "{answer:?}");
+    // And while it waits, what Gerrit says is the truth: nothing is waved through.
+    gerrit.now(|g| g.change["status"] = "ABANDONED".into());
+    let (said, _) = moved(Some("wait=10"), "abandoned").await;
+    assert!(said.contains("change 42 is not merged"), "{said}");
+    assert_eq!(world.sandbox.azure.observer().seen_at("/jobs/").len(), 0, "nothing was sent");
+}

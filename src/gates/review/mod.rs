@@ -68,8 +68,28 @@ pub struct Reviews {
 pub(super) struct Unshown {
     /// What to tell the caller.
     pub denial: Denial,
-    /// Whether its entry has it wait until somebody answers.
-    pub waits: bool,
+    /// What it may wait for.
+    pub waits: Option<Box<ReviewWait>>,
+}
+
+/// What a call may wait for: that its code is reviewed and merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReviewWait {
+    /// The code host, by its name in the configuration.
+    pub server: Arc<str>,
+    /// The project.
+    pub project: Arc<str>,
+    /// What it lacks.
+    pub lacks: Lacks,
+}
+
+/// What a call lacks that time may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacks {
+    /// Nobody answered; whether its entry has it wait until somebody does.
+    Answer(Unreachable),
+    /// A review: how long its entry has it wait for one by itself.
+    Review(Duration),
 }
 
 impl fmt::Debug for Reviews {
@@ -109,8 +129,10 @@ impl Reviews {
         let mut found = Vec::new();
         for review in permit.judgement().reviews() {
             if let Err(why) = self.each(review, permit, custody, &mut found).await {
-                let waits = why.step == Step::Asking && review.on_unreachable == Unreachable::Hold;
-                return Err(Box::new(Unshown { denial: denied(review, &why), waits }));
+                return Err(Box::new(Unshown {
+                    denial: denied(review, &why),
+                    waits: waits(review, why.step),
+                }));
             }
         }
         Ok(found)
@@ -196,6 +218,20 @@ async fn commits(
     named.map(|sha| BTreeSet::from([sha])).ok_or_else(|| {
         no(Step::Commit, format!("the caller's token has no claim `{claim}` that names a commit whole"))
     })
+}
+
+/// What a call may wait for that failed there.
+fn waits(review: &Review, failed: Step) -> Option<Box<ReviewWait>> {
+    let lacks = match failed {
+        Step::Asking => Lacks::Answer(review.on_unreachable),
+        Step::Change | Step::Branch | Step::Requirements | Step::Veto | Step::Approval => {
+            Lacks::Review(review.hold)
+        }
+        // Time does not mend these.
+        Step::Commit | Step::Reading | Step::Age => return None,
+    };
+    let (server, project) = (Arc::clone(review.host.name()), Arc::clone(&review.project));
+    Some(Box::new(ReviewWait { server, project, lacks }))
 }
 
 /// Nobody can be asked here.

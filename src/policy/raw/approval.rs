@@ -150,7 +150,7 @@ fn approver(reader: &mut Reader<'_>, tree: Tree) -> Option<RawApprovers> {
     Some(RawApprovers::Subject { name, count })
 }
 
-fn bounded(reader: &mut Reader<'_>, tree: Tree, what: &str, most: Duration) -> Option<Duration> {
+pub(super) fn bounded(reader: &mut Reader<'_>, tree: Tree, what: &str, most: Duration) -> Option<Duration> {
     let text = reader.text(tree, what)?;
     let found = duration(&text.value).filter(|found| found.as_secs() > 0);
     match found {

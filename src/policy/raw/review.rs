@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     super::{
+        approval::MAX_HOLD,
         document::{Fields, Node, Reader, Text, Tree},
         review::{Accepted, Authors, CommitFrom, Contributor, Requirements, Reviewers, Unreachable},
     },
+    approval::bounded,
     entries::{choice, duration},
 };
 use crate::yaml::Place;
@@ -25,6 +27,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "max_age",
     "merge_commits",
     "on_unreachable",
+    "hold",
 ];
 /// Code hosts of later versions.
 const LATER: &[&str] = &["github", "gitlab"];
@@ -59,6 +62,7 @@ pub(in crate::policy) struct RawReview {
     pub max_age: Option<Duration>,
     pub merge_commits: bool,
     pub on_unreachable: Unreachable,
+    pub hold: Duration,
 }
 
 pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
@@ -101,6 +105,7 @@ pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
         let known = [("refuse", Unreachable::Refuse), ("hold", Unreachable::Hold)];
         choice(reader, &text, "`on_unreachable`", &known)
     });
+    let hold = fields.take("hold").and_then(|tree| bounded(reader, tree, "`hold`", MAX_HOLD));
     if reader.problems.len() > before {
         return None;
     }
@@ -117,6 +122,7 @@ pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
         max_age,
         merge_commits: merge_commits.unwrap_or_default(),
         on_unreachable: on_unreachable.unwrap_or(Unreachable::Refuse),
+        hold: hold.unwrap_or_default(),
     })
 }
 

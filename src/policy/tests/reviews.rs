@@ -76,6 +76,7 @@ fn what_an_entry_matches_is_allowed_once_the_code_behind_it_is_reviewed() {
             max_age: None,
             merge_commits: false,
             on_unreachable: Unreachable::Refuse,
+            hold: Duration::ZERO,
         }
     );
     assert_eq!(Obligation::Review(Arc::clone(review)).entry(), &review.entry);
@@ -92,7 +93,7 @@ fn every_key_is_kept_as_it_is_written() {
     let written = "{gerrit: main, project: ml/vision, branch: release/1, labels: {Code-Review: 1, Risk: 3}, \
                    by: [{gerrit_group: Risk Reviewers, count: 2}, {gerrit_group: owners}], not_by: [author, owner], \
                    commit: caller.sha, requirements: [Code-Review, Risk], accept: [overridden, forced], \
-                   max_age: 30d, merge_commits: true, on_unreachable: hold}";
+                   max_age: 30d, merge_commits: true, on_unreachable: hold, hold: 60s}";
     let set = set(&demanding(SELECTS, written));
     let judgement = judged_in(&set, &["g"], &put());
     let [review] = wanted(&judgement)[..] else { panic!("{judgement:?}") };
@@ -107,6 +108,7 @@ fn every_key_is_kept_as_it_is_written() {
     assert_eq!(review.accept, Accepted { overridden: true, not_applicable: false, forced: true });
     assert_eq!(review.max_age, Some(Duration::from_secs(30 * 86_400)));
     assert_eq!((review.merge_commits, review.on_unreachable), (true, Unreachable::Hold));
+    assert_eq!(review.hold, Duration::from_secs(60));
     assert_eq!(
         review.words(),
         "a change merged to `release/1` of `ml/vision` at Gerrit `main`, at most 30d ago, reviewed with \
@@ -425,6 +427,8 @@ fn what_makes_no_review_is_refused_where_it_stands() {
         (with("max_age: 367d"), "is no age"),
         (with("merge_commits: 'yes'"), "`merge_commits` is `true` or `false`"),
         (with("on_unreachable: allow"), "`on_unreachable` does not know `allow`"),
+        (with("hold: 250ms"), "is no duration of whole seconds"),
+        (with("hold: 121s"), "`hold` is longer than 120 s"),
         (with("reviewers: [x]"), "unknown key `reviewers`"),
     ];
     for (written, wanted) in cases {
