@@ -84,6 +84,11 @@ async fn until_reviewed(
     let until = gate.now().plus(wait);
     let mut word: Option<(ReviewWait, watch::Receiver<u64>)> = None;
     while let Some(waits) = held.unreviewed.as_deref().filter(|_| gate.now() < until) {
+        // Somebody answered, and nobody wants to wait for more.
+        if waits.lacks == Lacks::Review(Duration::ZERO) && reviewed_within(&held, BodyKnown::Whole).is_zero()
+        {
+            break;
+        }
         let asked = gate.now();
         match &mut word {
             Some((of, word)) if (&of.server, &of.project) == (&waits.server, &waits.project) => {
