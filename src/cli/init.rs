@@ -315,6 +315,10 @@ allow:
   - name: people ask for approvals and answer them
     who: [data-scientists, platform]
     actions: [amlgate/requests/*, amlgate/grants/*]
+  # By `amlgate lineage`, or in the console.
+  - name: people see which reviewed code models came from
+    who: [data-scientists, platform]
+    actions: [amlgate/lineage/read]
 
 deny:
   - name: nothing is opened to public networks

@@ -2,25 +2,27 @@
 
 mod chain;
 mod diff;
+mod list;
 mod source;
 #[cfg(test)]
 mod tests;
 mod verify;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use self::source::Trusted;
 use super::exit;
 
-/// Shows where the models came from of which statements are in a file, or does what the verb says.
+/// Shows where a model came from, by its signed statements, or does what the verb says.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// A file of DSSE envelopes with in-toto statements: one as JSON, or one a line.
-    #[arg(value_name = "FILE", required = true)]
-    file: Option<PathBuf>,
+    /// The model: its id (`azureml://...`), or `M:V` with --workspace or --registry, of which the gate is
+    /// asked; or a file of DSSE envelopes with in-toto statements, one as JSON or one a line.
+    #[arg(value_name = "MODEL|FILE", required = true)]
+    what: Option<String>,
     #[command(flatten)]
     trusted: Trusted,
 }
@@ -28,8 +30,11 @@ pub struct Args {
 /// What else is done with statements.
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Checks statements in files: who signed them, and what they say. Needs no network.
+    /// Checks statements of models, or in files: who signed them, and what they say. Files need no
+    /// network.
     Verify(verify::Args),
+    /// Lists what was stated of models: with --verified and --before, what can be rolled back to.
+    List(list::Args),
     /// Says in what two models differ: code, environment, data and metrics.
     Diff(diff::Args),
 }
@@ -42,10 +47,11 @@ fn flat(text: &str) -> String {
 /// Runs the verb.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    match (&args.verb, &args.file) {
+    match (&args.verb, &args.what) {
         (Some(Verb::Verify(args)), _) => verify::run(args),
+        (Some(Verb::List(args)), _) => list::run(args),
         (Some(Verb::Diff(args)), _) => diff::run(args),
-        (None, Some(file)) => chain::run(file, &args.trusted),
+        (None, Some(what)) => chain::run(what, &args.trusted),
         (None, None) => exit::usage(),
     }
 }

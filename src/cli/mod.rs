@@ -82,7 +82,7 @@ enum Verb {
     /// Lists and takes back what was approved.
     #[command(subcommand)]
     Grant(request::Grants),
-    /// Shows, checks and compares where models came from, by signed statements in files.
+    /// Shows, checks, lists and compares where models came from, by signed statements.
     Lineage(lineage::Args),
     /// Signs in to a gate.
     Login(login::Login),

@@ -70,6 +70,21 @@ pub async fn ask<T: DeserializeOwned>(
     token: &SecretString,
     call: Call<'_>,
 ) -> Result<T, AskError> {
+    let answer = ask_bytes(connector, gate, trust, token, call).await?;
+    serde_json::from_slice(&answer).map_err(AskError::Unreadable)
+}
+
+/// The same for an answer that is no JSON.
+///
+/// # Errors
+/// [`AskError`], as [`ask`].
+pub async fn ask_bytes(
+    connector: &Connector,
+    gate: &str,
+    trust: Option<Trust>,
+    token: &SecretString,
+    call: Call<'_>,
+) -> Result<Bytes, AskError> {
     let described = describe(connector, gate, trust.clone()).await?;
     let api = described.api.ok_or_else(|| AskError::NoApi(gate.to_owned()))?;
     let unprotected = || AskError::Unprotected(api.clone());
@@ -98,5 +113,5 @@ pub async fn ask<T: DeserializeOwned>(
         let message = message.unwrap_or_else(|| "it does not say why".to_owned());
         return Err(AskError::Refused { status: answer.status(), message });
     }
-    serde_json::from_slice(answer.body()).map_err(AskError::Unreadable)
+    Ok(answer.into_body())
 }

@@ -14,7 +14,7 @@ mod sessions;
 mod sign_in;
 mod tools;
 
-pub use api::{AskError, Call, ask};
+pub use api::{AskError, Call, ask, ask_bytes};
 pub use environment::{Environment, Files, Shell};
 pub use gate::{ForwardDoor, GateDescription, GateError, Issuer, describe};
 pub use keyring::{Keyring, KeyringError};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -13,19 +14,21 @@ use super::{
 };
 
 /// One link's other end, and what it rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "LineageLink")]
 pub struct Link {
     /// The id.
     pub id: String,
     /// Its digest, as `algorithm:value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// `witnessed`, `read` or `claimed`: see [`Basis`].
-    pub basis: &'static str,
+    /// What that rests on.
+    pub basis: Basis,
 }
 
 /// Model ← job ← commit ← change ← approvers, as a statement tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "LineageChain")]
 pub struct Chain {
     /// The model.
     pub model: String,
@@ -66,10 +69,10 @@ pub struct Chain {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<Link>,
     /// What the job read, by what it calls it.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, Link>,
     /// What the job measured, which its own code claims.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, String>,
     /// Who registered the model.
     pub caller: String,
@@ -148,9 +151,9 @@ impl Chain {
     }
 }
 
-fn basis(dependency: &Value) -> &'static str {
+fn basis(dependency: &Value) -> Basis {
     let word = dependency.pointer("/annotations/basis").and_then(Value::as_str);
-    word.map_or(Basis::Claimed, Basis::of_word).word()
+    word.map_or(Basis::Claimed, Basis::of_word)
 }
 
 fn link(dependency: &Value) -> Option<Link> {

@@ -1,6 +1,8 @@
 //! The facts of one model's descent, and what each rests on.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{audit::note::hex, http::is_deceptive, lineage::ModelId, time::Timestamp};
 
@@ -10,7 +12,9 @@ const MAX_TEXT: usize = 2_048;
 const MAX_ITEMS: usize = 256;
 
 /// What a fact rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", from = "String")]
+#[schemars(rename = "LinkBasis")]
 pub enum Basis {
     /// The gate saw it happen, and wrote it down then; or it stands in a token that it verified.
     Witnessed,
@@ -35,6 +39,13 @@ impl Basis {
     #[must_use]
     pub fn of_word(word: &str) -> Self {
         [Self::Witnessed, Self::Read].into_iter().find(|b| b.word() == word).unwrap_or(Self::Claimed)
+    }
+}
+
+/// A word that no version of the gate wrote is only a claim.
+impl From<String> for Basis {
+    fn from(word: String) -> Self {
+        Self::of_word(&word)
     }
 }
 

@@ -13,8 +13,10 @@
 mod chain;
 mod custody;
 mod dsse;
+mod kept;
 mod keys;
 mod model;
+mod named;
 mod statement;
 mod statements;
 #[cfg(test)]
@@ -26,8 +28,10 @@ pub use custody::{
     Approver, Asset, Basis, Change, Custody, CustodyError, Decided, Dependency, Job, Metric, Source,
 };
 pub use dsse::{Envelope, EnvelopeError, MAX_BUNDLE, Opened, bundle, pae, seal};
+pub use kept::{Kept, Listed, OfModel, Page, ReadError, Unverified, Verified};
 pub use keys::{KeyError, KeyId, PublicKey, SigningKey};
 pub use model::ModelId;
+pub use named::{Home, NameError, Version, Versions};
 pub use statement::{PROVENANCE, SUMMARY, Statement, StatementError, Subject};
 pub use statements::{Keys, Statements, checked};
 pub use written::{PAYLOAD_TYPE, provenance, summary};

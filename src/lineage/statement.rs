@@ -24,7 +24,8 @@ pub struct Statement {
 }
 
 /// What a statement is about.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "StatementSubject")]
 pub struct Subject {
     /// What it is called, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]

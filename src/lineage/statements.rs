@@ -72,6 +72,10 @@ impl Statements {
         self.keys.store(Arc::new(keys));
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The keys that are in force.
     #[must_use]
     pub fn keys(&self) -> Arc<Keys> {
@@ -134,7 +138,7 @@ impl Statements {
 }
 
 /// The most statements of one model that are looked at.
-const MOST: u32 = 16;
+pub(super) const MOST: u32 = 16;
 
 /// The key that an envelope names, which nobody has checked.
 fn named(envelope: &str) -> String {
@@ -151,7 +155,7 @@ pub fn checked(envelope: &str, keys: &Keys) -> Result<Statement, EnvelopeError> 
     Ok(statement)
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     out

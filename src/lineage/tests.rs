@@ -11,6 +11,7 @@ use crate::time::Timestamp;
 
 mod golden;
 mod hostile;
+mod kept;
 mod keys;
 mod made;
 
@@ -105,10 +106,10 @@ fn a_chain_is_read_back_as_it_was_stated() {
     assert_eq!(statement.predicate_type(), PROVENANCE);
     let chain = Chain::of(&statement).unwrap();
     assert_eq!((&*chain.model, &*chain.job), (MODEL, &*custody.job.id));
-    assert_eq!((&*chain.commit.id, chain.commit.basis), (&*custody.source.commit, "witnessed"));
+    assert_eq!((&*chain.commit.id, chain.commit.basis), (&*custody.source.commit, Basis::Witnessed));
     assert_eq!(chain.approvers, ["1000002 (corp:bo): Code-Review +2", "1000003"]);
     assert_eq!((&*chain.change, &*chain.change_url), ("42", &*custody.change.url));
-    assert_eq!(chain.data["train"].basis, "claimed");
+    assert_eq!(chain.data["train"].basis, Basis::Claimed);
     assert_eq!(chain.metrics["loss \"val\""], "1e-3");
     assert_eq!(chain.code.unwrap().digest, Some(format!("sha256:{}", "c0".repeat(32))));
     assert_eq!(chain.policies, "ab".repeat(32));

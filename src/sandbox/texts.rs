@@ -164,6 +164,9 @@ allow:
   - name: everybody may ask who they are and what they may do, and exchange their token for a short one
     who: [authenticated]
     actions: [amlgate/whoami/read, amlgate/can-i/read, amlgate/token/action, amlgate/openapi/read]
+  - name: everybody sees which reviewed code models came from
+    who: [authenticated]
+    actions: [amlgate/lineage/read]
   - name: people ask for approvals, and answer the requests that are theirs to answer
     who: [authenticated]
     actions: [amlgate/requests/*, amlgate/grants/*]

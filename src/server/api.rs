@@ -8,7 +8,7 @@ use super::{StartError, build, secrets::Secrets};
 use crate::{
     admin::{
         Health,
-        api::{Api, Doors, Elsewhere, LISTS, LogRead, RouteView},
+        api::{Api, Doors, Elsewhere, LISTS, LogRead, RouteView, Stated},
         hooks::Hooks,
     },
     azureml::Protocol,
@@ -45,6 +45,7 @@ pub(super) fn of(shared: &SharedParts, settings: &Settings, health: &Arc<Health>
         proofs: Replays::new(PROOFS),
         elsewhere: elsewhere(shared),
         doors: doors(shared),
+        stated: stated(shared),
         health: Arc::clone(health),
         hooks: Arc::clone(hooks),
         lists: Semaphore::new(LISTS),
@@ -87,6 +88,12 @@ fn doors(shared: &SharedParts) -> Doors {
             Some(Door { route: Arc::clone(&route.settings.name), naming })
         }),
     }
+}
+
+/// The statements of the parts that are in force when they are asked for.
+fn stated(shared: &SharedParts) -> Stated {
+    let parts = Arc::clone(shared);
+    Stated(Box::new(move || parts.load().statements.clone()))
 }
 
 fn view(route: &RouteSettings) -> RouteView {

@@ -48,7 +48,7 @@ use sqlx::{
     any::{AnyConnectOptions, AnyPoolOptions},
     migrate::Migrator,
 };
-pub use statements::StatementRow;
+pub use statements::{Below, StatementRow};
 use tokio::{
     runtime::Handle,
     sync::{OnceCell, Semaphore, watch},

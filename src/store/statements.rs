@@ -10,6 +10,17 @@ use crate::time::Timestamp;
 
 const COLUMNS: &str = "id, model, tail, named, digest, decision, made, provenance, summary";
 
+/// Of which models something is asked: those whose ids, or tails of ids, are this path or below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Below {
+    /// All.
+    Everything,
+    /// By the whole id in lower case, without a slash at the end.
+    Id(String),
+    /// By its part from the workspace or registry on.
+    Tail(String),
+}
+
 /// What was stated of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementRow {
@@ -99,8 +110,16 @@ impl Store {
         .await
     }
 
-    /// What was stated before an instant, or of the same instant under a smaller id; the newest first,
-    /// at most so many. Where to go on is the last one's instant and id.
+    /// One of them, by its id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn statement(&self, id: &str) -> Result<Option<StatementRow>, StoreError> {
+        Ok(self.statements_with("id", id, 1).await?.pop())
+    }
+
+    /// What was stated before an instant, or of the same instant under a smaller id, of models below a
+    /// path; the newest first, at most so many. Where to go on is the last one's instant and id.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -108,17 +127,26 @@ impl Store {
         &self,
         before: Timestamp,
         id: &str,
+        below: &Below,
         most: u32,
     ) -> Result<Vec<StatementRow>, StoreError> {
         let id = id.to_owned();
+        let (column, path) = match below {
+            Below::Everything => ("model", ""),
+            Below::Id(path) => ("model", path.as_str()),
+            Below::Tail(path) => ("tail", path.as_str()),
+        };
+        // Of `m` is no `m2`: a slash ends both.
+        let path = if path.is_empty() { String::new() } else { format!("{path}/") };
         self.ask(move |pool| async move {
             let text = format!(
-                "SELECT {COLUMNS} FROM statements WHERE made < $1 OR (made = $1 AND id < $2) \
-                 ORDER BY made DESC, id DESC LIMIT $3"
+                "SELECT {COLUMNS} FROM statements WHERE (made < $1 OR (made = $1 AND id < $2)) \
+                 AND substr({column} || '/', 1, length($3)) = $3 ORDER BY made DESC, id DESC LIMIT $4"
             );
             let found = sqlx::query(sqlx::AssertSqlSafe(text))
                 .bind(millis(before))
                 .bind(id)
+                .bind(path)
                 .bind(i64::from(most))
                 .fetch_all(&pool)
                 .await?;

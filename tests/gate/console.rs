@@ -14,8 +14,17 @@ use crate::{
     world::{Answer, Changes, VERSION, World, whole, workspace},
 };
 
-const PAGES: [&str; 8] =
-    ["/access", "/requests", "/grants", "/break-glass", "/decisions", "/audit", "/routes", "/policies"];
+const PAGES: [&str; 9] = [
+    "/access",
+    "/requests",
+    "/grants",
+    "/break-glass",
+    "/decisions",
+    "/audit",
+    "/lineage",
+    "/routes",
+    "/policies",
+];
 const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 

@@ -40,6 +40,7 @@ mod http2;
 mod identity;
 mod inner;
 mod lasting;
+mod lineage;
 mod machines;
 mod merges;
 mod notices;

@@ -12,6 +12,7 @@ mod call;
 mod can_i;
 mod changes;
 mod exchange;
+mod lineage;
 mod openapi;
 mod pages;
 mod policies;
@@ -32,6 +33,11 @@ pub use call::Peer;
 pub(super) use call::{Allowed, Refused, Said};
 pub(super) use can_i::Asker;
 pub use can_i::{Asking, Coming, Elsewhere, LISTS, OfGroups};
+pub use lineage::Stated;
+pub(super) use lineage::{
+    ACTION as READ_LINEAGE, Asked as AskedOfLineage, Line as StatementLine, version as version_of,
+};
+pub(super) use pages::cursor as cursor_of;
 pub(super) use policies::{ACTION as READ_POLICIES, Words};
 pub use record::LogRead;
 pub(super) use record::{ACTION as READ_RECORD, Asked, is_news};
@@ -75,6 +81,8 @@ pub struct Api {
     pub elsewhere: Elsewhere,
     /// What is forwarded where.
     pub doors: Doors,
+    /// What was stated of models.
+    pub stated: Stated,
     /// What the gate needs, and how that does.
     pub health: Arc<Health>,
     /// Places for lists of everything that somebody may do.
@@ -120,6 +128,10 @@ fn table() -> Table {
         .get("/api/v1/policies", &policies::LIST, policies::list)
         .post("/api/v1/policies/why", &policies::WHY, policies::why)
         .get("/api/v1/routes", &routes::LIST, routes::list)
+        .get("/api/v1/lineage", &lineage::LIST, lineage::list)
+        .get("/api/v1/lineage/of", &lineage::OF, lineage::of)
+        .get("/api/v1/lineage/keys", &lineage::KEYS, lineage::keys)
+        .get("/api/v1/lineage/statements/{id}", &lineage::ONE, lineage::one)
         .post("/api/v1/token", &exchange::EXCHANGE, exchange::exchange)
         .get("/api/v1/revocations", &revocations::LIST, revocations::list)
         .post("/api/v1/revocations", &revocations::ADD, revocations::add)

@@ -17,6 +17,7 @@ use std::{
 };
 
 pub(in crate::admin) use asked::Asked;
+pub(super) use asked::time;
 use axum::{
     Extension,
     extract::{Request, State},

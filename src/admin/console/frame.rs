@@ -46,13 +46,14 @@ impl Choice {
     }
 }
 
-const PLACES: [Place; 8] = [
+const PLACES: [Place; 9] = [
     Place { path: "/access", name: "My access" },
     Place { path: "/requests", name: "Requests" },
     Place { path: "/grants", name: "Grants" },
     Place { path: "/break-glass", name: "Break-glass" },
     Place { path: "/decisions", name: "Decisions" },
     Place { path: "/audit", name: "Record" },
+    Place { path: "/lineage", name: "Lineage" },
     Place { path: "/routes", name: "Routes" },
     Place { path: "/policies", name: "Policies" },
 ];

@@ -12,6 +12,7 @@ mod chart;
 mod decisions;
 mod forms;
 mod frame;
+mod lineage;
 mod policies;
 mod requests;
 mod routes;
@@ -57,6 +58,8 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/break-glass", get(break_glass::page).post(break_glass::open))
         .route("/break-glass/{id}", get(break_glass::one))
         .route("/break-glass/{id}/{verb}", post(break_glass::told))
+        .route("/lineage", get(lineage::list))
+        .route("/lineage/of", get(lineage::one))
         .route("/routes", get(routes::page))
         .route("/policies", get(policies::page).post(policies::what_if))
         .with_state(api)

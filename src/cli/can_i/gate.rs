@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use bytes::Bytes;
 use http::Method;
 use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -14,8 +15,8 @@ use crate::{
         print_data, put, report,
         token::{self, Who},
     },
-    client::{AskError, Call, GateError, Session, Sessions, SignIn, Tokens, ask},
-    net::Trust,
+    client::{AskError, Call, GateError, Session, Sessions, SignIn, Tokens, ask, ask_bytes},
+    net::{Connector, Trust},
     policy::may::{Answer, Line},
     time::{Clock as _, SystemClock, Timestamp},
 };
@@ -125,12 +126,28 @@ impl Gate {
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, ExitCode> {
+        let call = Call { method, path, body };
+        self.answered(async |connector, roots| ask(connector, &self.url, roots, &self.token, call).await)
+    }
+
+    /// What the API says to a GET that is answered with no JSON; where it says nothing good, that was
+    /// said.
+    pub fn bytes(&self, path: &str) -> Result<Bytes, ExitCode> {
+        let call = Call { method: &Method::GET, path, body: None };
+        self.answered(async |connector, roots| {
+            ask_bytes(connector, &self.url, roots, &self.token, call).await
+        })
+    }
+
+    fn answered<T>(
+        &self,
+        asking: impl AsyncFnOnce(&Connector, Option<Trust>) -> Result<T, AskError>,
+    ) -> Result<T, ExitCode> {
         let asked = || -> Result<T, NoAnswer> {
             let roots = self.trust.as_deref().map(|pem| Trust::new(Some(pem.as_bytes()))).transpose();
             let roots = roots.map_err(ClientError::from)?;
             let connector = connector()?;
-            let call = Call { method, path, body };
-            Ok(runtime()?.block_on(ask(&connector, &self.url, roots, &self.token, call))?)
+            Ok(runtime()?.block_on(asking(&connector, roots))?)
         };
         asked().map_err(|error| report(&error, error.code()))
     }

@@ -1,38 +1,38 @@
-//! `lineage FILE`: the chain of each model, drawn in the terminal, with what each link rests on.
+//! `lineage MODEL` and `lineage FILE`: the chain of each model, drawn in the terminal, with what each link rests on.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode};
 
 use super::{
     super::{Output, print_data, put},
     flat,
-    source::Trusted,
+    source::{Source, Trusted},
 };
-use crate::lineage::{Chain, KeyId, Link, ModelId};
+use crate::lineage::{Basis, Chain, Link, ModelId};
 
-/// Shows what a file tells.
-pub fn run(file: &Path, trusted: &Trusted) -> ExitCode {
-    let (chains, code) = match trusted.chains(file) {
+/// Shows what is told of a model, or in a file.
+pub fn run(what: &str, trusted: &Trusted) -> ExitCode {
+    let (chains, code) = match Source::new(trusted).chains(what) {
         Ok(found) => found,
         Err(code) => return code,
     };
-    if trusted.output == Output::Table {
+    if trusted.output() == Output::Table {
         for (chain, signers) in &chains {
             put(format_args!("{}", drawn(chain, signers)));
         }
     } else {
         let data: Vec<&Chain> = chains.iter().map(|(chain, _)| chain).collect();
-        print_data(&data, trusted.output);
+        print_data(&data, trusted.output());
     }
     code
 }
 
 /// One line of the drawing: what, which, and what that rests on.
-fn row(out: &mut String, indent: &str, what: &str, which: &str, basis: &str) {
+fn row(out: &mut String, indent: &str, what: &str, which: &str, basis: Option<Basis>) {
     let shown = match basis {
-        "witnessed" => "proven: the gate saw it",
-        "read" => "proven: the gate read it",
-        "claimed" => "only said",
-        _ => "",
+        Some(Basis::Witnessed) => "proven: the gate saw it",
+        Some(Basis::Read) => "proven: the gate read it",
+        Some(Basis::Claimed) => "only said",
+        None => "",
     };
     let gap = if shown.is_empty() { "" } else { "   " };
     // Strings take what is written.
@@ -40,26 +40,26 @@ fn row(out: &mut String, indent: &str, what: &str, which: &str, basis: &str) {
 }
 
 /// The chain as lines, without a line's end behind the last.
-pub(super) fn drawn(chain: &Chain, signers: &[KeyId]) -> String {
+pub(super) fn drawn(chain: &Chain, signers: &[String]) -> String {
     let mut out = String::new();
     let name = ModelId::parse(&chain.model).map_or_else(|| chain.model.clone(), |model| model.short());
-    row(&mut out, "", &name, &chain.model, "");
+    row(&mut out, "", &name, &chain.model, None);
     let digests: Vec<String> =
         chain.subject.digest.iter().map(|(kind, value)| format!("{kind}:{value}")).collect();
     let of = match chain.subject.digest_of.as_deref() {
         Some("id") => "   of its id: Azure ML gave none of its content",
         _ => "",
     };
-    row(&mut out, "│  ", "digest", &format!("{}{of}", digests.join(" ")), "");
-    row(&mut out, "│  ", "registered", &format!("by {}", chain.caller), "witnessed");
-    row(&mut out, "└─ ", "job", &chain.job, "read");
+    row(&mut out, "│  ", "digest", &format!("{}{of}", digests.join(" ")), None);
+    row(&mut out, "│  ", "registered", &format!("by {}", chain.caller), Some(Basis::Witnessed));
+    row(&mut out, "└─ ", "job", &chain.job, Some(Basis::Read));
     let times = [("began", &chain.started), ("ended", &chain.finished)];
     for (what, at) in times.into_iter().filter_map(|(what, at)| Some((what, at.as_ref()?))) {
-        row(&mut out, "   │  ", what, at, "read");
+        row(&mut out, "   │  ", what, at, Some(Basis::Read));
     }
     let mut went_in = |what: &str, link: &Link| {
         let digest = link.digest.as_ref().map(|digest| format!(" {digest}")).unwrap_or_default();
-        row(&mut out, "   │  ", what, &format!("{}{digest}", link.id), link.basis);
+        row(&mut out, "   │  ", what, &format!("{}{digest}", link.id), Some(link.basis));
     };
     if let Some(code) = &chain.code {
         went_in("code", code);
@@ -71,28 +71,33 @@ pub(super) fn drawn(chain: &Chain, signers: &[KeyId]) -> String {
         went_in(&format!("data {name}"), link);
     }
     for (name, value) in &chain.metrics {
-        row(&mut out, "   │  ", &format!("metric {name}"), value, "claimed");
+        row(&mut out, "   │  ", &format!("metric {name}"), value, Some(Basis::Claimed));
     }
-    row(&mut out, "   └─ ", "commit", &chain.commit.id, chain.commit.basis);
-    row(&mut out, "      │  ", "of", &format!("{} on {}", chain.repository, chain.branch), "");
-    row(&mut out, "      └─ ", "change", &format!("{} {}", chain.change, chain.change_url), "read");
+    row(&mut out, "   └─ ", "commit", &chain.commit.id, Some(chain.commit.basis));
+    row(&mut out, "      │  ", "of", &format!("{} on {}", chain.repository, chain.branch), None);
+    row(
+        &mut out,
+        "      └─ ",
+        "change",
+        &format!("{} {}", chain.change, chain.change_url),
+        Some(Basis::Read),
+    );
     if let Some(owner) = &chain.change_owner {
-        row(&mut out, "         │  ", "of", owner, "");
+        row(&mut out, "         │  ", "of", owner, None);
     }
     let last = chain.approvers.len().saturating_sub(1);
     for (number, approver) in chain.approvers.iter().enumerate() {
         let branch = if number == last { "         └─ " } else { "         ├─ " };
-        row(&mut out, branch, "approved by", approver, "read");
+        row(&mut out, branch, "approved by", approver, Some(Basis::Read));
     }
     row(
         &mut out,
         "",
         "let in",
         &format!("by `{}`, {}, decision {}", chain.entry, chain.decided, chain.decision),
-        "",
+        None,
     );
-    let signers: Vec<&str> = signers.iter().map(KeyId::as_str).collect();
-    row(&mut out, "", "stated", &format!("by {}, signed by {}", chain.gate, signers.join(", ")), "");
+    row(&mut out, "", "stated", &format!("by {}, signed by {}", chain.gate, signers.join(", ")), None);
     out.truncate(out.trim_end().len());
     out
 }

@@ -1,33 +1,33 @@
 //! `lineage diff`: in what two models differ, as far as their statements hold it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use super::{
     super::{Output, exit, print_data, put},
     flat,
-    source::Trusted,
+    source::{Source, Trusted},
 };
 use crate::lineage::{Chain, differences};
 
 /// `lineage diff`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A file with the statement of a model.
-    pub(super) first: PathBuf,
-    /// A file with that of another.
-    pub(super) second: PathBuf,
+    /// A model, or a file with its statement.
+    #[arg(value_name = "MODEL|FILE")]
+    pub(super) first: String,
+    /// Another.
+    #[arg(value_name = "MODEL|FILE")]
+    pub(super) second: String,
     #[command(flatten)]
     pub(super) trusted: Trusted,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> ExitCode {
-    // The first that a file tells: nothing is compared that is not signed.
-    let chain = |file: &Path| -> Result<Option<Chain>, ExitCode> {
-        Ok(args.trusted.chains(file)?.0.into_iter().map(|(chain, _)| chain).next())
+    let source = Source::new(&args.trusted);
+    // The first that is told: nothing is compared that is not signed.
+    let chain = |what: &str| -> Result<Option<Chain>, ExitCode> {
+        Ok(source.chains(what)?.0.into_iter().map(|(chain, _)| chain).next())
     };
     let (first, second) = match (chain(&args.first), chain(&args.second)) {
         (Ok(Some(first)), Ok(Some(second))) => (first, second),
@@ -35,8 +35,8 @@ pub fn run(args: &Args) -> ExitCode {
         (Ok(_), Ok(_)) => return exit::FINDING,
     };
     let found = differences(&first, &second);
-    if args.trusted.output != Output::Table {
-        print_data(&found, args.trusted.output);
+    if args.trusted.output() != Output::Table {
+        print_data(&found, args.trusted.output());
         return exit::DONE;
     }
     put(format_args!("- {}\n+ {}", first.model, second.model));

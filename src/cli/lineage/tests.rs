@@ -1,28 +1,39 @@
 //! `lineage`, `lineage verify` and `lineage diff` on files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
-    super::{Output, exit},
+    super::exit,
     chain, diff,
-    source::Trusted,
+    source::{Source, Trusted},
     verify::{Args, Verdict, judged, run},
 };
-use crate::lineage::ModelId;
+use crate::lineage::{Basis, ModelId};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lineage/tests/golden/");
 
 fn args(files: &[PathBuf], keys: &[&str]) -> Args {
-    Args { files: files.to_vec(), model: None, trusted: trusted(keys) }
+    Args { what: files.iter().map(|file| word(file)).collect(), model: None, trusted: trusted(keys) }
 }
 
 fn trusted(keys: &[&str]) -> Trusted {
-    let keys = keys.iter().map(|key| PathBuf::from(format!("{GOLDEN}{key}"))).collect();
-    Trusted { keys, output: Output::Json }
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        trusted: Trusted,
+    }
+    let keys = keys.iter().flat_map(|key| ["--key".to_owned(), format!("{GOLDEN}{key}")]);
+    let line = ["lineage", "-o", "json"].map(str::to_owned).into_iter().chain(keys);
+    let Line { trusted } = clap::Parser::try_parse_from(line).unwrap();
+    trusted
 }
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(format!("{GOLDEN}{name}"))
+}
+
+fn word(file: &Path) -> String {
+    file.to_str().unwrap().to_owned()
 }
 
 fn code(args: &Args) -> String {
@@ -43,7 +54,7 @@ fn a_signed_statement_is_verified_and_a_tampered_one_is_a_finding() {
         let good = args(&[golden(envelope)], &[key]);
         assert_eq!(code(&good), format!("{:?}", exit::DONE));
         let verdict = one(&good);
-        assert_eq!(verdict.chain.unwrap().commit.basis, "witnessed");
+        assert_eq!(verdict.chain.unwrap().commit.basis, Basis::Witnessed);
         let text = std::fs::read_to_string(golden(envelope)).unwrap();
         let payload = text.find("payload\":\"").unwrap() + 20;
         let mut bytes = text.into_bytes();
@@ -94,15 +105,21 @@ fn what_is_no_envelope_is_a_finding_and_what_cannot_be_read_is_not() {
     }
     let missing = args(&[directory.path().join("none")], &["ed25519.pem"]);
     assert_eq!(code(&missing), format!("{:?}", exit::unreachable()));
+    let keyless = args(&[golden("provenance.ed25519.dsse.json")], &[]);
+    assert_eq!(code(&keyless), format!("{:?}", exit::usage()), "nobody is trusted unless it is said");
     let no_key = args(&[golden("provenance.ed25519.dsse.json")], &["provenance.json"]);
     assert_eq!(code(&no_key), format!("{:?}", exit::unreachable()));
 }
 
 #[test]
 fn a_chain_is_drawn_with_what_is_proven_and_what_is_only_said() {
-    let (chains, code) = trusted(&["ed25519.pem"]).chains(&golden("provenance.ed25519.dsse.json")).unwrap();
+    let chains = |key: &str| {
+        let trusted = trusted(&[key]);
+        Source::new(&trusted).chains(&word(&golden("provenance.ed25519.dsse.json")))
+    };
+    let (found, code) = chains("ed25519.pem").unwrap();
     assert_eq!(format!("{code:?}"), format!("{:?}", exit::DONE));
-    let drawn = chain::drawn(&chains[0].0, &chains[0].1);
+    let drawn = chain::drawn(&found[0].0, &found[0].1);
     let line =
         |what: &str| drawn.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{drawn}"));
     assert!(line("digest").ends_with("of its id: Azure ML gave none of its content"), "{drawn}");
@@ -117,9 +134,8 @@ fn a_chain_is_drawn_with_what_is_proven_and_what_is_only_said() {
     let depth = |what: &str| line(what).chars().take_while(|c| " │├└─".contains(*c)).count();
     let depths = ["churn:3", "job ", "commit ", "change ", "approved by"].map(depth);
     assert!(depths.is_sorted_by(|a, b| a < b), "{depths:?}\n{drawn}");
-    let summary = trusted(&["p256.pem"]).chains(&golden("provenance.ed25519.dsse.json"));
     assert_eq!(
-        format!("{:?}", summary.unwrap_err()),
+        format!("{:?}", chains("p256.pem").unwrap_err()),
         format!("{:?}", exit::FINDING),
         "a stranger's tells nothing"
     );
@@ -129,8 +145,8 @@ fn a_chain_is_drawn_with_what_is_proven_and_what_is_only_said() {
 fn two_files_are_compared_if_both_are_signed() {
     let compared = |keys: &[&str]| {
         let args = diff::Args {
-            first: golden("provenance.ed25519.dsse.json"),
-            second: golden("provenance.p256.dsse.json"),
+            first: word(&golden("provenance.ed25519.dsse.json")),
+            second: word(&golden("provenance.p256.dsse.json")),
             trusted: trusted(keys),
         };
         format!("{:?}", diff::run(&args))

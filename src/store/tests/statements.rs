@@ -55,7 +55,7 @@ async fn what_was_stated_before_a_time_is_found_page_by_page_without_loss() {
     }
     let before = |secs, id: &'static str| {
         let store = bench.store.clone();
-        async move { store.statements_before(at(secs), id, 2).await.unwrap() }
+        async move { store.statements_before(at(secs), id, &Below::Everything, 2).await.unwrap() }
     };
     let first = before(4, "").await;
     assert_eq!(ids(&first), ["e", "d"], "of the instant itself nothing is before it");
@@ -63,4 +63,30 @@ async fn what_was_stated_before_a_time_is_found_page_by_page_without_loss() {
     assert_eq!(ids(&second), ["c", "b"]);
     assert_eq!(ids(&before(2, "b").await), ["a"]);
     assert!(before(1, "a").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_statement_is_found_by_its_id_and_those_of_a_model_by_its_path() {
+    let bench = Bench::new().await;
+    for (id, model) in [("a", "w/m/1"), ("b", "w/m2/1"), ("c", "W/M/10"), ("d", "v/m/1"), ("e", "w/m_/1")] {
+        let tail = model.to_lowercase();
+        let row = StatementRow { tail, ..row(id, &format!("s/{model}"), id, 5) };
+        assert!(bench.store.keep_statement(row).await.unwrap());
+    }
+    let one = bench.store.statement("c").await.unwrap().unwrap();
+    assert_eq!((&*one.named, &*one.model), ("s/W/M/10", "s/w/m/10"));
+    assert_eq!(bench.store.statement("z").await.unwrap(), None);
+    let below = |below: Below| {
+        let store = bench.store.clone();
+        async move {
+            let found = store.statements_before(at(9), "", &below, 9).await.unwrap();
+            ids(&found).concat()
+        }
+    };
+    assert_eq!(below(Below::Everything).await, "edcba");
+    assert_eq!(below(Below::Tail("w".to_owned())).await, "ecba");
+    assert_eq!(below(Below::Tail("w/m".to_owned())).await, "ca", "and of no model that begins alike");
+    assert_eq!(below(Below::Tail("w/m/1".to_owned())).await, "a", "nor of a version that does");
+    assert_eq!(below(Below::Id("s/w/m".to_owned())).await, "ca");
+    assert_eq!(below(Below::Id("w/m".to_owned())).await, "");
 }

@@ -12,7 +12,7 @@ import requests
 from playwright.sync_api import expect, sync_playwright
 from running import Sandbox
 
-PAGES = ["access", "requests", "grants", "break-glass", "decisions", "audit", "routes", "policies"]
+PAGES = ["access", "requests", "grants", "break-glass", "decisions", "audit", "lineage", "routes", "policies"]
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 

@@ -167,7 +167,8 @@ fn harmless(text: &str) -> bool {
     text.split(['/', ':', ' ']).all(|word| word.len() <= MAX_WORD && word.bytes().all(of_words))
 }
 
-fn time(key: &str, value: &str) -> Result<Timestamp, Refused> {
+/// Reads a time.
+pub fn time(key: &str, value: &str) -> Result<Timestamp, Refused> {
     let found = chrono::DateTime::parse_from_rfc3339(value).ok();
     let found = found.and_then(|time| u64::try_from(time.timestamp_millis()).ok());
     found.map(Timestamp::from_millis).ok_or_else(|| {
