@@ -23,6 +23,7 @@ mod merges;
 mod metadata;
 mod opinions;
 pub mod reconcile;
+mod registrations;
 mod reload;
 mod reverse;
 mod reviews;
@@ -404,6 +405,7 @@ impl Server {
                     approvals::follow(&gates, &journal, &clock),
                     break_glass::follow(&gates, &journal, &clock),
                     merges::follow(&gates, &clock),
+                    registrations::follow(&gates, &journal, &clock),
                 );
             }));
         }

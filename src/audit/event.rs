@@ -271,6 +271,18 @@ pub enum Event {
         /// What was signed, or why nothing was.
         stated: Result<Signed, String>,
     },
+    /// Azure tells of a model that was registered, and the gate stated nothing of it: it came in by another
+    /// door.
+    UnstatedModel {
+        /// The model: `azureml://...`.
+        model: String,
+        /// Where it was told, by the name in the configuration.
+        hook: String,
+        /// When it was registered, by Azure's word, in milliseconds since 1970.
+        registered: u64,
+        /// Whether Azure shows it to the gate; else Azure does not answer.
+        seen: bool,
+    },
     /// Requests were refused before anybody was known.
     Refused {
         /// From where.

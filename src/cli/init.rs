@@ -249,6 +249,8 @@ store: {{sqlite: var/amlgate.db}}
 # gerrit: [{{name: main, url: https://gerrit.example.com, user: amlgate, token: {{file: certs/gerrit.token}}}}]
 # Which reviewed code models came from is stated, signed and kept in the store (integrations/lineage.md):
 evidence: {{signing_key: {{file: certs/evidence.key}}}}
+# Where Event Grid tells of models, so that those are found that came in past the gate (integrations/azure-events.md):
+# azure_events: [{{name: vision, path_secret: {{file: certs/azure.hook}}, from: [20.38.80.0/20]}}]
 audit: {{name: amlgate-0, directory: var/audit, signing_key: {{file: certs/audit.key}}, reads: required}}
 keys: {{seal: [{{file: certs/seal.key}}]}}
 "#,

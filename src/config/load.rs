@@ -224,6 +224,7 @@ impl Reader<'_> {
                 .map(|_| Store::Sqlite(self.file("var/amlgate.db"))),
         };
         gerrit::kept(&raw.gerrit, store.is_some(), problems);
+        let azure_events = self.azure_events(&raw.azure_events, admin.as_ref(), store.is_some(), problems);
         let clutch = raw.clutch.as_ref().map(|found| self.clutch(found, &issuers, problems));
         let service = raw.clutch.as_ref().and_then(|found| found.value.service.as_ref());
         if let (Some(service), None) = (service, &store) {
@@ -257,6 +258,7 @@ impl Reader<'_> {
             store,
             clutch,
             gerrits,
+            azure_events,
             break_glass,
             evidence,
             outgoing: raw.outgoing.as_ref().map(|o| tuning::outgoing(&o.value, problems)).unwrap_or_default(),

@@ -32,7 +32,7 @@ use serde::Deserialize;
 
 pub use self::evidence::Evidence;
 pub use self::gerrit::{Accounts, Gerrit, Watch};
-pub use self::hooks::Hook;
+pub use self::hooks::{AzureEvents, Hook};
 pub use self::notify::{Channel, ChatHook, SignedHook};
 pub use self::sinks::{ApplicationInsights, AzureMonitor, FileSink, Otlp, Sink, SplunkHec, Syslog, Webhook};
 use crate::yaml::Spanned;
@@ -89,6 +89,9 @@ pub struct File {
     /// Who is asked whether code was reviewed.
     #[serde(default)]
     pub gerrit: Vec<Spanned<Gerrit>>,
+    /// Where Azure tells of models and runs.
+    #[serde(default)]
+    pub azure_events: Vec<Spanned<AzureEvents>>,
     /// Who may do in an emergency what is forbidden otherwise.
     pub break_glass: Option<Spanned<BreakGlass>>,
     /// Statements of where models came from.

@@ -23,7 +23,7 @@ pub use self::{
     clutch::{Clutch, ClutchCheck},
     evidence::Evidence,
     gerrit::Gerrit,
-    hooks::Inlet,
+    hooks::{AzureEvents, Inlet},
     sinks::{Hook, Sink, SinkKind},
 };
 use super::values::BaseUrl;
@@ -80,6 +80,8 @@ pub struct Settings {
     pub clutch: Option<Clutch>,
     /// Who is asked whether code was reviewed.
     pub gerrits: Vec<Gerrit>,
+    /// Where Azure tells of models and runs.
+    pub azure_events: Vec<AzureEvents>,
     /// Who may do in an emergency what is forbidden otherwise.
     pub break_glass: Option<Rules>,
     /// How the gate states where models came from.

@@ -8,6 +8,7 @@ pub mod break_glass;
 pub mod custody;
 mod limits;
 pub mod opinions;
+pub mod registrations;
 pub mod review;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use break_glass::BreakGlasses;
 use custody::Custody;
 use limits::Limits;
 use opinions::Opinions;
+use registrations::Registrations;
 use review::{Evidence, ReviewWait, Reviews, hints::Hints, merges::Merges};
 
 use crate::{
@@ -38,6 +40,7 @@ pub struct Gates {
     reviews: Reviews,
     merges: Merges,
     hints: Hints,
+    registrations: Registrations,
     break_glass: BreakGlasses,
     custody: Custody,
 }
@@ -92,6 +95,7 @@ impl Gates {
         let reviews = Reviews::new(SharedClock::clone(&clock));
         let break_glass = BreakGlasses::new(SharedClock::clone(&clock), store.clone());
         let merges = Merges::new(store.clone());
+        let registrations = Registrations::new(store.clone());
         let custody = Custody::new(SharedClock::clone(&clock), store);
         Self {
             limits: Limits::new(clock),
@@ -100,6 +104,7 @@ impl Gates {
             reviews,
             merges,
             hints: Hints::default(),
+            registrations,
             break_glass,
             custody,
         }
@@ -133,6 +138,12 @@ impl Gates {
     #[must_use]
     pub const fn hints(&self) -> &Hints {
         &self.hints
+    }
+
+    /// Models of which Azure itself tells that they were registered.
+    #[must_use]
+    pub const fn registrations(&self) -> &Registrations {
+        &self.registrations
     }
 
     /// Those who broke the glass.

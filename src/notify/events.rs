@@ -63,6 +63,7 @@ pub const EVENTS: &[Told] = &[
     told("revoked", "grant_revoked", "Grant taken back", About::Grant, Heard::Usually),
     told("ended", "grant_expired", "Grant over", About::Grant, Heard::Named),
     told("break_glass", "break_glass_", "Break-glass", About::Record, Heard::Everywhere),
+    told("unstated_model", "unstated_model", "A model without a statement", About::Record, Heard::Usually),
     told("exporter_failing", "exporter_failing", "An exporter fails", About::Record, Heard::Named),
     told("exporter_recovered", "exporter_recovered", "An exporter works again", About::Record, Heard::Named),
 ];

@@ -127,7 +127,7 @@ impl Notice {
         let (who, entry) = match (told.about, found) {
             (About::Record, _) => {
                 rows.members(record);
-                let which = ["entry", "sink"].iter().find_map(|key| own(record, key));
+                let which = ["entry", "sink", "model"].iter().find_map(|key| own(record, key));
                 (actor(record).map(short), which.map(short))
             }
             (_, Found::Request(request)) => rows.of_request(record, told, request),

@@ -250,11 +250,21 @@ fn what_waits_no_longer_is_not_said_to_wait() {
 }
 
 #[test]
-fn a_channel_that_says_nothing_hears_of_approvals_and_break_glass_and_each_word_is_told_once() {
+fn a_channel_that_says_nothing_hears_of_what_concerns_people_and_each_word_is_told_once() {
     let names: Vec<_> = Filter::usual().events.iter().map(|told| told.name).collect();
     assert_eq!(
         names,
-        ["break_glass", "asked", "voted", "approved", "denied", "withdrawn", "expired", "revoked"]
+        [
+            "break_glass",
+            "asked",
+            "voted",
+            "approved",
+            "denied",
+            "withdrawn",
+            "expired",
+            "revoked",
+            "unstated_model"
+        ]
     );
     for told in EVENTS {
         let word = format!("{}x", told.record);
@@ -491,4 +501,21 @@ fn filters_are_of_entries_by_name() {
     assert_eq!(filter.wants("approval_asked").map(|told| told.name), Some("asked"));
     assert_eq!(filter.wants("grant_given"), None, "it is told where it is named");
     assert_eq!(filter.wants("break_glass_opened").map(|told| told.name), Some("break_glass"));
+}
+
+#[test]
+fn a_model_that_came_in_past_the_gate_is_named() {
+    let model = "azureml://subscriptions/s/resourceGroups/g/workspaces/w/models/churn/versions/3";
+    let own = json!({
+        "event": "unstated_model", "form": "1", "hook": "vision", "model": model,
+        "registered": at(0).as_millis(), "seen": "yes",
+    });
+    let line = json!({"time": at(0).as_millis(), "unmapped": {"amlgate": own}}).to_string();
+    let record = Exported::new(&"amlgate-0".into(), 17, line.into_bytes());
+    let notice = noticed(&record, &Found::Nothing, at(1)).unwrap();
+    // Nobody can click on it.
+    let model = model.replace("://", "[:]//");
+    assert_eq!(notice.line, format!("A model without a statement: {model}"));
+    let rows: Vec<_> = notice.rows.iter().map(|row| (row.label.as_str(), row.value.as_str())).collect();
+    assert!(rows.contains(&("Model", model.as_str())) && rows.contains(&("Hook", "vision")), "{rows:?}");
 }

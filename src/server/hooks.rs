@@ -1,13 +1,16 @@
 //! Who may tell the gate something, with the secrets of their paths as they lie there now.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret as _;
 
 use super::{StartError, complaint::Complaint, secrets::Secrets};
 use crate::{
     admin::hooks::{DoorSettings, Hooks, Kind, sha256},
-    config::{Settings, settings::Inlet},
+    config::{
+        Settings,
+        settings::{AzureEvents, Inlet},
+    },
     secrets::SecretError,
 };
 
@@ -22,16 +25,22 @@ pub(super) async fn doors(settings: &Settings, secrets: &mut Secrets) -> Result<
     let gerrits = settings.gerrits.iter().filter_map(|gerrit| Some((&gerrit.name, gerrit.hook.as_ref()?)));
     let mut doors = Vec::new();
     for (name, inlet) in gerrits {
-        doors.push((
-            Kind::Gerrit,
-            Arc::clone(name),
-            door(&format!("the Gerrit `{name}`"), inlet, secrets).await?,
-        ));
+        let door = door(&format!("the Gerrit `{name}`"), inlet, Duration::ZERO, secrets).await?;
+        doors.push((Kind::Gerrit, Arc::clone(name), door));
+    }
+    for AzureEvents { name, inlet, grace } in &settings.azure_events {
+        let door = door(&format!("`{name}` of `azure_events`"), inlet, *grace, secrets).await?;
+        doors.push((Kind::Azure, Arc::clone(name), door));
     }
     Ok(doors)
 }
 
-async fn door(of: &str, inlet: &Inlet, secrets: &mut Secrets) -> Result<DoorSettings, StartError> {
+async fn door(
+    of: &str,
+    inlet: &Inlet,
+    grace: Duration,
+    secrets: &mut Secrets,
+) -> Result<DoorSettings, StartError> {
     let what = format!("the hook of {of}");
     let secret = secrets.read(&inlet.secret, &what).await?;
     let secret = secret.expose_secret().trim();
@@ -45,6 +54,7 @@ async fn door(of: &str, inlet: &Inlet, secrets: &mut Secrets) -> Result<DoorSett
         secret: sha256(secret.as_bytes()),
         from: inlet.from.clone(),
         client_certificate: inlet.client_certificate,
+        grace,
     })
 }
 

@@ -6,6 +6,7 @@ mod break_glass;
 mod jobs;
 mod merges;
 mod offline_codes;
+mod registrations;
 mod statements;
 
 use super::*;

@@ -5,10 +5,12 @@ use std::{sync::Arc, time::Duration};
 use amlgate::time::{Clock as _, ManualClock, SystemClock};
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 
 use crate::{
     api::{ask, request},
+    machines::{client, connected, workload},
     reviews::{
         built,
         stand_in::{Gerrit, SHA, TOKEN},
@@ -172,6 +174,33 @@ async fn another_secret_is_taken_over_and_who_comes_from_elsewhere_is_a_stranger
         posts(&world, &path, event("comment-added", 1, 6).to_string()).await.status,
         StatusCode::NOT_FOUND
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_certificate_is_demanded_nobody_is_heard_without_one() {
+    let gerrit = Gerrit::start().await;
+    let block = format!(
+        "gerrit:\n  - {{name: main, url: \"http://{}/r/\", user: amlgate, token: {{file: gerrit.token}}, hook: {{path_secret: {{file: gerrit.hook}}, client_certificate: true}}}}\npolicies: policies/",
+        gerrit.address
+    );
+    let tls = "  admin: {tls: {certificate: certs/server.pem, private_key: {file: certs/server.key}, client_ca: certs/mesh-ca.pem}, on_reverse: true, ";
+    let configuration = [("policies: policies/", block.as_str()), ("  admin: {", tls)];
+    let changes = Changes { configuration: &configuration, ..Changes::default() };
+    let world = World::having(&[("gerrit.token", TOKEN), ("gerrit.hook", SECRET)], changes).await;
+    let machine = workload(&world, "gerrit");
+    for (shown, expected) in [(None, StatusCode::NOT_FOUND), (Some(&machine), StatusCode::ACCEPTED)] {
+        let stream = tokio::net::TcpStream::connect(world.server.admin().unwrap()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let config = client(&world, shown, b"http/1.1");
+        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
+        let path = format!("/hooks/gerrit/main/{SECRET}");
+        let told = request(&world, Method::POST, &path).body(whole(event("change-merged", 1, 1).to_string()));
+        let answer = connected(stream).await.send_request(told.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), expected, "{}", shown.is_some());
+    }
+    // The reverse listener asks callers for their certificates, and vouches for no hook.
+    let told = world.nobody().post(&format!("/.amlgate/hooks/gerrit/main/{SECRET}"), &event("x", 1, 1)).await;
+    assert_eq!(told.status, StatusCode::NOT_FOUND, "{told:?}");
 }
 
 /// Submits a job from a commit, with how long to wait for its review.

@@ -14,6 +14,7 @@ mod approvals;
 mod archive;
 mod asked;
 mod authorities;
+mod azure_events;
 mod backstage;
 mod bodies;
 mod bound;

@@ -22,6 +22,8 @@ use crate::time::Timestamp;
 const EVERY: Duration = Duration::from_millis(100);
 /// And so much of it at once.
 const BURST: u32 = 100;
+/// The same, as CloudEvents' handshake has it.
+pub(super) const PER_MINUTE: u32 = 600;
 /// Bodies that are known again.
 const REMEMBERED: usize = 256;
 
@@ -37,6 +39,8 @@ pub struct DoorSettings {
     pub from: Vec<IpNet>,
     /// Whether whoever knocks shows a certificate that the listener's `client_ca` vouches for.
     pub client_certificate: bool,
+    /// How long what is told has before it is looked at, where that is later.
+    pub grace: Duration,
 }
 
 /// How somebody came.
@@ -108,6 +112,12 @@ impl Door {
     #[must_use]
     pub fn new(settings: DoorSettings) -> Self {
         Self { settings, told: Mutex::default() }
+    }
+
+    /// How long what is told has before it is looked at.
+    #[must_use]
+    pub const fn grace(&self) -> Duration {
+        self.settings.grace
     }
 
     /// Whether somebody may tell something here.
@@ -183,7 +193,8 @@ mod tests {
 
     fn door(from: &[&str], client_certificate: bool) -> Door {
         let from = from.iter().map(|net| net.parse().unwrap()).collect();
-        Door::new(DoorSettings { secret: sha256(SECRET.as_bytes()), from, client_certificate })
+        let grace = Duration::ZERO;
+        Door::new(DoorSettings { secret: sha256(SECRET.as_bytes()), from, client_certificate, grace })
     }
 
     fn knocks(door: &Door, secret: &str, from: &str, certified: bool) -> Result<(), Turned> {

@@ -5,6 +5,7 @@
 //! So whatever is wrong about a hook, a stranger who found its path included, costs some questions that
 //! would have been asked anyhow.
 
+mod azure;
 mod doors;
 mod gerrit;
 
@@ -15,27 +16,27 @@ use axum::{
     Extension, Router,
     body::{Body, Bytes},
     extract::{Path, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{Extensions, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::post,
 };
 use http_body_util::{BodyExt as _, Limited};
 
-use self::doors::{Door, Knock, Taken, nobody};
+use self::doors::{Door, Knock, PER_MINUTE, Taken, nobody};
 pub use self::doors::{DoorSettings, sha256};
 use super::{
     api::{Api, Peer},
     serve::Certified,
 };
-
-/// The largest body.
-const MAX_BODY: usize = 256 << 10;
+use crate::store::RegistrationRow;
 
 /// Who tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Gerrit's webhooks plugin.
     Gerrit,
+    /// Azure's Event Grid.
+    Azure,
 }
 
 impl Kind {
@@ -44,6 +45,15 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gerrit => "gerrit",
+            Self::Azure => "azure",
+        }
+    }
+
+    /// The largest body: what a Gerrit says is short, Event Grid delivers up to a mebibyte.
+    const fn largest(self) -> usize {
+        match self {
+            Self::Gerrit => 256 << 10,
+            Self::Azure => 1 << 20,
         }
     }
 }
@@ -83,30 +93,38 @@ struct Heard {
 }
 
 impl Api {
-    /// Lets somebody in and hears what they say.
-    async fn heard(
+    /// Lets somebody in.
+    fn let_in(
         &self,
         kind: Kind,
         (name, secret): (&str, &str),
         peer: Peer,
-        request: Request,
-    ) -> Result<Heard, Response> {
-        let certified = request.extensions().get::<Certified>().is_some();
+        extensions: &Extensions,
+    ) -> Result<Arc<Door>, Response> {
+        let certified = extensions.get::<Certified>().is_some();
         let knock = Knock { secret, from: peer.0.ip(), certified };
         let door = self.hooks.door(kind, name);
         let door = door.ok_or_else(|| nobody(&knock)).and_then(|door| door.lets_in(&knock).map(|()| door));
-        let door = match door {
-            Ok(door) => door,
-            Err(turned) => {
-                self.journal.refused(peer.0.ip(), turned.reason());
-                count(kind, "refused");
-                return Err(StatusCode::NOT_FOUND.into_response());
-            }
-        };
-        let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
+        door.map_err(|turned| {
+            self.journal.refused(peer.0.ip(), turned.reason());
+            count(kind, "refused");
+            StatusCode::NOT_FOUND.into_response()
+        })
+    }
+
+    /// Lets somebody in and hears what they say.
+    async fn heard(
+        &self,
+        kind: Kind,
+        path: (&str, &str),
+        peer: Peer,
+        request: Request,
+    ) -> Result<Heard, Response> {
+        let door = self.let_in(kind, path, peer, request.extensions())?;
+        let body = Limited::new(request.into_body(), kind.largest()).collect().await;
         let Ok(body) = body else {
             count(kind, "unreadable");
-            let said = format!("a body has at most {} KiB", MAX_BODY >> 10);
+            let said = format!("a body has at most {} KiB", kind.largest() >> 10);
             return Err((StatusCode::PAYLOAD_TOO_LARGE, said).into_response());
         };
         let body = body.to_bytes();
@@ -132,7 +150,10 @@ fn count(kind: Kind, outcome: &'static str) {
 
 /// The doors of all kinds; each is there whether or not anybody may knock.
 pub(super) fn router(api: Arc<Api>) -> Router {
-    Router::new().route("/hooks/gerrit/{name}/{secret}", post(from_gerrit)).with_state(api)
+    Router::new()
+        .route("/hooks/gerrit/{name}/{secret}", post(from_gerrit))
+        .route("/hooks/azure/{name}/{secret}", post(from_azure).options(asks_whether))
+        .with_state(api)
 }
 
 async fn from_gerrit(
@@ -157,4 +178,77 @@ async fn from_gerrit(
             (StatusCode::BAD_REQUEST, why).into_response()
         }
     }
+}
+
+/// The handshake of CloudEvents (HTTP 1.1 Web Hooks, 4): whoever knows the path may send, and no faster
+/// than is taken.
+async fn asks_whether(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    Path((name, secret)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    if let Err(answer) = api.let_in(Kind::Azure, (&name, &secret), peer, request.extensions()) {
+        return answer;
+    }
+    let asked = request.headers().get("webhook-request-origin").and_then(|origin| origin.to_str().ok());
+    let allowed = asked.and_then(azure::origin).and_then(|origin| HeaderValue::from_str(origin).ok());
+    let Some(allowed) = allowed else {
+        return (StatusCode::BAD_REQUEST, "`WebHook-Request-Origin` names who would send").into_response();
+    };
+    count(Kind::Azure, "validation");
+    [("webhook-allowed-origin", allowed), ("webhook-allowed-rate", HeaderValue::from(PER_MINUTE))]
+        .into_response()
+}
+
+async fn from_azure(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    Path((name, secret)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let Heard { door, body } = match api.heard(Kind::Azure, (&name, &secret), peer, request).await {
+        Ok(heard) => heard,
+        Err(answer) => return answer,
+    };
+    let delivery = match azure::read(&body) {
+        Ok(delivery) => delivery,
+        Err(why) => {
+            door.forgets(&body);
+            count(Kind::Azure, "unreadable");
+            return (StatusCode::BAD_REQUEST, why).into_response();
+        }
+    };
+    if let Some(code) = &delivery.validation {
+        // Whoever validates once more is answered once more.
+        door.forgets(&body);
+        count(Kind::Azure, "validation");
+        let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        return (json, azure::validated(code)).into_response();
+    }
+    let now = api.clock.now();
+    let told = delivery.registered.len();
+    for azure::Registered { model, event, happened } in delivery.registered {
+        let row = RegistrationRow {
+            model: model.folded().to_owned(),
+            named: model.as_str().to_owned(),
+            resource: model.arm().map(ToString::to_string).unwrap_or_default(),
+            hook: name.clone(),
+            event,
+            happened: happened.unwrap_or(now).min(now),
+            due: now.plus(door.grace()),
+        };
+        if let Err(error) = api.gates.registrations().registered(row).await {
+            // It is told again: Event Grid tries for a day.
+            door.forgets(&body);
+            count(Kind::Azure, "unkept");
+            tracing::warn!(%error, hook = name, "a registration that Event Grid tells of cannot be kept");
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+    }
+    if delivery.completed || told > 0 {
+        api.gates.registrations().hint();
+    }
+    count(Kind::Azure, if delivery.completed || told > 0 { "hint" } else { "nothing" });
+    StatusCode::ACCEPTED.into_response()
 }

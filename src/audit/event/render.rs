@@ -151,6 +151,9 @@ impl Event {
                 severity: if stated.is_err() { 4 } else { 1 },
                 ..form(API, 1, "amlgate/lineage/write")
             },
+            Self::UnstatedModel { .. } => {
+                Form { severity: 4, failed: true, ..form(API, 99, "amlgate/lineage/write") }
+            }
             Self::Refused { peer, .. } => Form { peer: Some(*peer), ..failed(form(API, 99, "unknown")) },
         }
     }
@@ -422,6 +425,13 @@ impl Event {
                         l.text("problem", &**problem);
                     }
                 }
+            }
+            Self::UnstatedModel { model, hook, registered, seen } => {
+                plain(l, "unstated_model");
+                l.text("hook", &**hook);
+                l.text("model", &**model);
+                l.number("registered", *registered);
+                l.text("seen", if *seen { "yes" } else { "not known" });
             }
             Self::Refused { reason, count, .. } => {
                 l.number("count", *count);

@@ -71,7 +71,7 @@ impl Class {
             Some("recovered" | "record_resumed" | "records_retired" | "records_archived") => Self::Log,
             Some("exporter_failing" | "exporter_recovered") => Self::Export,
             Some("record_read" | "body_read") => Self::Reading,
-            Some("model_stated" | "model_not_stated") => Self::Access,
+            Some("model_stated" | "model_not_stated" | "unstated_model") => Self::Access,
             Some("refused") => Self::Refusal,
             Some(_) => return None,
         })

@@ -219,6 +219,16 @@ fn events() -> Vec<(&'static str, Event)> {
         ),
         ("model_stated", stated(Ok(signed()))),
         ("model_not_stated", stated(Err("the store did not answer within 2 s".into()))),
+        (
+            "unstated_model",
+            Event::UnstatedModel {
+                model: "azureml://subscriptions/s/resourceGroups/g/workspaces/w/models/churn/versions/3"
+                    .into(),
+                hook: "vision".into(),
+                registered: 1_799_999_000_000,
+                seen: true,
+            },
+        ),
         ("refused", Event::Refused { peer: "::1".parse().unwrap(), reason: "no token", count: 4 }),
     ]
 }
@@ -253,6 +263,7 @@ fn is_listed(event: &Event) -> bool {
         | Event::RecordRead { .. }
         | Event::BodyRead { .. }
         | Event::Stated { .. }
+        | Event::UnstatedModel { .. }
         | Event::Refused { .. } => true,
     }
 }

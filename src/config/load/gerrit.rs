@@ -49,7 +49,7 @@ impl Reader<'_> {
             let token = self.reference(&raw.token, problems);
             let address = raw.address.as_ref().and_then(|address| problems.read(address, values::address));
             let trust = raw.trust.as_ref().and_then(|t| issuers::pem(&t.value.ca, self.base, problems));
-            let hook = raw.hook.as_ref().and_then(|hook| self.inlet(hook, admin, problems));
+            let hook = raw.hook.as_ref().and_then(|hook| self.gerrit_hook(hook, admin, problems));
             let (Some(name), Some((url, path)), Some(user), Some(token)) = (name, url, user, token) else {
                 continue;
             };

@@ -39,6 +39,32 @@ fn a_hook_takes_something_from_a_network_or_from_whoever_the_admin_listener_know
 }
 
 #[test]
+fn what_azure_tells_comes_in_by_named_doors_and_is_kept() {
+    let folder = folder();
+    let read = |events: &str, rest: &str| {
+        let text = GOOD.replace("listen:", "listen:\n  admin: {address: \"127.0.0.1:0\"}");
+        said(
+            folder.path(),
+            &text.replace("policies: p", &format!("azure_events: [{events}]\n{rest}policies: p")),
+        )
+    };
+    let store = "store: {sqlite: a.db}\n";
+    let vision = "{name: vision, path_secret: {file: seal.key}, from: [10.0.0.0/8]}";
+    assert_eq!(read(vision, store), Vec::<String>::new());
+    for (events, rest, expected) in [
+        (vision.to_owned(), "", "what Azure tells is kept in a store, and there is none"),
+        (format!("{vision}, {vision}"), store, "`azure_events` called `vision` are there already"),
+        (vision.replace("from", "grace: 1s, from"), store, "`1s` is no time from `1m` to `24h`"),
+        (vision.replace(", from: [10.0.0.0/8]", ""), store, "takes something from somewhere"),
+        (vision.replace("name: vision", "name: 'a/b'"), store, "`a/b` is not a name"),
+        (vision.replace("from", "project: x, from"), store, "unknown field `project`"),
+    ] {
+        let said = read(&events, rest);
+        assert!(said.iter().any(|said| said.contains(expected)), "{events}: {said:?} has no `{expected}`");
+    }
+}
+
+#[test]
 fn watched_branches_are_taken_and_asked_about_once_a_minute_or_as_it_is_written() {
     let folder = folder();
     for (poll, seconds) in [("", 60), (", poll: 5s", 5), (", poll: 1h", 3_600)] {

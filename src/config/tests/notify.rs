@@ -37,7 +37,7 @@ fn channels_of_each_kind_are_taken_and_begin_with_what_comes() {
     else {
         panic!("{kinds:?}")
     };
-    assert_eq!(usual.events.len(), 8);
+    assert_eq!(usual.events.len(), 9);
     assert_eq!(filter.events.iter().map(|told| told.name).collect::<Vec<_>>(), ["break_glass", "asked"]);
     assert!(matches!(hook, Hook::Webhook { target, .. } if target == "/in?x=1"));
     assert!(settings.notify.iter().all(|channel| channel.start == crate::audit::sinks::Start::Now));

@@ -175,6 +175,18 @@ impl Custody {
         found.ok_or_else(|| Broken::Chain(format!("`{id}` is not there")))
     }
 
+    /// Whether something is there, as Azure says.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    pub(super) async fn is_there(&self, id: &ResourceId) -> Result<bool, String> {
+        let late = || format!("Azure did not answer within {} s", PATIENCE.as_secs());
+        tokio::select! {
+            found = self.read(id) => found.map(|found| found.is_some()).map_err(|broken| broken.to_string()),
+            () = self.clock.sleep(PATIENCE) => Err(late()),
+        }
+    }
+
     async fn read(&self, id: &ResourceId) -> Result<Option<Value>, Broken> {
         let reader = self.reader.load_full();
         let reader = reader.ok_or_else(|| Broken::Unread("this gate reads nothing at Azure".to_owned()))?;
