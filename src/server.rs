@@ -409,6 +409,10 @@ impl Server {
                 );
             }));
         }
+        if parts.store.is_some() {
+            let current = Arc::clone(&self.parts);
+            tokio::spawn(until.clone().run_until_cancelled_owned(statements::owed::follow(current)));
+        }
         if let Some(store) = parts.store.clone() {
             let verifier = Arc::clone(&parts.verifier);
             let clock = Arc::clone(&parts.clock);

@@ -16,6 +16,7 @@ use crate::{
     gates::{
         Cleared,
         approvals::{Came, GrantUse},
+        custody,
     },
     policy::Permit,
     time::Timestamp,
@@ -264,6 +265,8 @@ impl OutcomeGuard {
 
 impl Drop for OutcomeGuard {
     fn drop(&mut self) {
+        let sent = !matches!(self.came(), Came::NotSent);
+        self.subject.cleared.registered(custody::came(sent, self.outcome.status));
         self.subject.cleared.came(self.came());
         if self.slot.is_none() {
             return; // A read that went on unrecorded, and was counted.

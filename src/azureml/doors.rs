@@ -9,10 +9,14 @@ mod descent;
 mod hosts;
 mod jobs;
 mod reading;
+mod registered;
 
 use serde_json::Value;
 
-pub(super) use self::descent::{of_deployment, of_version};
+pub(super) use self::{
+    descent::{of_deployment, of_version},
+    registered::registered,
+};
 use self::{
     hosts::{account, batch_deployment, compute, endpoint, materialisation, online_deployment, serverless},
     jobs::{job, schedule},

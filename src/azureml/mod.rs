@@ -14,6 +14,7 @@ mod kubernetes;
 pub mod method;
 mod name;
 pub mod operation;
+mod registered;
 pub mod resource;
 mod sizes;
 
@@ -24,4 +25,5 @@ pub use operation::{
     Act, Action, Allocation, Audience, BodyNeed, Effect, Effects, Facts, Kind, Named, Naming, Operation,
     Protocol, SecretClass, Secrets, UnknownOperation,
 };
+pub use registered::Registered;
 pub use resource::ResourceId;

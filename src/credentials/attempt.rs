@@ -65,6 +65,14 @@ impl CredentialChoice {
         names
     }
 
+    /// The credential with which the gate itself does something of these kinds: the first of them that has
+    /// one which acts for itself.
+    #[must_use]
+    pub fn own(&self, kinds: &[&str]) -> Option<&Arc<str>> {
+        let mut all = kinds.iter().filter_map(|kind| self.by_kind.get(*kind));
+        all.find(|chosen| chosen.acts_for == ActsFor::Itself).map(|chosen| &chosen.name)
+    }
+
     /// The credential for an operation: by its subscription if that has a choice of its own, there
     /// by its gravest effect, else its kind, else the default.
     #[must_use]

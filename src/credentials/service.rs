@@ -19,8 +19,10 @@ use crate::{
 pub enum ServicePurpose {
     /// The keys of scoring endpoints, for whoever scores with a handle.
     EndpointKeys,
-    /// Jobs, models and deployments, for the chain of custody.
+    /// Jobs, models and deployments, for the chain of custody, and the ids of statements on models.
     Custody,
+    /// Runs of jobs, for what they measured.
+    RunHistory,
     /// Secrets that the configuration names in a vault.
     VaultSecrets,
     /// What callers may do in Azure, for entries with `rights: azure`.
@@ -42,6 +44,7 @@ impl ServicePurpose {
         match self {
             Self::EndpointKeys => "endpoint_keys",
             Self::Custody => "custody",
+            Self::RunHistory => "run_history",
             Self::VaultSecrets => "vault_secrets",
             Self::Rights => "rights",
             Self::Groups => "groups",
@@ -55,9 +58,12 @@ impl ServicePurpose {
     const fn audience(self) -> Audience {
         match self {
             Self::Groups => Audience::Graph,
-            Self::EndpointKeys | Self::Custody | Self::Rights | Self::ActivityLog | Self::Probe => {
-                Audience::Arm
-            }
+            Self::EndpointKeys
+            | Self::Custody
+            | Self::RunHistory
+            | Self::Rights
+            | Self::ActivityLog
+            | Self::Probe => Audience::Arm,
             Self::LogsIngestion => Audience::Monitor,
             Self::RecordStorage => Audience::Storage,
             Self::VaultSecrets => Audience::KeyVault,
@@ -73,6 +79,7 @@ impl ServicePurpose {
             Self::EndpointKeys | Self::Custody | Self::Rights | Self::ActivityLog | Self::Probe => {
                 host == cloud.resource_manager_host()
             }
+            Self::RunHistory => cloud.service(host) == Some(Service::DataPlane),
             Self::VaultSecrets => cloud.is_vault(host),
             Self::LogsIngestion => cloud.is_ingestion(host),
             Self::RecordStorage => cloud.service(host) == Some(Service::Storage),
@@ -152,12 +159,15 @@ mod tests {
     fn a_service_token_reaches_the_hosts_of_its_purpose_only() {
         use ServicePurpose::{
             ActivityLog, Custody, EndpointKeys, Groups, LogsIngestion, Probe, RecordStorage, Rights,
-            VaultSecrets,
+            RunHistory, VaultSecrets,
         };
         for (purpose, host, reached) in [
             (EndpointKeys, "management.azure.com", true),
             (Custody, "management.azure.com", true),
             (Custody, "westeurope.api.azureml.ms", false),
+            (RunHistory, "westeurope.api.azureml.ms", true),
+            (RunHistory, "management.azure.com", false),
+            (RunHistory, "westeurope.api.azureml.ms.evil.com", false),
             (Probe, "management.azure.com", true),
             (Rights, "management.azure.com", true),
             (Rights, "graph.microsoft.com", false),

@@ -14,11 +14,15 @@ pub mod review;
 mod tests;
 mod words;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use approvals::{Approvals, BodyKnown, Found, GrantUse, Uses, Waits};
 use break_glass::BreakGlasses;
-use custody::Custody;
+use custody::{Broken, CommitOf, Custody};
 use limits::Limits;
 use opinions::Opinions;
 use registrations::Registrations;
@@ -27,7 +31,7 @@ use review::{Evidence, ReviewWait, Reviews, hints::Hints, merges::Merges};
 use crate::{
     identity::Revoked,
     policy::{Approval, Denial, DenialCode, Obligation, Permit},
-    store::{Store, StoreError},
+    store::{Came, Store, StoreError},
     time::SharedClock,
 };
 
@@ -56,6 +60,9 @@ struct Inner {
     permit: Permit,
     uses: Uses,
     reviews: Vec<Evidence>,
+    /// The jobs whose commits were reviewed.
+    commits: Vec<CommitOf>,
+    owes: OnceLock<custody::Owes>,
 }
 
 /// An obligation is not satisfied.
@@ -173,7 +180,7 @@ impl Gates {
         }
         let approval = permit.judgement().approvals().next().cloned();
         match approval {
-            None => Ok(Cleared::new(permit, Uses::none(), Vec::new())),
+            None => Ok(Cleared::new(permit, Uses::none(), (Vec::new(), Vec::new()))),
             Some(approval) => {
                 let denial = unapproved(&approval, "approvals cannot be asked for here");
                 Err(Held::back(permit, denial))
@@ -208,8 +215,8 @@ impl Gates {
         revoked: &Revoked,
     ) -> Result<Cleared, Box<Held>> {
         // People are asked for what was reviewed.
-        let reviews = match self.reviews.shown(&permit, &self.custody).await {
-            Ok(reviews) => reviews,
+        let shown = match self.reviews.shown(&permit, &self.custody).await {
+            Ok(shown) => shown,
             Err(unshown) => {
                 let review::Unshown { denial, waits } = *unshown;
                 return Err(Box::new(Held { unreviewed: waits, ..*Held::back(permit, denial) }));
@@ -222,12 +229,12 @@ impl Gates {
         {
             return Err(Held::back(permit, denial));
         }
-        let authors = match authors(&permit, &reviews) {
+        let authors = match authors(&permit, &shown.0) {
             Ok(authors) => authors,
             Err(denial) => return Err(Held::back(permit, *denial)),
         };
         let (denial, waits) = match self.approvals.find(&permit, body, authors, revoked).await {
-            Ok(Found::All(uses)) => return Ok(Cleared::new(permit, uses, reviews)),
+            Ok(Found::All(uses)) => return Ok(Cleared::new(permit, uses, shown)),
             Ok(Found::Missing { denial, waits }) => (*denial, waits),
             Err(error) => {
                 let approval = permit.judgement().approvals().next();
@@ -262,8 +269,9 @@ impl Gates {
 }
 
 impl Cleared {
-    fn new(permit: Permit, uses: Uses, reviews: Vec<Evidence>) -> Self {
-        Self { inner: Arc::new(Inner { permit, uses, reviews }) }
+    fn new(permit: Permit, uses: Uses, (reviews, commits): (Vec<Evidence>, Vec<CommitOf>)) -> Self {
+        let owes = OnceLock::new();
+        Self { inner: Arc::new(Inner { permit, uses, reviews, commits, owes }) }
     }
 
     /// The same, for the record, which keeps it beside the right to send until the outcome is known.
@@ -294,6 +302,33 @@ impl Cleared {
     #[must_use]
     pub fn reviews(&self) -> &[Evidence] {
         &self.inner.reviews
+    }
+
+    /// The jobs whose commits these reviews are about, where they follow what is registered or deployed to
+    /// its job.
+    #[must_use]
+    pub fn commits(&self) -> &[CommitOf] {
+        &self.inner.commits
+    }
+
+    /// Keeps the statements that it will owe if Azure takes it, before it is sent.
+    ///
+    /// # Errors
+    /// [`Broken`] if they cannot be kept: then it must not go on.
+    pub async fn owe(&self, custody: &Custody) -> Result<(), Broken> {
+        let Inner { permit, reviews, commits, owes, .. } = &*self.inner;
+        if let Some(owed) = custody.owe(permit, reviews, commits).await? {
+            // It is asked once.
+            drop(owes.set(owed));
+        }
+        Ok(())
+    }
+
+    /// Says what came of the call, for the statements that it owes.
+    pub fn registered(&self, came: Came) {
+        if let Some(owes) = self.inner.owes.get() {
+            owes.came(came);
+        }
     }
 
     /// Says what came of the call, for the grants that it used.

@@ -9,7 +9,7 @@ use crate::{audit::note::hex, http::is_deceptive, lineage::ModelId, time::Timest
 /// The longest text of a fact, in bytes: ids, URLs and names are far shorter.
 const MAX_TEXT: usize = 2_048;
 /// The most items of a list.
-const MAX_ITEMS: usize = 256;
+pub(super) const MAX_ITEMS: usize = 256;
 
 /// What a fact rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -264,10 +264,12 @@ impl Custody {
 }
 
 fn text(what: &'static str, text: &str) -> Result<(), CustodyError> {
-    if text.is_empty() || text.len() > MAX_TEXT || text.contains(is_deceptive) {
-        return Err(CustodyError::Text(what));
-    }
-    Ok(())
+    if is_text(text) { Ok(()) } else { Err(CustodyError::Text(what)) }
+}
+
+/// Whether a text may stand in a statement.
+pub(super) fn is_text(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_TEXT && !text.contains(is_deceptive)
 }
 
 fn few(what: &'static str, items: usize) -> Result<(), CustodyError> {

@@ -13,6 +13,7 @@
 mod chain;
 mod custody;
 mod dsse;
+mod facts;
 mod kept;
 mod keys;
 mod model;
@@ -28,10 +29,11 @@ pub use custody::{
     Approver, Asset, Basis, Change, Custody, CustodyError, Decided, Dependency, Job, Metric, Source,
 };
 pub use dsse::{Envelope, EnvelopeError, MAX_BUNDLE, Opened, bundle, pae, seal};
+pub use facts::{facts, made_after};
 pub use kept::{Kept, Listed, OfModel, Page, ReadError, Unverified, Verified};
 pub use keys::{KeyError, KeyId, PublicKey, SigningKey};
 pub use model::ModelId;
 pub use named::{Home, NameError, Version, Versions};
 pub use statement::{PROVENANCE, SUMMARY, Statement, StatementError, Subject};
-pub use statements::{Keys, Statements, checked};
+pub use statements::{Keys, Statements, Unstated, checked};
 pub use written::{PAYLOAD_TYPE, provenance, summary};

@@ -36,13 +36,27 @@ pub struct Keys {
 
 /// Why there is no statement.
 #[derive(Debug, thiserror::Error)]
-enum Unstated {
+pub enum Unstated {
+    /// The facts are none that could be stated.
     #[error(transparent)]
     Facts(#[from] CustodyError),
+    /// It could not be signed.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// It could not be kept.
     #[error("the statement could not be kept: {0}")]
     Store(#[from] StoreError),
+}
+
+impl Unstated {
+    /// Whether it may be another time.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::Facts(_) => false,
+            Self::Key(_) | Self::Store(_) => true,
+        }
+    }
 }
 
 impl Keys {
@@ -87,7 +101,13 @@ impl Statements {
     ///
     /// One decision states a model once: what was stated first stays, and the event tells of that.
     pub async fn made(&self, custody: &Custody, now: Timestamp) -> Event {
-        let stated = self.stated(custody, now).await.map_err(|why| why.to_string());
+        let stated = self.state(custody, now).await.map_err(|why| why.to_string());
+        Self::told(custody, stated)
+    }
+
+    /// What is to be recorded of a model that was stated, or was not.
+    #[must_use]
+    pub fn told(custody: &Custody, stated: Result<Signed, String>) -> Event {
         let result = if stated.is_ok() { "made" } else { "failed" };
         metrics::counter!("amlgate_statements_total", "result" => result).increment(1);
         Event::Stated {
@@ -98,7 +118,12 @@ impl Statements {
         }
     }
 
-    async fn stated(&self, custody: &Custody, now: Timestamp) -> Result<Signed, Unstated> {
+    /// States a model that Azure has taken in; what was signed. One decision states a model once: what was
+    /// stated first stays.
+    ///
+    /// # Errors
+    /// [`Unstated`].
+    pub async fn state(&self, custody: &Custody, now: Timestamp) -> Result<Signed, Unstated> {
         let keys = self.keys();
         let first = seal(&provenance(custody, &keys.gate)?, &keys.signing)?;
         let first_digest = sha256(&first);

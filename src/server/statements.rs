@@ -1,4 +1,8 @@
-//! With what statements of models are signed and checked, as the keys lie there now.
+//! With what statements of models are signed and checked, as the keys lie there now; and the ones that are
+//! owed ([`owed`]).
+
+mod azure;
+pub(super) mod owed;
 
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@ mod break_glass;
 mod jobs;
 mod merges;
 mod offline_codes;
+mod owed;
 mod registrations;
 mod statements;
 

@@ -14,7 +14,7 @@ use crate::{
     world::{Answer, Caller, VERSION, World, job, whole, workspace},
 };
 
-const POLICIES: &str = "version: 1
+pub const POLICIES: &str = "version: 1
 subjects:
   everybody: [{issuer: sandbox, group: data-science}, {issuer: sandbox, kind: machine}]
 allow:
@@ -28,17 +28,17 @@ require:
 /// A commit that nobody reviewed.
 const UNREVIEWED: &str = "6cf21d63b85d71ee66c3f0d1c9a0d8d2c0ffee00";
 
-async fn submits(caller: &Caller<'_>, name: &str, body: &Value) -> Answer {
+pub async fn submits(caller: &Caller<'_>, name: &str, body: &Value) -> Answer {
     caller.put(&workspace(&format!("/jobs/{name}?{VERSION}")), body).await
 }
 
 /// A job as Azure shows it.
-async fn shown(world: &World, name: &str) -> Value {
+pub async fn shown(world: &World, name: &str) -> Value {
     world.caller("sam").get(&workspace(&format!("/jobs/{name}?{VERSION}"))).await.json()
 }
 
 /// Submits a job and looks at it until it has completed.
-async fn trained(world: &World, caller: &Caller<'_>, name: &str, body: &Value) -> Value {
+pub async fn trained(world: &World, caller: &Caller<'_>, name: &str, body: &Value) -> Value {
     let answer = submits(caller, name, body).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
     for _ in 0..8 {
@@ -51,16 +51,16 @@ async fn trained(world: &World, caller: &Caller<'_>, name: &str, body: &Value) -
 }
 
 /// A door, and what is sent to it.
-struct Door {
-    name: &'static str,
-    method: Method,
-    on_data_plane: bool,
-    path: String,
-    body: Value,
+pub struct Door {
+    pub name: &'static str,
+    pub method: Method,
+    pub on_data_plane: bool,
+    pub path: String,
+    pub body: Value,
 }
 
 /// The doors through which a model that a job wrote can come into being.
-fn doors(job: &str) -> Vec<Door> {
+pub fn doors(job: &str) -> Vec<Door> {
     let uri = format!("azureml://jobs/{job}/outputs/artifacts/paths/model");
     let version = json!({"properties": {"modelUri": uri, "jobName": job, "modelType": "mlflow_model"}});
     let door = |name, method, on_data_plane, path, body| Door { name, method, on_data_plane, path, body };
@@ -102,7 +102,7 @@ fn doors(job: &str) -> Vec<Door> {
     all
 }
 
-async fn sent(world: &World, caller: &Caller<'_>, door: &Door) -> Answer {
+pub async fn sent(world: &World, caller: &Caller<'_>, door: &Door) -> Answer {
     let mut request = caller
         .request(door.method.clone(), &door.path)
         .header(header::CONTENT_TYPE, "application/json")
@@ -123,7 +123,7 @@ fn refused(answer: &Answer) -> String {
 }
 
 /// The model that MLflow's doors add versions to.
-async fn named(world: &World, caller: &Caller<'_>) {
+pub async fn named(world: &World, caller: &Caller<'_>) {
     let path = format!("/mlflow/v2.0{}", workspace("/api/2.0/mlflow/registered-models/create"));
     let body = json!({"name": "by-mlflow"});
     let made =

@@ -65,6 +65,7 @@ mod rights;
 mod rotation;
 mod sessions;
 mod sinks;
+mod statements;
 mod step_up;
 mod streams;
 mod taint;

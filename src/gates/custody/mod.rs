@@ -10,6 +10,7 @@
 //! by themselves: what they write is registered by their parent's outputs.
 
 mod chain;
+mod owed;
 mod submit;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
@@ -17,9 +18,12 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
+use tokio::sync::watch;
 
+pub(in crate::gates) use self::owed::Owes;
 pub use self::{
     chain::{Break, Sent, Submission, chain},
+    owed::{Decided, Owed, Reviewed, Wanted, came, owed, written},
     submit::{Known, Stamp, Tie, stamped, tie},
 };
 use super::approvals::call::hex;
@@ -89,11 +93,13 @@ pub struct Custody {
     clock: SharedClock,
     store: Option<Store>,
     reader: ArcSwapOption<Reader>,
+    /// Changes whenever something is owed anew, or may be found out.
+    owing: watch::Sender<u64>,
 }
 
 impl Custody {
     pub(super) fn new(clock: SharedClock, store: Option<Store>) -> Self {
-        Self { clock, store, reader: ArcSwapOption::empty() }
+        Self { clock, store, reader: ArcSwapOption::empty(), owing: watch::Sender::new(0) }
     }
 
     /// With what Azure is read from here on.
@@ -118,7 +124,7 @@ impl Custody {
         let all = async {
             let mut found: Vec<CommitOf> = Vec::new();
             for descent in descends {
-                let commit = self.commit_of(permit, descent).await?;
+                let commit = self.followed(Some(permit), descent).await?;
                 if !found.contains(&commit) {
                     found.push(commit);
                 }
@@ -127,18 +133,30 @@ impl Custody {
         };
         tokio::select! {
             found = all => found,
-            () = self.clock.sleep(PATIENCE) => {
-                Err(Broken::Unread(format!("Azure did not answer within {} s", PATIENCE.as_secs())))
-            }
+            () = self.clock.sleep(PATIENCE) => Err(late()),
         }
     }
 
-    async fn commit_of(&self, permit: &Permit, descent: &Descent) -> Result<CommitOf, Broken> {
+    /// The commit that a model descends from, by the words of Azure.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub async fn follow(&self, descent: &Descent) -> Result<CommitOf, Broken> {
+        tokio::select! {
+            found = self.followed(None, descent) => found,
+            () = self.clock.sleep(PATIENCE) => Err(late()),
+        }
+    }
+
+    async fn followed(&self, permit: Option<&Permit>, descent: &Descent) -> Result<CommitOf, Broken> {
         let (mut descent, mut through) = (descent.clone(), Vec::new());
         for _ in 0..=STEPS {
             let next = match &descent {
                 Descent::Unknown(why) => return Err(Broken::Chain(why.to_string())),
-                Descent::ThisJob => return this_job(permit),
+                Descent::ThisJob => {
+                    let none = || Broken::Chain("no job is submitted".to_owned());
+                    return this_job(permit.ok_or_else(none)?);
+                }
                 Descent::Job { id, output } => {
                     through.push(id.clone());
                     return self.of_job(id, output.as_ref(), through).await;
@@ -235,11 +253,19 @@ impl Custody {
         };
         tokio::select! {
             sent = look => sent,
-            () = self.clock.sleep(PATIENCE) => {
-                Err(Broken::Unread(format!("Azure did not answer within {} s", PATIENCE.as_secs())))
-            }
+            () = self.clock.sleep(PATIENCE) => Err(late()),
         }
     }
+}
+
+fn late() -> Broken {
+    Broken::Unread(format!("Azure did not answer within {} s", PATIENCE.as_secs()))
+}
+
+/// The decision by which a job was sent, as the job itself has it.
+#[must_use]
+pub fn sent_by(job: &Value) -> Option<&str> {
+    chain::decision(job).ok()
 }
 
 /// Whether a permit submits a job.

@@ -34,7 +34,7 @@ use self::{
     facts::{Facts, is_commit},
     gerrit::Gerrit,
 };
-use super::custody::{Broken, Custody};
+use super::custody::{Broken, CommitOf, Custody};
 use crate::{
     policy::{
         Denial, DenialCode, Permit, Review,
@@ -117,7 +117,8 @@ impl Reviews {
         self.servers.load().get(name).cloned()
     }
 
-    /// What was found of all reviews that a permit needs.
+    /// What was found of all reviews that a permit needs, and the jobs that they are about, where they
+    /// are about jobs.
     ///
     /// # Errors
     /// [`Unshown`]: the first that is not there.
@@ -125,8 +126,8 @@ impl Reviews {
         &self,
         permit: &Permit,
         custody: &Custody,
-    ) -> Result<Vec<Evidence>, Box<Unshown>> {
-        let mut found = Vec::new();
+    ) -> Result<(Vec<Evidence>, Vec<CommitOf>), Box<Unshown>> {
+        let mut found = (Vec::new(), Vec::new());
         for review in permit.judgement().reviews() {
             if let Err(why) = self.each(review, permit, custody, &mut found).await {
                 return Err(Box::new(Unshown {
@@ -144,11 +145,13 @@ impl Reviews {
         review: &Review,
         permit: &Permit,
         custody: &Custody,
-        found: &mut Vec<Evidence>,
+        (reviews, jobs): &mut (Vec<Evidence>, Vec<CommitOf>),
     ) -> Result<(), Unreviewed> {
-        for sha in commits(review, permit, custody).await? {
-            found.push(self.of(review, &sha).await?);
+        let (shas, of) = commits(review, permit, custody).await?;
+        for sha in shas {
+            reviews.push(self.of(review, &sha).await?);
         }
+        jobs.extend(of);
         Ok(())
     }
 
@@ -190,12 +193,12 @@ impl Reviews {
 }
 
 /// The commits that a call comes from, at least one: by the word of whoever issued its caller's token, or
-/// by what the gate kept of the jobs that made what it is about.
+/// by what the gate kept of the jobs that made what it is about; and those jobs.
 async fn commits(
     review: &Review,
     permit: &Permit,
     custody: &Custody,
-) -> Result<BTreeSet<String>, Unreviewed> {
+) -> Result<(BTreeSet<String>, Vec<CommitOf>), Unreviewed> {
     let claim = match &review.commit {
         CommitFrom::Claim(claim) => claim,
         CommitFrom::Job => {
@@ -207,15 +210,19 @@ async fn commits(
                     no(Step::Asking, format!("from which commit it came cannot be looked up now: {why}"))
                 }
             })?;
-            let found: BTreeSet<_> = found.into_iter().map(|found| found.tie.commit).collect();
+            let shas: BTreeSet<_> = found.iter().map(|found| found.tie.commit.clone()).collect();
             // None is not all.
-            let named = !found.is_empty() && found.iter().all(|sha| is_commit(sha));
-            return if named { Ok(found) } else { Err(no(Step::Commit, "its job names no commit whole")) };
+            let named = !shas.is_empty() && shas.iter().all(|sha| is_commit(sha));
+            return if named {
+                Ok((shas, found))
+            } else {
+                Err(no(Step::Commit, "its job names no commit whole"))
+            };
         }
     };
     let named = permit.principal().claims.get(&**claim).and_then(|value| value.as_str());
     let named = named.map(str::to_ascii_lowercase).filter(|sha| is_commit(sha));
-    named.map(|sha| BTreeSet::from([sha])).ok_or_else(|| {
+    named.map(|sha| (BTreeSet::from([sha]), Vec::new())).ok_or_else(|| {
         no(Step::Commit, format!("the caller's token has no claim `{claim}` that names a commit whole"))
     })
 }

@@ -277,10 +277,36 @@ fn runs(world: &mut World, inside: &Inside<'_>, verb: &str, fields: &Value, now:
         }
         _ => {
             let id = text(fields, "run_id").or_else(|_| text(fields, "run_uuid"))?.to_owned();
+            adopt(world, inside, &id);
+            let store = world.tracking.entry(inside.workspace.to_ascii_lowercase()).or_default();
             let run = store.runs.get_mut(&id).ok_or_else(|| no_such("run", &id))?;
             on_run(run, inside, verb, fields, now)
         }
     }
+}
+
+/// A job has a run of its own name, to which its code logs.
+fn adopt(world: &mut World, inside: &Inside<'_>, id: &str) {
+    let Some(job) = world.get(&format!("{}/jobs/{id}", inside.workspace)) else { return };
+    let properties = job.body.member("properties");
+    let ended = matches!(properties.member("status").as_str(), Some("Completed" | "Failed" | "Canceled"));
+    let run = Run {
+        id: id.to_owned(),
+        experiment: properties.member("experimentName").as_str().unwrap_or_default().to_owned(),
+        name: properties.member("displayName").as_str().unwrap_or(id).to_owned(),
+        status: if ended { "FINISHED" } else { "RUNNING" }.to_owned(),
+        started: job.created.as_millis(),
+        ended: if ended { job.modified.as_millis() } else { 0 },
+        stage: "active",
+        user: job.created_by.clone(),
+        params: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+        tags: BTreeMap::new(),
+    };
+    let store = world.tracking.entry(inside.workspace.to_ascii_lowercase()).or_default();
+    let known = store.runs.entry(id.to_owned()).or_insert_with(|| run.clone());
+    known.status.clone_from(&run.status);
+    known.ended = run.ended;
 }
 
 fn on_run(run: &mut Run, inside: &Inside<'_>, verb: &str, fields: &Value, now: u64) -> Reply {
