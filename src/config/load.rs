@@ -67,6 +67,7 @@ pub fn around_policies(path: &Path) -> Option<(PathBuf, Surroundings)> {
     let around = Surroundings {
         issuers: Some(parsed.raw.issuers.iter().map(|i| i.value.name.value.clone()).collect()),
         routes: Some(parsed.raw.routes.iter().map(|r| r.value.name.value.clone()).collect()),
+        states: Some(parsed.raw.evidence.is_some()),
         gerrits: Some(parsed.raw.gerrit.iter().map(|g| g.value.name.value.clone()).collect()),
     };
     directory.is_dir().then_some((directory, around))

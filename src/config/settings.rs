@@ -119,6 +119,7 @@ impl Settings {
         Surroundings {
             issuers: Some(self.issuers.iter().map(|issuer| issuer.name.to_string()).collect()),
             routes: Some(self.routes.iter().map(|route| route.name.to_string()).collect()),
+            states: Some(self.evidence.is_some()),
             gerrits: Some(self.gerrits.iter().map(|gerrit| gerrit.name.to_string()).collect()),
         }
     }

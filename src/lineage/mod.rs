@@ -22,6 +22,7 @@ mod statement;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod vouch;
 mod written;
 
 pub use chain::{Chain, Difference, Link, differences};

@@ -325,6 +325,11 @@ impl Compiler<'_> {
     }
 
     fn review(&mut self, file: &Arc<str>, entry: &EntryRef, raw: RawReview) -> Review {
+        if let (Some(place), Some(false)) = (raw.statement, self.around.states) {
+            let message = "a statement is required, and this gate makes and checks none";
+            let hint = "add `evidence: {signing_key: {file: certs/evidence.key}}` to amlgate.yaml";
+            self.problems.push(Problem::error(file, place, message).hint(hint));
+        }
         if let Some(known) = &self.around.gerrits
             && !known.contains(&raw.gerrit.value)
         {
@@ -350,6 +355,7 @@ impl Compiler<'_> {
             max_age: raw.max_age,
             merge_commits: raw.merge_commits,
             on_unreachable: raw.on_unreachable,
+            statement: raw.statement.is_some(),
             hold: raw.hold,
         }
     }

@@ -100,6 +100,8 @@ pub struct Surroundings {
     pub routes: Option<BTreeSet<String>>,
     /// Configured Gerrit servers; `None` likewise.
     pub gerrits: Option<BTreeSet<String>>,
+    /// Whether statements are made and checked; `None` likewise.
+    pub states: Option<bool>,
 }
 
 /// What is judged: by whom, what, and the circumstances.

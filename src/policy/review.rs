@@ -38,6 +38,8 @@ pub struct Review {
     pub max_age: Option<Duration>,
     /// Whether the commit may be a merge.
     pub merge_commits: bool,
+    /// Whether a model that begins to serve must have a statement of where it came from.
+    pub statement: bool,
     /// What becomes of the request while the host does not answer.
     pub on_unreachable: Unreachable,
     /// How long a request waits until its code is reviewed and merged; zero if it is refused at once.
@@ -253,6 +255,7 @@ impl Review {
         words.extend(forced.then(|| "accepts forced ones".to_owned()));
         words.extend(self.max_age.map(|age| format!("merged at most {} ago", length(age))));
         words.extend(self.merge_commits.then(|| "merge commits, too".to_owned()));
+        words.extend(self.statement.then(|| "what is deployed has a statement".to_owned()));
         words.push(match self.on_unreachable {
             Unreachable::Refuse => "refuses while the host does not answer".to_owned(),
             Unreachable::Hold => "holds while the host does not answer".to_owned(),

@@ -169,6 +169,7 @@ pub(super) async fn parts(
     parts.gates.reviews().by(reviewers);
     merges::configured(&parts.gates, settings);
     parts.gates.custody().read_by(reader);
+    parts.gates.custody().vouched_by(statements::voucher(parts.statements.as_ref()));
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek(), &parts.verifier);
     api::sign_in(&parts, settings, &mut secrets, &seal).await?;
     if let Some(store) = &parts.store {
@@ -211,6 +212,7 @@ pub(super) async fn reshaped(
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek(), &parts.verifier);
     api::sign_in(parts, settings, secrets, &seal).await?;
     let statements = statements::again(settings, secrets, parts).await?;
+    parts.gates.custody().vouched_by(statements::voucher(statements.as_ref()));
     let (keys, rights) = match routes.iter().find(|r| r.protocol == Protocol::Arm) {
         Some(arm) => {
             let reader = custody::reader(settings, &parts.credentials, &arm.upstream);

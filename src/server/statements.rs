@@ -11,8 +11,10 @@ use zeroize::Zeroizing;
 
 use super::{StartError, complaint::Complaint, secrets::Secrets};
 use crate::{
+    azureml::ResourceId,
     config::{self, Settings},
-    lineage::{KeyError, Keys, PublicKey, SigningKey, Statements},
+    gates::custody::{Broken, Voucher},
+    lineage::{KeyError, Keys, ModelId, PublicKey, SigningKey, Statements},
     proxy::GateParts,
     store::Store,
 };
@@ -100,4 +102,22 @@ impl Stating {
         let before = self.digest.replace(digest);
         Ok((before != Some(digest) && before.is_some()).then_some(keys))
     }
+}
+
+/// Whether what is deployed is stated, by what is kept and the keys that are believed then.
+pub(super) fn voucher(statements: Option<&Arc<Statements>>) -> Option<Voucher> {
+    let statements = Arc::clone(statements?);
+    Some(Voucher::new(move |model, commit| {
+        let statements = Arc::clone(&statements);
+        Box::pin(async move {
+            let none = || Broken::Chain(format!("`{model}` is no version of a model"));
+            let id = ModelId::parse(model.as_str()).ok_or_else(none)?;
+            let job = commit.through.last().map_or("", ResourceId::as_str);
+            match statements.vouches(&id, &commit.tie.commit, job).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(why)) => Err(Broken::Chain(why)),
+                Err(error) => Err(Broken::Unread(error.to_string())),
+            }
+        })
+    }))
 }

@@ -1,6 +1,8 @@
 //! A model that was let in because its code was reviewed is stated: signed, kept, recorded, and named in
 //! the model's own tags, whatever happens in between.
 
+mod deployed;
+
 use amlgate::{
     lineage::{Chain, ModelId, checked},
     store::{OwedRow, StatementRow},

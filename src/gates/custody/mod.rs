@@ -12,6 +12,7 @@
 mod chain;
 mod owed;
 mod submit;
+mod vouched;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ pub use self::{
     chain::{Break, Sent, Submission, chain},
     owed::{Decided, Owed, Reviewed, Wanted, came, owed, written},
     submit::{Known, Stamp, Tie, stamped, tie},
+    vouched::{Voucher, Vouching},
 };
 use super::approvals::call::hex;
 use crate::{
@@ -93,13 +95,20 @@ pub struct Custody {
     clock: SharedClock,
     store: Option<Store>,
     reader: ArcSwapOption<Reader>,
+    voucher: ArcSwapOption<Voucher>,
     /// Changes whenever something is owed anew, or may be found out.
     owing: watch::Sender<u64>,
 }
 
 impl Custody {
     pub(super) fn new(clock: SharedClock, store: Option<Store>) -> Self {
-        Self { clock, store, reader: ArcSwapOption::empty(), owing: watch::Sender::new(0) }
+        Self {
+            clock,
+            store,
+            reader: ArcSwapOption::empty(),
+            voucher: ArcSwapOption::empty(),
+            owing: watch::Sender::new(0),
+        }
     }
 
     /// With what Azure is read from here on.

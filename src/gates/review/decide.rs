@@ -64,6 +64,8 @@ pub enum Step {
     Approval,
     /// How long ago it was merged.
     Age,
+    /// The statement of the model.
+    Statement,
 }
 
 impl Step {
@@ -80,6 +82,9 @@ impl Step {
                 "have the code reviewed by people who did not write it, and merged, and use what was merged"
             }
             Self::Age => "use a commit that was merged more recently",
+            Self::Statement => {
+                "register the model again, from its job and through this gate, and deploy that"
+            }
         }
     }
 }

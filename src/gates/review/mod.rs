@@ -36,6 +36,7 @@ use self::{
 };
 use super::custody::{Broken, CommitOf, Custody};
 use crate::{
+    azureml::Effect,
     policy::{
         Denial, DenialCode, Permit, Review,
         review::{CodeHost, CommitFrom, Unreachable},
@@ -148,6 +149,18 @@ impl Reviews {
         (reviews, jobs): &mut (Vec<Evidence>, Vec<CommitOf>),
     ) -> Result<(), Unreviewed> {
         let (shas, of) = commits(review, permit, custody).await?;
+        let operation = permit.operation();
+        let effects = operation.effects.union(operation.unclear_effects);
+        if review.statement && effects.contains(Effect::DeployModel) {
+            for commit in &of {
+                custody.vouched(commit).await.map_err(|broken| match broken {
+                    Broken::Chain(why) => no(Step::Statement, format!("the model must be stated: {why}")),
+                    Broken::Unread(why) => {
+                        no(Step::Asking, format!("its statement cannot be looked up now: {why}"))
+                    }
+                })?;
+            }
+        }
         for sha in shas {
             reviews.push(self.of(review, &sha).await?);
         }
@@ -235,7 +248,7 @@ fn waits(review: &Review, failed: Step) -> Option<Box<ReviewWait>> {
             Lacks::Review(review.hold)
         }
         // Time does not mend these.
-        Step::Commit | Step::Reading | Step::Age => return None,
+        Step::Commit | Step::Reading | Step::Age | Step::Statement => return None,
     };
     let (server, project) = (Arc::clone(review.host.name()), Arc::clone(&review.project));
     Some(Box::new(ReviewWait { server, project, lacks }))

@@ -41,6 +41,7 @@ fn review() -> Review {
         max_age: None,
         merge_commits: false,
         on_unreachable: Unreachable::Refuse,
+        statement: false,
         hold: Duration::ZERO,
     }
 }

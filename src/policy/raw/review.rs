@@ -27,6 +27,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "max_age",
     "merge_commits",
     "on_unreachable",
+    "statement",
     "hold",
 ];
 /// Code hosts of later versions.
@@ -61,6 +62,8 @@ pub(in crate::policy) struct RawReview {
     pub accept: Accepted,
     pub max_age: Option<Duration>,
     pub merge_commits: bool,
+    /// Where `statement: required` stands.
+    pub statement: Option<Place>,
     pub on_unreachable: Unreachable,
     pub hold: Duration,
 }
@@ -106,6 +109,7 @@ pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
         choice(reader, &text, "`on_unreachable`", &known)
     });
     let hold = fields.take("hold").and_then(|tree| bounded(reader, tree, "`hold`", MAX_HOLD));
+    let statement = fields.take("statement").and_then(|tree| statement(reader, tree, commit.as_ref()));
     if reader.problems.len() > before {
         return None;
     }
@@ -122,8 +126,21 @@ pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
         max_age,
         merge_commits: merge_commits.unwrap_or_default(),
         on_unreachable: on_unreachable.unwrap_or(Unreachable::Refuse),
+        statement,
         hold: hold.unwrap_or_default(),
     })
+}
+
+/// Where a statement is required of what is deployed; by a claim of the caller's no model is followed.
+fn statement(reader: &mut Reader<'_>, tree: Tree, commit: Option<&CommitFrom>) -> Option<Place> {
+    let place = tree.place;
+    let text = reader.text(tree, "`statement`")?;
+    choice(reader, &text, "`statement`", &[("required", ())])?;
+    if let Some(CommitFrom::Claim(_)) = commit {
+        let hint = "write `commit: job`, or leave it out";
+        reader.error_with(place, "a statement is about the commit of a job", hint);
+    }
+    Some(place)
 }
 
 /// The text of a key that must be there.

@@ -75,6 +75,7 @@ fn what_an_entry_matches_is_allowed_once_the_code_behind_it_is_reviewed() {
             accept: Accepted::default(),
             max_age: None,
             merge_commits: false,
+            statement: false,
             on_unreachable: Unreachable::Refuse,
             hold: Duration::ZERO,
         }
@@ -353,6 +354,32 @@ fn an_entry_names_a_gerrit_that_the_configuration_has() {
     assert!(none.contains("it names no server"), "{none}");
     assert!(said(&["mian"]).unwrap_err().contains("did you mean `mian`?"));
     assert!(said(&["production", "staging"]).unwrap_err().contains("it names `production`, `staging`"));
+}
+
+#[test]
+fn a_statement_is_required_only_where_statements_are_made() {
+    let with =
+        |more: &str| demanding(SELECTS, &format!("{{gerrit: main, project: p, branch: main, {more}}}"));
+    let compiled = |text: &str, states: Option<bool>| {
+        let files = FileSet::from_texts([("p.yaml", text)]);
+        let around = Surroundings { states, ..Surroundings::default() };
+        PolicySet::compile(&files, &around)
+            .map(|(set, _)| set)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    };
+    let required = with("statement: required");
+    for states in [None, Some(true)] {
+        assert!(compiled(&required, states).unwrap().reviews().all(|review| review.statement));
+    }
+    let said = compiled(&required, Some(false)).unwrap_err();
+    assert!(said.contains("this gate makes and checks none") && said.contains("add `evidence:"), "{said}");
+    assert!(
+        !compiled(&demanding(SELECTS, SHORT), Some(false)).unwrap().reviews().any(|review| review.statement)
+    );
+    let said = compiled(&with("statement: optional"), None).unwrap_err();
+    assert!(said.contains("`statement`"), "{said}");
+    let said = compiled(&with("statement: required, commit: caller.sha"), None).unwrap_err();
+    assert!(said.contains("a statement is about the commit of a job"), "{said}");
 }
 
 #[test]
