@@ -48,6 +48,7 @@ const MOST: u32 = 16;
 /// Works until it is cancelled.
 pub async fn follow(shared: SharedParts) {
     let mut changes = shared.load().gates.custody().owing();
+    let mut hints = shared.load().gates.registrations().hints();
     loop {
         changes.borrow_and_update();
         let parts = shared.load_full();
@@ -64,6 +65,8 @@ pub async fn follow(shared: SharedParts) {
         };
         tokio::select! {
             _ = changes.changed() => {}
+            // Event Grid says that a run has ended, or a model was registered.
+            Ok(()) = hints.changed() => parts.gates.custody().hurry().await,
             () = parts.clock.sleep_until(next) => {}
         }
     }
