@@ -9,6 +9,7 @@ mod challenge;
 mod custody;
 mod discovery;
 mod drain;
+pub mod errand;
 pub mod forward;
 mod gate;
 mod identify;
@@ -41,10 +42,10 @@ use self::{
 use crate::{
     audit::Exchange,
     azureml::{self, BodyNeed, BodyRefusal, Inspected, Operation, UnknownOperation},
-    gates::approvals::BodyKnown,
+    gates::{Cleared, approvals::BodyKnown},
     http::{Body, Connection, Target, framing, headers},
-    identity::ConnectionMemo,
-    policy::{self, DecisionId, Denial, RequestFacts, Standing},
+    identity::{ConnectionMemo, Principal},
+    policy::{self, DecisionId, Denial, Permit, PolicySet, RequestFacts, Standing},
     upstream::polling,
 };
 
@@ -182,32 +183,13 @@ async fn pass(
     let Caller { principal, slot } = caller;
     // Whoever took long to send it may act under another by now, or under none.
     facts.glass = gate.parts().gates.break_glass().under(&policies, &principal, gate.now());
-    let azure = match policies.azure_scopes(&principal, &operation, &facts) {
-        none if none.is_empty() => policy::Azure::default(),
-        // Boxed: hardly any request waits for it.
-        scopes => Box::pin(gate.parts().rights.of(&principal, scopes)).await,
-    };
+    let azure = rights(gate, &policies, &principal, &operation, &facts).await;
     let permit = match policy::decide(&policies, principal, operation, facts, standing, azure, gate.now()) {
         Ok(permit) => permit,
-        Err(denied) => {
-            gate.parts().journal.denied(&denied).await.map_err(|_| Refusal::Unrecorded)?;
-            let denial = denied.judgement.denial.ok_or(Refusal::Internal)?;
-            return Err(Refusal::Denied { denial: Box::new(denial), retry_after: None });
-        }
+        Err(denied) => return Err(Box::pin(denied_by(gate, denied)).await),
     };
-    // Boxed: few requests wait for people or for others' words, and few are held up.
-    let cleared = if permit.judgement().asks() || custody::concerns(&policies, &permit) {
-        let known = if unread.is_some() { BodyKnown::Streams } else { BodyKnown::Whole };
-        let cleared = Box::pin(custody::cleared(gate, permit, known, &mut body)).await?;
-        // Who waited is treated as the policies say that let them go on.
-        policies = gate.parts().policies.current();
-        cleared
-    } else {
-        match gate.parts().gates.clear(permit) {
-            Ok(cleared) => cleared,
-            Err(held) => return Err(Box::pin(approve::refused(gate, held)).await),
-        }
-    };
+    let known_body = if unread.is_some() { BodyKnown::Streams } else { BodyKnown::Whole };
+    let cleared = cleared(gate, permit, known_body, &mut policies, &mut body).await?;
     known.verdict = "allowed";
     watch.ended(Stage::Decide);
     // Record, token, upstream, answer.
@@ -221,6 +203,51 @@ async fn pass(
         return Box::pin(upgrade::tunnel(gate, connection, recorded, bearer, sending, protocol)).await;
     }
     send::send(gate, connection, recorded, bearer, sending).await
+}
+
+/// What Azure lets the caller do where an entry asks for that.
+async fn rights(
+    gate: &Gate,
+    policies: &PolicySet,
+    principal: &Principal,
+    operation: &Operation,
+    facts: &RequestFacts,
+) -> policy::Azure {
+    match policies.azure_scopes(principal, operation, facts) {
+        none if none.is_empty() => policy::Azure::default(),
+        // Boxed: hardly any request waits for it.
+        scopes => Box::pin(gate.parts().rights.of(principal, scopes)).await,
+    }
+}
+
+/// Records that the decision is against it.
+async fn denied_by(gate: &Gate, denied: Box<policy::Denied>) -> Refusal {
+    match (gate.parts().journal.denied(&denied).await, denied.judgement.denial) {
+        (Err(_), _) => Refusal::Unrecorded,
+        (Ok(()), None) => Refusal::Internal,
+        (Ok(()), Some(denial)) => Refusal::Denied { denial: Box::new(denial), retry_after: None },
+    }
+}
+
+/// The permit with all that it needs; `policies` are those that let it go on.
+async fn cleared(
+    gate: &Gate,
+    permit: Permit,
+    known: BodyKnown,
+    policies: &mut Arc<PolicySet>,
+    body: &mut Outgoing,
+) -> Result<Cleared, Refusal> {
+    // Boxed: few requests wait for people or for others' words, and few are held up.
+    if permit.judgement().asks() || custody::concerns(policies, &permit) {
+        let cleared = Box::pin(custody::cleared(gate, permit, known, body)).await?;
+        // Who waited is treated as the policies say that let them go on.
+        *policies = gate.parts().policies.current();
+        return Ok(cleared);
+    }
+    match gate.parts().gates.clear(permit) {
+        Ok(cleared) => Ok(cleared),
+        Err(held) => Err(Box::pin(approve::refused(gate, held)).await),
+    }
 }
 
 /// What policies may know of the request, and what stands in for an `allow`.
@@ -276,15 +303,7 @@ async fn meaning(
 ) -> Result<(Operation, RequestFacts, Outgoing), Refusal> {
     let named = match azureml::name(&chosen.route.naming, &facts.method, &facts.target) {
         Ok(named) => named,
-        Err(unknown) => {
-            let denial = Denial::unknown_operation(&unknown);
-            gate.parts()
-                .journal
-                .unnamed(&caller.principal, &facts, &denial)
-                .await
-                .map_err(|_| Refusal::Unrecorded)?;
-            return Err(Refusal::Denied { denial: Box::new(denial), retry_after: None });
-        }
+        Err(unknown) => return Err(Box::pin(unnamed(gate, caller, &facts, &unknown)).await),
     };
     let empty = body.is_end_stream();
     // Without a body no entry is asked whether it reads it.
@@ -310,6 +329,15 @@ async fn meaning(
     match named.complete(inspected.as_deref()) {
         Ok(operation) => Ok((operation, facts, outgoing)),
         Err(refusal) => Err(unreadable(gate, caller, &facts, refusal).await),
+    }
+}
+
+/// What has no name is refused, and that is recorded.
+async fn unnamed(gate: &Gate, caller: &Caller, facts: &RequestFacts, unknown: &UnknownOperation) -> Refusal {
+    let denial = Denial::unknown_operation(unknown);
+    match gate.parts().journal.unnamed(&caller.principal, facts, &denial).await {
+        Ok(()) => Refusal::Denied { denial: Box::new(denial), retry_after: None },
+        Err(_) => Refusal::Unrecorded,
     }
 }
 

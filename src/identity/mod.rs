@@ -31,6 +31,7 @@ pub mod sessions;
 pub mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
+mod triggered;
 mod userinfo;
 mod verifier;
 
@@ -55,4 +56,5 @@ pub use rejection::{Reason, Rejection};
 pub use remembered::{ConnectionMemo, RememberedSettings};
 pub use revoked::{Revoked, Standing};
 pub use settings::{Accept, IssuerKind, IssuerSettings, KeysAt, Link, Plugins, SignatureAlgorithm};
+pub use triggered::{Merged, NobodyServed, TRIGGER};
 pub use verifier::Verifier;

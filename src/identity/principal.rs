@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use serde_json::{Map, Value};
 
-use super::{Binding, PeerCertificate, Proven, certificate::BadCertificate};
+use super::{Binding, PeerCertificate, Proven, certificate::BadCertificate, triggered::TRIGGER};
 use crate::time::Timestamp;
 
 /// Issuer and subject: the identity key. For Entra the subject is `tid/oid`, never an e-mail.
@@ -100,6 +100,8 @@ impl Caller {
         let served = || Self {
             kind: PrincipalKind::Person,
             client: None,
+            // A trigger's are no words of the human's issuer.
+            claims: if self.trigger().is_some() { Arc::default() } else { Arc::clone(&self.claims) },
             // Nothing that is remembered of the token is the human's.
             token_digest: [0; 32],
             ..self.clone()
@@ -212,7 +214,14 @@ pub struct Principal {
 
 impl Principal {
     /// The proof: called where the signature and every claim were checked, and nowhere else.
-    pub(in crate::identity) fn verified(caller: Caller) -> Self {
+    pub(in crate::identity) fn verified(mut caller: Caller) -> Self {
+        // Nobody takes themselves for a trigger of the gate's, whatever an issuer calls its clients.
+        caller.client = caller.client.filter(|client| !client.starts_with(TRIGGER));
+        Self::of_trigger(caller)
+    }
+
+    /// A trigger of the policies, of which the gate itself knows for whom it acts.
+    pub(in crate::identity) fn of_trigger(caller: Caller) -> Self {
         Self { caller: Arc::new(caller), binding: None, certificate: None }
     }
 

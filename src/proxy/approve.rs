@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderMap;
 use tokio::sync::watch;
 
-use super::{Gate, answer, respond::Refusal};
+use super::{Gate, answer, denied_by, respond::Refusal, rights};
 use crate::{
     audit::event::{Event, GrantChange, Verdict},
     gates::{
@@ -51,7 +51,10 @@ pub(super) async fn cleared(gate: &Gate, permit: Permit, body: BodyKnown) -> Res
         Err(mut held) => {
             let wait = how_long(&held, body);
             match held.waits.take() {
-                Some(waits) if !wait.is_zero() => hold(gate, held, *waits, wait).await,
+                // A trigger asks by itself and comes again: nobody could ask in its place.
+                Some(waits) if !wait.is_zero() || held.permit.principal().trigger().is_some() => {
+                    hold(gate, held, *waits, wait).await
+                }
                 Some(_) | None => Err(refused(gate, held).await),
             }
         }
@@ -321,17 +324,10 @@ async fn again(gate: &Gate, permit: &Permit) -> Result<Permit, Refusal> {
     let principal = permit.principal().clone();
     let (operation, mut request) = (permit.operation().clone(), permit.request().clone());
     request.glass = parts.gates.break_glass().under(&policies, &principal, gate.now());
-    let azure = match policies.azure_scopes(&principal, &operation, &request) {
-        none if none.is_empty() => policy::Azure::default(),
-        scopes => parts.rights.of(&principal, scopes).await,
-    };
+    let azure = rights(gate, &policies, &principal, &operation, &request).await;
     match policy::decide(&policies, principal, operation, request, permit.standing(), azure, gate.now()) {
         Ok(permit) => Ok(permit),
-        Err(denied) => {
-            parts.journal.denied(&denied).await.map_err(|_| Refusal::Unrecorded)?;
-            let denial = denied.judgement.denial.ok_or(Refusal::Internal)?;
-            Err(Refusal::Denied { denial: Box::new(denial), retry_after: None })
-        }
+        Err(denied) => Err(denied_by(gate, denied).await),
     }
 }
 

@@ -104,7 +104,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Head(BadHead::Ambiguous(_)) | Self::Target(_) => StatusCode::BAD_REQUEST,
             Self::Head(BadHead::Unsupported(_)) => StatusCode::NOT_IMPLEMENTED,
@@ -143,7 +143,7 @@ impl Refusal {
         }
     }
 
-    fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Head(_) | Self::Target(_) => "BadRequest",
             Self::NoRoute => "NotFound",
@@ -165,7 +165,7 @@ impl Refusal {
         }
     }
 
-    fn message(&self) -> String {
+    pub(super) fn message(&self) -> String {
         match self {
             Self::Head(BadHead::Ambiguous(why) | BadHead::Unsupported(why)) => (*why).to_owned(),
             Self::Head(BadHead::Method) => "CONNECT and TRACE are not served here".to_owned(),

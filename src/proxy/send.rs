@@ -125,7 +125,8 @@ pub(super) async fn send(
     answered.await.unwrap_or(Err(Refusal::Internal))
 }
 
-async fn exchange(
+/// Gets the token and sends, in the task of whoever asks for it.
+pub(super) async fn exchange(
     gate: &Gate,
     recorded: Recorded,
     bearer: Bearer,

@@ -30,6 +30,8 @@ pub enum Known {
     Token,
     /// The job's own properties say so: whoever submitted it could have written another.
     Claimed,
+    /// The gate itself says so: a trigger started the job when it was merged.
+    Trigger,
 }
 
 impl Known {
@@ -39,6 +41,7 @@ impl Known {
         match self {
             Self::Token => "token",
             Self::Claimed => "claimed",
+            Self::Trigger => "trigger",
         }
     }
 }
@@ -66,11 +69,14 @@ pub fn tie(caller: &Caller, job: &Value) -> Result<Tie, String> {
         return Err("it was submitted from a tree with changes that are in no commit".to_owned());
     }
     match (vouched(caller)?, claimed) {
+        (Some(Vouched { commit, known: Known::Trigger, .. }), Some(claimed)) if commit != claimed => {
+            Err(format!("it claims commit {claimed}, and it was started because {commit} was merged"))
+        }
         (Some(Vouched { commit, .. }), Some(claimed)) if commit != claimed => {
             Err(format!("it claims commit {claimed}, and the caller's token is for {commit}"))
         }
-        (Some(Vouched { commit, repository }), _) => {
-            Ok(Tie { commit, known: Known::Token, repository: Some(repository) })
+        (Some(Vouched { commit, known, repository }), _) => {
+            Ok(Tie { commit, known, repository: Some(repository) })
         }
         (None, Some(_)) if dirty.is_none() => {
             Err(format!("it claims a commit, and not by `{}` that nothing was changed since", DIRTY[0]))
@@ -80,9 +86,10 @@ pub fn tie(caller: &Caller, job: &Value) -> Result<Tie, String> {
     }
 }
 
-/// What the token of a CI job says.
+/// What the token of a CI job says, or the gate of a trigger.
 struct Vouched {
     commit: String,
+    known: Known,
     /// The claim that names the repository or project, and its value.
     repository: (String, String),
 }
@@ -90,6 +97,11 @@ struct Vouched {
 /// The commit in the token of a CI job, and of which repository or project: `sha` and `repository_id`
 /// of GitHub Actions, `sha` and `project_id` of GitLab.
 fn vouched(caller: &Caller) -> Result<Option<Vouched>, String> {
+    if let Some((sha, project)) = caller.merged() {
+        let commit = commit(sha).ok_or("the merge that started it names no whole commit")?;
+        let repository = ("gerrit".to_owned(), project);
+        return Ok(Some(Vouched { commit, known: Known::Trigger, repository }));
+    }
     // A person's token may carry claims that the person wrote.
     if caller.kind != PrincipalKind::Machine {
         return Ok(None);
@@ -107,7 +119,7 @@ fn vouched(caller: &Caller) -> Result<Option<Vouched>, String> {
         return Err("the caller's token is of a run that a pull request started".to_owned());
     }
     let commit = commit(&sha).ok_or("the caller's token names no whole commit by `sha`")?;
-    Ok(Some(Vouched { commit, repository }))
+    Ok(Some(Vouched { commit, known: Known::Token, repository }))
 }
 
 fn claimed(written: Option<&Map<String, Value>>) -> Result<Option<String>, String> {

@@ -7,6 +7,7 @@ mod handles;
 mod hostile;
 mod keys;
 mod lifecycle;
+mod triggered;
 
 use std::{
     collections::HashMap,

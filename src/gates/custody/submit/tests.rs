@@ -145,3 +145,23 @@ fn a_body_without_a_place_for_the_stamp_is_refused() {
         assert!(refused.to_string().contains("must be an object"), "{refused}");
     }
 }
+
+#[test]
+fn a_trigger_started_a_job_by_the_merge_that_the_gate_read_of() {
+    let merge = json!({"sha": COMMIT, "gerrit": {"server": "main", "project": "ml/vision"}});
+    let trigger = Caller { client: Some("trigger:train".into()), ..caller(PrincipalKind::Agent, &merge) };
+    let started = tie(&trigger, &job(json!({}))).unwrap();
+    assert_eq!((&*started.commit, started.known), (COMMIT, Known::Trigger));
+    assert_eq!(started.repository, Some(("gerrit".into(), "main/ml/vision".into())));
+    let other = json!({"mlflow.source.git.commit": OTHER, "azureml.git.dirty": "False"});
+    assert!(why(&trigger, other).contains("it was started because"));
+    // The same words of anybody else say nothing.
+    for (kind, client) in [
+        (PrincipalKind::Agent, "train"),
+        (PrincipalKind::Person, "trigger:train"),
+        (PrincipalKind::AutonomousAgent, "trigger:train"),
+    ] {
+        let other = Caller { client: Some(client.into()), ..caller(kind, &merge) };
+        assert!(tie(&other, &job(json!({}))).is_err(), "{kind:?} {client}");
+    }
+}
