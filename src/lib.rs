@@ -37,5 +37,6 @@ pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod time;
+pub mod triggers;
 pub mod upstream;
 pub mod yaml;

@@ -32,6 +32,7 @@ mod secrets;
 mod shown;
 mod sinks;
 mod statements;
+mod triggers;
 mod witnesses;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -93,6 +94,8 @@ pub struct Server {
     log: PathBuf,
     /// Sinks and witnesses.
     exporters: JoinSet<()>,
+    /// Told when nothing is started any more by what was merged.
+    triggers: Option<oneshot::Receiver<()>>,
     /// Told when nothing more is recorded.
     recorded: CancellationToken,
 }
@@ -156,6 +159,7 @@ impl Server {
             drain: settings.timeouts.drain,
             log: settings.audit.directory.clone(),
             exporters: JoinSet::new(),
+            triggers: None,
             recorded: CancellationToken::new(),
         };
         for exporter in built.exporters {
@@ -197,6 +201,10 @@ impl Server {
         tokio::spawn(
             stop.run_until_cancelled_owned(async move { telemetry::fold(&metrics, &ticking).await }),
         );
+        if server.parts.load().store.is_some() {
+            let started = triggers::start(&shared, &built.pools, &server.stop).map_err(StartError::Thread)?;
+            server.triggers = Some(started);
+        }
         let shown =
             [("reverse", built.reverse_tls), ("forward", built.forward_tls), ("admin", built.admin_tls)];
         let shown =
@@ -269,6 +277,10 @@ impl Server {
             let mut clean = true;
             for listener in self.listeners {
                 clean &= listener.ended().await;
+            }
+            if let Some(triggers) = self.triggers {
+                // An error is of one that ended otherwise: it has nothing under way either.
+                clean &= triggers.await.is_ok();
             }
             clean
         };

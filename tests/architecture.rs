@@ -46,6 +46,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "lineage",
         ],
     ),
+    // A run is a call like any other, and what came of it is recorded by whoever works on it.
+    ("triggers", &["proxy", "gates", "audit", "policy", "identity", "azureml", "store"]),
     // A call to the API is an operation like any other: named, judged and recorded as one.
     ("admin", &["lineage", "gates", "audit", "policy", "identity", "azureml", "store"]),
     (

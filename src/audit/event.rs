@@ -283,6 +283,31 @@ pub enum Event {
         /// Whether Azure shows it to the gate; else Azure does not answer.
         seen: bool,
     },
+    /// Something became of what a trigger starts by a merged change.
+    Trigger {
+        /// Which run of it.
+        run: String,
+        /// The trigger's name.
+        trigger: String,
+        /// The code host, by its name in the configuration.
+        server: String,
+        /// The project.
+        project: String,
+        /// The change's number.
+        change: u64,
+        /// The commit that was merged.
+        commit: String,
+        /// For whom it acts: issuer and subject, if that is anybody.
+        person: Option<String>,
+        /// What became of it.
+        became: RunBecame,
+        /// What it puts at Resource Manager, as far as that is known.
+        resource: Option<String>,
+        /// The decision on it, if there was one.
+        decision: Option<String>,
+        /// Why, or how it ended.
+        why: Option<String>,
+    },
     /// Requests were refused before anybody was known.
     Refused {
         /// From where.
@@ -325,6 +350,32 @@ pub enum Verdict {
     Expired,
     /// Whoever asked took it back.
     Withdrawn,
+}
+
+/// What becomes of what a trigger starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunBecame {
+    /// People are asked first.
+    Waits,
+    /// It was started, or is registered.
+    Started,
+    /// It is not started.
+    Refused,
+    /// It has ended.
+    Ended,
+}
+
+impl RunBecame {
+    /// The event's name in the record.
+    #[must_use]
+    pub const fn event(self) -> &'static str {
+        match self {
+            Self::Waits => "trigger_waits",
+            Self::Started => "trigger_started",
+            Self::Refused => "trigger_refused",
+            Self::Ended => "trigger_ended",
+        }
+    }
 }
 
 /// What becomes of a grant.

@@ -8,7 +8,7 @@ use std::{
 use super::{exit, put, serve::refused};
 use crate::{
     config,
-    policy::PolicySet,
+    policy::{PolicySet, Trigger},
     yaml::{Place, Problem, Spanned},
 };
 
@@ -74,6 +74,10 @@ pub fn run(args: &Args) -> ExitCode {
                         let hint = "Clutch is asked where `clutch: {check: {url: ...}}` in the configuration says; until then the entry denies";
                         Problem::warning(&entry.file, place, message).hint(hint)
                     }));
+                    warnings.extend(idle(&set, kept, |server| {
+                        let named = settings.gerrits.iter().find(|gerrit| *gerrit.name == *server);
+                        named.is_some_and(|gerrit| !gerrit.people.links.is_empty())
+                    }));
                     problems.extend(nobody_on_call(&set, &args.config));
                     let lifted = set.first_lifted_by_break_glass();
                     warnings.extend(lifted.filter(|_| settings.break_glass.is_none()).map(|entry| {
@@ -100,6 +104,32 @@ pub fn run(args: &Args) -> ExitCode {
     if problems.is_empty() { exit::DONE } else { refused(&problems) }
 }
 
+/// Triggers that start nothing under the configuration: it names no store, or says of no account of a server
+/// (`links`) who that is as a person.
+fn idle(set: &PolicySet, kept: bool, links: impl Fn(&str) -> bool) -> Vec<Problem> {
+    let warned = |trigger: &Trigger| {
+        let (why, hint) = match (kept, links(&trigger.server)) {
+            (true, true) => return None,
+            (false, _) => (
+                "this gate has no store",
+                "what it starts is kept in one: add `store: {sqlite: var/amlgate.db}` to the configuration"
+                    .to_owned(),
+            ),
+            (true, false) => (
+                "nobody is known for whom it could act",
+                format!(
+                    "say who accounts are: `people: {{links: [{{gerrit: {}, external_id: azure-oauth}}]}}` in the configuration",
+                    trigger.server
+                ),
+            ),
+        };
+        let (name, place) = (&trigger.entry.name, Place { line: trigger.entry.line, column: 1 });
+        let message = format!("trigger `{name}` starts nothing: {why}");
+        Some(Problem::warning(&trigger.entry.file, place, message).hint(hint))
+    };
+    set.triggers().iter().filter_map(|trigger| warned(trigger)).collect()
+}
+
 /// What channels of `notify` are for and no policy speaks of: they would be told nothing of it.
 fn untold(notified: &config::Notified, set: &PolicySet) -> Vec<Problem> {
     let warned = |name: &Spanned<String>, message: String| {
@@ -119,6 +149,31 @@ fn untold(notified: &config::Notified, set: &PolicySet) -> Vec<Problem> {
 mod tests {
     use super::*;
     use crate::policy::{FileSet, Surroundings};
+
+    #[test]
+    fn a_trigger_that_starts_nothing_is_warned_of_at_its_place() {
+        let policies = "version: 1
+triggers:
+  - name: train
+    on: {gerrit: main, project: ml/vision, branch: main}
+    as: owner
+    put: /subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w/jobs/j-${change}
+    body: {properties: {jobType: Command, command: x, computeId: c, environmentId: e}}
+";
+        let files = FileSet::from_texts([("p.yaml", policies)]);
+        let (set, _) = PolicySet::compile(&files, &Surroundings::default()).unwrap();
+        let said = |kept, links| {
+            let all = idle(&set, kept, |server| server == "main" && links);
+            all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(said(true, true), "");
+        let storeless = said(false, true);
+        assert!(storeless.starts_with("p.yaml:3:1: warning: trigger `train` starts nothing"), "{storeless}");
+        assert!(
+            storeless.contains("has no store")
+                && said(true, false).contains("people: {links: [{gerrit: main")
+        );
+    }
 
     #[test]
     fn a_channel_for_what_no_policy_speaks_of_is_warned_of_at_its_place() {

@@ -13,13 +13,15 @@ use super::{
     document::{Located, Text, listed, near},
     entry::{Entry, Limit, Network, SecretsRule, Unless},
     index::Index,
-    raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawReview, RawSecrets},
+    raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawReview, RawSecrets, RawTrigger},
     review::{CodeHost, CommitFrom, Review},
     roles::{ActionPattern, Roles},
-    who::{Description, SubjectIx, Subjects, doubts},
+    trigger::{Trigger, fits::Unfit},
+    who::{ANY_ISSUER, Description, SubjectIx, Subjects, doubts},
 };
 use crate::{
     azureml::ResourceId,
+    identity::TRIGGER,
     yaml::{Place, Problem, Severity},
 };
 
@@ -96,7 +98,12 @@ pub(super) fn compile(
     }
     let mut names = Names::new("entry");
     let mut entries = Vec::new();
+    let (mut trigger_names, mut triggers) = (Names::new("trigger"), Vec::new());
     for (file, raw) in raws {
+        for trigger in raw.triggers {
+            trigger_names.define(&file, &trigger.name, (), &mut compiler.problems);
+            triggers.extend(compiler.trigger(&file, trigger).map(Arc::new));
+        }
         for entry in raw.entries {
             names.define(&file, &entry.name, (), &mut compiler.problems);
             entries.push(compiler.entry(&file, entry));
@@ -125,6 +132,7 @@ pub(super) fn compile(
                     || e.step_up.as_ref().is_some_and(|s| s.max_age.is_some())
             }),
         index: Index::new(&entries),
+        triggers: triggers.into(),
         entries,
         subjects,
     };
@@ -138,6 +146,8 @@ fn subjects(
 ) -> Subjects {
     let mut names = Names::new("subject");
     let mut all = Vec::new();
+    let triggers: BTreeSet<_> =
+        raws.iter().flat_map(|(_, raw)| &raw.triggers).map(|trigger| trigger.name.value.clone()).collect();
     for (file, raw) in raws {
         for (name, descriptions) in raw.subjects.drain(..) {
             if name.value == AUTHENTICATED {
@@ -151,7 +161,14 @@ fn subjects(
                     Problem::warning(file, *place, format!("subject `{}`: {message}", name.value)).hint(hint)
                 });
                 problems.extend(warnings);
+                if let Some(named) = value.agent.as_deref().and_then(|agent| agent.strip_prefix(TRIGGER))
+                    && !triggers.contains(named)
+                {
+                    let known = triggers.iter().map(String::as_str);
+                    problems.push(unknown(file, *place, "trigger", named, known));
+                }
                 if let Some(known) = &around.issuers
+                    && **issuer != *ANY_ISSUER
                     && !known.contains(&**issuer)
                 {
                     problems.push(unknown(file, *place, "issuer", issuer, known.iter().map(String::as_str)));
@@ -324,23 +341,63 @@ impl Compiler<'_> {
         Demand { approval: Arc::new(approval), skip }
     }
 
+    /// A server that the configuration must name.
+    fn gerrit(&mut self, file: &Arc<str>, named: &Text) {
+        if let Some(known) = &self.around.gerrits
+            && !known.contains(&named.value)
+        {
+            let known = || known.iter().map(String::as_str);
+            let message = format!("no `gerrit` named `{}` in amlgate.yaml", named.value);
+            let hint = near(&named.value, known()).unwrap_or_else(|| match known().next() {
+                None => "it names no server: nobody could say what was reviewed".to_owned(),
+                Some(_) => format!("it names {}", listed(known())),
+            });
+            self.problems.push(Problem::error(file, named.place, message).hint(hint));
+        }
+    }
+
+    /// A trigger that asks for something that Azure ML knows.
+    fn trigger(&mut self, file: &Arc<str>, raw: RawTrigger) -> Option<Trigger> {
+        self.gerrit(file, &raw.gerrit);
+        let scope = match &raw.scope {
+            None => None,
+            Some(text) => match &*self.scope(file, std::slice::from_ref(text)) {
+                [one] => Some(one.as_str().into()),
+                [] => return None,
+                [_, _, ..] => {
+                    let message = "`scope` is several ids, and a trigger puts one thing";
+                    self.problems.push(Problem::error(file, text.place, message).hint("name one of them"));
+                    return None;
+                }
+            },
+        };
+        let name = raw.name.value.as_str().into();
+        let trigger = Trigger {
+            entry: EntryRef { name, file: Arc::clone(file), line: raw.place.line },
+            server: raw.gerrit.value.into(),
+            project: raw.project,
+            branch: raw.branch,
+            acts_as: raw.acts_as,
+            put: raw.put.value.into(),
+            scope,
+            body: raw.body,
+            report: raw.report,
+        };
+        if let Err(unfit) = trigger.fits() {
+            let place = if matches!(unfit, Unfit::Body(_)) { raw.body_place } else { raw.put.place };
+            self.problems.push(Problem::error(file, place, unfit.to_string()).hint(unfit.hint()));
+            return None;
+        }
+        Some(trigger)
+    }
+
     fn review(&mut self, file: &Arc<str>, entry: &EntryRef, raw: RawReview) -> Review {
         if let (Some(place), Some(false)) = (raw.statement, self.around.states) {
             let message = "a statement is required, and this gate makes and checks none";
             let hint = "add `evidence: {signing_key: {file: certs/evidence.key}}` to amlgate.yaml";
             self.problems.push(Problem::error(file, place, message).hint(hint));
         }
-        if let Some(known) = &self.around.gerrits
-            && !known.contains(&raw.gerrit.value)
-        {
-            let known = || known.iter().map(String::as_str);
-            let message = format!("no `gerrit` named `{}` in amlgate.yaml", raw.gerrit.value);
-            let hint = near(&raw.gerrit.value, known()).unwrap_or_else(|| match known().next() {
-                None => "it names no server: nobody could say what was reviewed".to_owned(),
-                Some(_) => format!("it names {}", listed(known())),
-            });
-            self.problems.push(Problem::error(file, raw.gerrit.place, message).hint(hint));
-        }
+        self.gerrit(file, &raw.gerrit);
         Review {
             entry: entry.clone(),
             host: CodeHost::Gerrit(raw.gerrit.value.into()),

@@ -21,7 +21,7 @@ use crate::{
     },
     cloud::{Cloud, Service},
     http::Target,
-    identity::{Caller, Groups, PrincipalId, PrincipalKind},
+    identity::{Caller, Groups, PrincipalId, PrincipalKind, TRIGGER},
     time::Timestamp,
 };
 
@@ -52,6 +52,9 @@ pub struct DescribedCaller {
     /// The client that the token was issued to; of an agent, the agent.
     #[serde(default)]
     pub client: Option<String>,
+    /// The trigger of the policies that acts for the subject.
+    #[serde(default)]
+    pub trigger: Option<String>,
     /// Further claims.
     #[serde(default)]
     pub claims: Map<String, Value>,
@@ -68,9 +71,15 @@ impl DescribedCaller {
         let groups = self.groups.iter().map(|g| g.as_str().into()).collect();
         Caller {
             id: PrincipalId { issuer: self.issuer.as_str().into(), subject: self.subject.as_str().into() },
-            kind: self.kind.unwrap_or(PrincipalKind::Person),
+            kind: match &self.trigger {
+                Some(_) => PrincipalKind::Agent,
+                None => self.kind.unwrap_or(PrincipalKind::Person),
+            },
             tenant: self.tenant.as_deref().map(Into::into),
-            client: self.client.as_deref().map(Into::into),
+            client: match &self.trigger {
+                Some(trigger) => Some(format!("{TRIGGER}{trigger}").into()),
+                None => self.client.as_deref().map(Into::into),
+            },
             display: None,
             groups: if self.overage { Groups::Overage } else { Groups::Known(groups) },
             roles: self.roles.iter().map(|r| r.as_str().into()).collect(),

@@ -37,6 +37,7 @@ mod step_up;
 #[cfg(test)]
 mod tests;
 mod trace;
+pub mod trigger;
 mod view;
 mod who;
 mod words;
@@ -58,6 +59,7 @@ pub use rights::Azure;
 pub use selector::Selector;
 pub use step_up::StepUpWanted;
 pub use trace::{EntryTrace, SelectorTrace, Verdict};
+pub use trigger::{ActsAs, Trigger};
 pub use view::EntryView;
 
 use std::{borrow::Cow, collections::BTreeSet, path::Path, sync::Arc};
@@ -81,6 +83,7 @@ pub struct PolicySet {
     entries: Vec<entry::Entry>,
     subjects: who::Subjects,
     index: index::Index,
+    triggers: Arc<[Arc<Trigger>]>,
     reads_body: bool,
     asks_azure: bool,
     /// Whether some entry lets agents do what their humans may.
@@ -182,6 +185,12 @@ impl PolicySet {
     /// Every entry, in the order of the files: allow, deny, require of each.
     pub fn entries(&self) -> impl Iterator<Item = (List, &EntryRef)> {
         self.entries.iter().map(|entry| (entry.list, &entry.reference))
+    }
+
+    /// What is started when changes are merged, in the order of the files.
+    #[must_use]
+    pub fn triggers(&self) -> &Arc<[Arc<Trigger>]> {
+        &self.triggers
     }
 
     /// The scopes that `allow` entries name, each once, in order.

@@ -23,6 +23,9 @@ use crate::identity::{Caller, Groups, PrincipalKind};
 /// The number of a subject within its set.
 pub(super) type SubjectIx = u32;
 
+/// Stands in place of an issuer's name where the callers of all may fit: a trigger's, and no other.
+pub(super) const ANY_ISSUER: &str = "";
+
 /// One description of callers; all its keys must fit.
 #[derive(Debug, Clone)]
 pub(super) struct Description {
@@ -96,17 +99,19 @@ impl Description {
         let is = |wanted: &Option<Box<str>>, given: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| given == Some(wanted))
         };
-        let certain = *self.issuer == *caller.id.issuer
+        let told = |(name, expected): &(Box<str>, Expected)| {
+            caller.claims.get(&**name).is_some_and(|v| expected.fits(v))
+        };
+        // What a token of the human would say for whom a trigger acts, nobody knows.
+        let untold = !self.claims.is_empty() && caller.trigger().is_some();
+        let certain = (*self.issuer == *caller.id.issuer || *self.issuer == *ANY_ISSUER)
             && is(&self.subject, Some(&caller.id.subject))
             && is(&self.client, caller.client.as_deref())
             && (self.agent.is_none() || caller.kind.is_agent())
             && is(&self.agent, caller.client.as_deref())
             && is(&self.tenant, caller.tenant.as_deref())
             && self.is_of_kind(caller)
-            && self
-                .claims
-                .iter()
-                .all(|(name, expected)| caller.claims.get(&**name).is_some_and(|v| expected.fits(v)));
+            && (untold || self.claims.iter().all(told));
         // Software that acts has its own subjects: those of whom it acts for never let it in, and
         // count against it.
         let by_name = self.names_agents() || !caller.kind.is_agent();
@@ -115,7 +120,7 @@ impl Description {
         let by_event = !caller.from_pull_request || self.names_run(caller);
         // An address that its issuer has not seen to be its holder's is whoever's wrote it.
         let by_address = !self.names("email") || !is_unverified(caller);
-        let yes = if by_name && by_event && by_address { Fit::Yes } else { Fit::Unknown };
+        let yes = if by_name && by_event && by_address && !untold { Fit::Yes } else { Fit::Unknown };
         match (certain, &self.group, &caller.groups) {
             (false, _, _) => Fit::No,
             (true, None, _) => yes,
@@ -337,8 +342,7 @@ impl Subjects {
         }
         let mut found = Membership::default();
         self.named_as_human(caller, &mut found);
-        let descriptions = self.issuers.get(&*caller.id.issuer).map(IssuerIndex::all);
-        for (number, description) in descriptions.into_iter().flatten() {
+        for (number, description) in self.of_issuer(caller) {
             let without = Description { claims: Box::default(), ..description.clone() };
             match (without.fit(caller), description.claims.is_empty()) {
                 (Fit::Yes, true) => found.sure.push(*number),
@@ -377,17 +381,25 @@ impl Subjects {
     fn find(&self, caller: &Caller) -> Membership {
         let mut found = Membership::default();
         self.named_as_human(caller, &mut found);
-        let Some(issuer) = self.issuers.get(&*caller.id.issuer) else {
-            found.settle();
-            return found;
-        };
-        issuer.candidates(caller, |(number, description)| match description.fit(caller) {
+        let mut visit = |(number, description): &Entry| match description.fit(caller) {
             Fit::Yes => found.sure.push(*number),
             Fit::Unknown => found.unknown.push(*number),
             Fit::No | Fit::Unrecorded => {}
-        });
+        };
+        if caller.trigger().is_some() {
+            // Of which claims might lead to a description is not known.
+            self.of_issuer(caller).for_each(visit);
+        } else if let Some(issuer) = self.issuers.get(&*caller.id.issuer) {
+            issuer.candidates(caller, &mut visit);
+        }
         found.settle();
         found
+    }
+
+    /// Every description that could fit whoever an issuer vouches for, at least once.
+    fn of_issuer(&self, caller: &Caller) -> impl Iterator<Item = &Entry> {
+        let any = caller.trigger().and_then(|_| self.issuers.get(ANY_ISSUER));
+        [self.issuers.get(&*caller.id.issuer), any].into_iter().flatten().flat_map(IssuerIndex::all)
     }
 }
 

@@ -20,6 +20,7 @@ mod offline_codes;
 mod owed;
 mod registrations;
 mod revocations;
+mod runs;
 mod sessions;
 mod spent;
 mod statements;
@@ -45,6 +46,7 @@ pub use offline_codes::CodeRow;
 pub use owed::{Came, OwedRow};
 pub use registrations::RegistrationRow;
 pub use revocations::{Revocation, RevocationKind, Revocations};
+pub use runs::{Looked, NEVER, RunRow, TriggerBranch};
 use secrecy::{ExposeSecret as _, SecretString};
 pub use sessions::SessionRow;
 use sqlx::{

@@ -8,6 +8,7 @@ mod merges;
 mod offline_codes;
 mod owed;
 mod registrations;
+mod runs;
 mod statements;
 
 use super::*;

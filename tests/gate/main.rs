@@ -71,6 +71,7 @@ mod streams;
 mod taint;
 mod tenants;
 mod terminators;
+mod triggers;
 mod upstreams;
 mod witnesses;
 mod workloads;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Event, GrantChange, Tunnel, Verdict};
+use super::{Event, GrantChange, RunBecame, Tunnel, Verdict};
 use crate::{
     audit::{
         canonical::{self, Line},
@@ -154,6 +154,12 @@ impl Event {
             Self::UnstatedModel { .. } => {
                 Form { severity: 4, failed: true, ..form(API, 99, "amlgate/lineage/write") }
             }
+            Self::Trigger { person, became, .. } => Form {
+                actor: person.as_deref(),
+                failed: *became == RunBecame::Refused,
+                severity: if *became == RunBecame::Refused { 3 } else { 1 },
+                ..form(API, if *became == RunBecame::Started { 1 } else { 99 }, "amlgate/triggers/run/action")
+            },
             Self::Refused { peer, .. } => Form { peer: Some(*peer), ..failed(form(API, 99, "unknown")) },
         }
     }
@@ -432,6 +438,30 @@ impl Event {
                 l.text("model", &**model);
                 l.number("registered", *registered);
                 l.text("seen", if *seen { "yes" } else { "not known" });
+            }
+            Self::Trigger {
+                run,
+                trigger,
+                server,
+                project,
+                change,
+                commit,
+                became,
+                resource,
+                decision,
+                why,
+                ..
+            } => {
+                l.number("change", *change);
+                l.text("commit", &**commit);
+                l.text("decision", decision.as_deref());
+                plain(l, became.event());
+                l.text("project", &**project);
+                l.text("resource", resource.as_deref());
+                l.text("run", &**run);
+                l.text("server", &**server);
+                l.text("trigger", &**trigger);
+                l.text("why", why.as_deref());
             }
             Self::Refused { reason, count, .. } => {
                 l.number("count", *count);

@@ -72,6 +72,7 @@ impl Class {
             Some("exporter_failing" | "exporter_recovered") => Self::Export,
             Some("record_read" | "body_read") => Self::Reading,
             Some("model_stated" | "model_not_stated" | "unstated_model") => Self::Access,
+            Some("trigger_waits" | "trigger_started" | "trigger_refused" | "trigger_ended") => Self::Access,
             Some("refused") => Self::Refusal,
             Some(_) => return None,
         })

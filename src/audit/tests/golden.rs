@@ -13,7 +13,7 @@ use super::{
     *,
 };
 use crate::{
-    audit::event::{GrantChange, Signed, Tunnel, Verdict},
+    audit::event::{GrantChange, RunBecame, Signed, Tunnel, Verdict},
     azureml::Kind,
     gates::break_glass::Became,
     policy::DecisionId,
@@ -50,6 +50,22 @@ fn stated(stated: Result<Signed, String>) -> Event {
         decision: uuid::Uuid::nil().to_string(),
         caller: "github:repo:ml/vision".into(),
         stated,
+    }
+}
+
+fn triggered(became: RunBecame, decision: bool, why: Option<&str>) -> Event {
+    Event::Trigger {
+        run: "0197b6b0-0000-7000-8000-000000000001".into(),
+        trigger: "train".into(),
+        server: "main".into(),
+        project: "ml/vision".into(),
+        change: 42,
+        commit: "b2b5f7c8fb8f96312d629d4d4f379f34f5b9b651".into(),
+        person: (became != RunBecame::Refused).then(|| "corp:t/ann".into()),
+        became,
+        resource: decision.then(|| "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w/jobs/j".into()),
+        decision: decision.then(|| uuid::Uuid::nil().to_string()),
+        why: why.map(str::to_owned),
     }
 }
 
@@ -229,6 +245,10 @@ fn events() -> Vec<(&'static str, Event)> {
                 seen: true,
             },
         ),
+        ("trigger_waits", triggered(RunBecame::Waits, true, Some("request r waits for an answer"))),
+        ("trigger_started", triggered(RunBecame::Started, true, None)),
+        ("trigger_refused", triggered(RunBecame::Refused, false, Some("nobody is known\nas a person"))),
+        ("trigger_ended", triggered(RunBecame::Ended, true, Some("Completed"))),
         ("refused", Event::Refused { peer: "::1".parse().unwrap(), reason: "no token", count: 4 }),
     ]
 }
@@ -264,6 +284,7 @@ fn is_listed(event: &Event) -> bool {
         | Event::BodyRead { .. }
         | Event::Stated { .. }
         | Event::UnstatedModel { .. }
+        | Event::Trigger { .. }
         | Event::Refused { .. } => true,
     }
 }

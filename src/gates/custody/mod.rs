@@ -214,6 +214,19 @@ impl Custody {
         }
     }
 
+    /// A resource as Azure shows it to the gate itself; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`Broken::Unread`].
+    pub async fn shown(&self, id: &ResourceId) -> Result<Option<Value>, Broken> {
+        tokio::select! {
+            found = self.read(id) => found,
+            () = self.clock.sleep(PATIENCE) => {
+                Err(Broken::Unread(format!("Azure did not answer within {} s", PATIENCE.as_secs())))
+            }
+        }
+    }
+
     async fn read(&self, id: &ResourceId) -> Result<Option<Value>, Broken> {
         let reader = self.reader.load_full();
         let reader = reader.ok_or_else(|| Broken::Unread("this gate reads nothing at Azure".to_owned()))?;

@@ -5,6 +5,7 @@
 //! commit, and that comes along anyhow.
 
 pub(super) mod merged;
+pub mod say;
 
 use std::{
     collections::BTreeSet,

@@ -8,11 +8,11 @@ use super::{
     super::{
         calendar::{self, Calendar, DAY, DAYS},
         document::{Located, Node, Reader, Text, Tree, listed, near},
-        who::{Description, Expected},
+        who::{ANY_ISSUER, Description, Expected},
     },
     DESCRIPTION_KEYS,
 };
-use crate::identity::PrincipalKind;
+use crate::identity::{PrincipalKind, TRIGGER};
 
 pub(super) fn items(reader: &mut Reader<'_>, tree: Tree, what: &str) -> Vec<Tree> {
     let place = tree.place;
@@ -47,17 +47,7 @@ pub(super) fn description(reader: &mut Reader<'_>, tree: Tree) -> Option<Located
         }
     });
     let claims = fields.take("claims").map(|tree| members(reader, tree, "`claims`")).unwrap_or_default();
-    let agent = fields.take("agent").and_then(|tree| {
-        let place = tree.place;
-        let mut fields = reader.fields(tree, "`agent`", &["client_id"], &[])?;
-        match fields.take("client_id") {
-            Some(tree) => reader.text(tree, "`client_id`").map(|text| text.value.into_boxed_str()),
-            None => {
-                reader.error(place, "`agent` needs `client_id`");
-                None
-            }
-        }
-    });
+    let agent = fields.take("agent").and_then(|tree| agent(reader, tree));
     if client.is_some() && agent.is_some() {
         let hint = "an agent is known by its client: keep `agent`";
         reader.error_with(place, "`client` and `agent` say the same", hint);
@@ -66,7 +56,9 @@ pub(super) fn description(reader: &mut Reader<'_>, tree: Tree) -> Option<Located
         let hint = "leave `kind` out: `agent` names software that acts";
         reader.error_with(place, "`kind` and `agent` contradict each other", hint);
     }
-    let Some(issuer) = issuer else {
+    // For whom a trigger acts, whichever issuer they are of, is said where it is defined.
+    let of_any = || agent.as_deref().filter(|agent| agent.starts_with(TRIGGER)).map(|_| ANY_ISSUER.into());
+    let Some(issuer) = issuer.or_else(of_any) else {
         reader.error_with(
             place,
             "a description of callers needs `issuer`",
@@ -75,6 +67,35 @@ pub(super) fn description(reader: &mut Reader<'_>, tree: Tree) -> Option<Located
         return None;
     };
     Some(Located::new(Description { issuer, group, subject, client, agent, kind, tenant, claims }, place))
+}
+
+/// The client that an agent is known by.
+fn agent(reader: &mut Reader<'_>, tree: Tree) -> Option<Box<str>> {
+    let place = tree.place;
+    let mut fields = reader.fields(tree, "`agent`", &["client_id", "trigger"], &[])?;
+    match (fields.take("client_id"), fields.take("trigger")) {
+        (Some(tree), None) => {
+            let text = reader.text(tree, "`client_id`")?;
+            if let Some(name) = text.value.strip_prefix(TRIGGER) {
+                let message = format!("no client is called `{}`", text.value);
+                reader.error_with(text.place, message, format!("write `agent: {{trigger: {name}}}`"));
+                return None;
+            }
+            Some(text.value.into())
+        }
+        (None, Some(tree)) => {
+            let text = reader.text(tree, "`trigger`")?;
+            Some(format!("{TRIGGER}{}", text.value).into())
+        }
+        (Some(_), Some(_)) => {
+            reader.error_with(place, "`agent` names both a client and a trigger", "keep one of them");
+            None
+        }
+        (None, None) => {
+            reader.error(place, "`agent` needs `client_id` or `trigger`");
+            None
+        }
+    }
 }
 
 fn members(reader: &mut Reader<'_>, tree: Tree, what: &str) -> Box<[(Box<str>, Expected)]> {

@@ -9,6 +9,7 @@ mod entries;
 mod record;
 mod review;
 mod step_up;
+mod trigger;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +25,9 @@ pub(super) use entries::entry_keys;
 #[cfg(test)]
 pub(super) use review::KEYS as REVIEW_KEYS;
 pub(super) use review::RawReview;
+#[cfg(test)]
+pub(super) use trigger::KEYS as TRIGGER_KEYS;
+pub(super) use trigger::RawTrigger;
 
 use super::{
     LimitPer, SecretTreatment,
@@ -72,6 +76,7 @@ pub(super) struct RawFile {
     pub networks: Vec<(Text, Vec<IpNet>)>,
     pub calendars: Vec<(Text, Calendar)>,
     pub entries: Vec<RawEntry>,
+    pub triggers: Vec<RawTrigger>,
 }
 
 /// One entry; `None` where the key is absent.
@@ -132,7 +137,7 @@ pub(super) struct RawLimit {
 
 /// The keys of a policy file.
 pub(super) const FILE_KEYS: &[&str] =
-    &["version", "subjects", "scopes", "networks", "calendars", "allow", "deny", "require"];
+    &["version", "subjects", "scopes", "networks", "calendars", "allow", "deny", "require", "triggers"];
 
 /// The keys of a description of callers.
 pub(super) const DESCRIPTION_KEYS: &[&str] =
@@ -182,6 +187,11 @@ pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> 
         let Some(tree) = fields.take(list.name()) else { continue };
         for item in reader.list(tree, &format!("`{}`", list.name())) {
             raw.entries.extend(entry(&mut reader, list, item));
+        }
+    }
+    if let Some(tree) = fields.take("triggers") {
+        for item in reader.list(tree, "`triggers`") {
+            raw.triggers.extend(trigger::trigger(&mut reader, item));
         }
     }
     raw

@@ -155,7 +155,7 @@ fn needed(reader: &mut Reader<'_>, fields: &mut Fields, place: Place, key: &str)
 }
 
 /// A text that is what it should be.
-fn checked(
+pub(super) fn checked(
     reader: &mut Reader<'_>,
     text: Text,
     why: &str,
@@ -170,7 +170,7 @@ fn checked(
 }
 
 /// A short name without spaces and quotes.
-fn name(reader: &mut Reader<'_>, text: Text, of: &str) -> Option<Text> {
+pub(super) fn name(reader: &mut Reader<'_>, text: Text, of: &str) -> Option<Text> {
     let hint = format!("names have up to {LONGEST_NAME} characters, and no spaces, quotes or backslashes");
     checked(reader, text, &format!("is no name {of}"), &hint, |text| {
         text.len() <= LONGEST_NAME && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(&b))
@@ -186,16 +186,23 @@ fn is_plain(text: &str, forbidden: &str) -> bool {
         && !["..", "//", "/."].iter().any(|odd| text.contains(odd))
 }
 
-fn is_project(text: &str) -> bool {
+pub(super) fn is_project(text: &str) -> bool {
     is_plain(text, "\"'\\?%*:<>|$^~{}#") && !text.ends_with(".git")
 }
 
 /// As `git check-ref-format` has it, and no wider.
-fn is_branch(text: &str) -> bool {
+pub(super) fn is_branch(text: &str) -> bool {
     is_plain(text, "\"'\\?%*:^~[]{}")
         && !text.starts_with("refs/")
         && !text.contains(".lock/")
         && !text.ends_with(".lock")
+}
+
+/// As Gerrit has it.
+pub(super) fn is_label(text: &str) -> bool {
+    text.len() <= LONGEST_NAME
+        && !text.starts_with('-')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 fn labels(reader: &mut Reader<'_>, tree: Tree) -> Vec<(Arc<str>, i16)> {
@@ -204,12 +211,6 @@ fn labels(reader: &mut Reader<'_>, tree: Tree) -> Vec<(Arc<str>, i16)> {
     let hint = "write `labels: {Code-Review: 2}`: each label with the least vote that counts";
     let mut labels = Vec::new();
     for (label, value) in reader.any_fields(tree, "`labels`") {
-        // As Gerrit has it.
-        let is_label = |text: &str| {
-            text.len() <= LONGEST_NAME
-                && !text.starts_with('-')
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        };
         let place = value.place;
         let Some(label) = checked(reader, label, "is no label", hint, is_label) else { continue };
         let least = match value.value {

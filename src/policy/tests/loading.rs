@@ -233,6 +233,7 @@ fn the_schema_knows_what_the_reader_knows() {
     };
     assert_eq!(keys("/properties"), sorted(raw::FILE_KEYS.to_vec()));
     assert_eq!(keys("/$defs/description/properties"), sorted(raw::DESCRIPTION_KEYS.to_vec()));
+    assert_eq!(keys("/$defs/trigger/properties"), sorted(raw::TRIGGER_KEYS.to_vec()));
     for list in [crate::policy::List::Allow, crate::policy::List::Deny, crate::policy::List::Require] {
         assert_eq!(keys(&format!("/$defs/{}/properties", list.name())), sorted(raw::entry_keys(list)));
     }

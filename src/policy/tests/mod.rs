@@ -12,6 +12,7 @@ mod reviews;
 mod rights;
 mod selectors;
 mod step_up;
+mod triggers;
 
 use std::sync::Arc;
 

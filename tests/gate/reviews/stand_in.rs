@@ -10,7 +10,7 @@ use std::{
 use amlgate::time::{Clock as _, ManualClock, Timestamp};
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ impl State {
     /// What a search for merged changes finds.
     fn searched(&self, query: &BTreeMap<String, String>) -> Value {
         let terms = &query["q"];
-        let now = self.clock.as_ref().unwrap().now();
+        let Some(now) = self.clock.as_ref().map(|clock| clock.now()) else { return json!([]) };
         let age = |term: &str| {
             let seconds = terms.split(' ').find_map(|each| each.strip_prefix(term)?.strip_suffix('s'));
             seconds.map(|seconds| std::time::Duration::from_secs(seconds.parse().unwrap()))
@@ -161,6 +161,8 @@ pub struct Gerrit {
     mood: Arc<Mutex<Mood>>,
     asked: Arc<Mutex<Vec<(String, String)>>>,
     news: Arc<Notify>,
+    said: Arc<Mutex<Vec<Value>>>,
+    heard: Arc<Notify>,
 }
 
 impl Gerrit {
@@ -172,6 +174,8 @@ impl Gerrit {
             mood: Arc::new(Mutex::new(Mood::Well)),
             asked: Arc::default(),
             news: Arc::default(),
+            said: Arc::default(),
+            heard: Arc::default(),
         };
         let serving = gerrit.clone();
         tokio::spawn(async move {
@@ -182,7 +186,7 @@ impl Gerrit {
                 }
                 let service = service_fn(move |request| {
                     let gerrit = gerrit.clone();
-                    async move { Ok::<_, Infallible>(gerrit.answer(&request).await) }
+                    async move { Ok::<_, Infallible>(gerrit.answer(request).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
@@ -220,13 +224,42 @@ impl Gerrit {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    /// What was said on the change, from the first; waits until there is so much.
+    pub async fn said(&self, least: usize) -> Vec<Value> {
+        loop {
+            let heard = self.heard.notified();
+            let said = self.said.lock().unwrap().clone();
+            if said.len() >= least {
+                return said;
+            }
+            heard.await;
+        }
+    }
+
+    /// Takes a message, and a vote on nothing but `Verified`.
+    fn posted(&self, path: &str, body: &Value) -> (u16, String) {
+        let review = format!("/r/a/changes/ml%2Fvision~42/revisions/{SHA}/review");
+        if path != review || body["labels"].as_object().is_some_and(|all| all.keys().any(|l| l != "Verified"))
+        {
+            return (400, "label \"X\" is not a configured label".into());
+        }
+        self.said.lock().unwrap().push(body.clone());
+        self.heard.notify_waiters();
+        (200, ")]}'\n{}\n".into())
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path_and_query().unwrap().as_str().to_owned();
         let authorization =
             request.headers().get("authorization").and_then(|v| v.to_str().ok()).unwrap_or("");
         self.asked.lock().unwrap().push((authorization.to_owned(), path.clone()));
         self.news.notify_one();
         let mood = *self.mood.lock().unwrap();
+        if request.method() == http::Method::POST && matches!(mood, Mood::Well) {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let (status, body) = self.posted(&path, &serde_json::from_slice(&body).unwrap());
+            return Response::builder().status(status).body(Full::new(body.into())).unwrap();
+        }
         let (status, body) = match mood {
             Mood::Well | Mood::Breaks => self.knows(&path),
             Mood::FailsAt(part) if !path.contains(part) => self.knows(&path),
@@ -241,6 +274,12 @@ impl Gerrit {
     }
 
     fn knows(&self, path: &str) -> (u16, String) {
+        if path == "/r/a/changes/ml%2Fvision~42/messages" {
+            let said = self.said.lock().unwrap();
+            let all =
+                said.iter().map(|said| json!({"id": "x", "message": said["message"], "tag": said["tag"]}));
+            return (200, format!(")]}}'\n{}\n", all.collect::<Value>()));
+        }
         let state = self.state.lock().unwrap();
         let found = path.strip_prefix("/r/a/").and_then(|path| state.find(path));
         found.map_or((404, "Not found".into()), |found| (200, format!(")]}}'\n{found}\n")))
