@@ -100,6 +100,7 @@ fn decide(criterion: &mut Criterion) {
         client: Some("app".into()),
         display: None,
         groups: Groups::Known((0..20).map(|n| format!("other{n}").into()).chain(["mine".into()]).collect()),
+        reviewers: None,
         roles: Arc::new([]),
         claims: Arc::default(),
         expires: Timestamp::from_secs(2_000_000_000),

@@ -151,11 +151,7 @@ async fn pass(
         .await
         .and_then(|caller| identify::standing(gate, &caller.principal).map(|()| caller))
         .map_err(|(refusal, reason)| early(refusal, reason))?;
-    let caller = match gate.parts().policies.peek().groups_to_ask(&caller.principal) {
-        None => caller,
-        // Boxed: hardly any request waits for it.
-        Some(about) => Box::pin(identify::grouped(gate, caller, about)).await,
-    };
+    let caller = identify::belonging(gate, caller).await;
     watch.ended(Stage::Identify);
     // What is kept of a request is kept as long as it lasts.
     drop((host, target));

@@ -409,6 +409,12 @@ impl Server {
                 current.load_full().groups.renew_soon().await;
             }
         }));
+        let (gates, policies) = (Arc::clone(&parts.gates), Arc::clone(&parts.policies));
+        tokio::spawn(until.clone().run_until_cancelled_owned(async move {
+            loop {
+                gates.reviews().mirror().keep(|| Arc::clone(policies.peek().gerrit_groups())).await;
+            }
+        }));
         if parts.store.is_some() {
             let (gates, journal) = (Arc::clone(&parts.gates), parts.journal.clone());
             let clock = Arc::clone(&parts.clock);

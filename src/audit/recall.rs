@@ -17,7 +17,7 @@ use crate::{
         SecretClass, Secrets,
     },
     http::Target,
-    identity::{AskedGroups, Caller, Groups, PrincipalId, PrincipalKind},
+    identity::{AskedGroups, Caller, GerritGroup, Groups, PrincipalId, PrincipalKind, ReviewerGroups},
     policy::{DecisionId, OpenGlass, Question, RequestFacts, SecretTreatment, Standing, rights::UNREAD},
     time::Timestamp,
 };
@@ -237,9 +237,29 @@ impl<'r> Record<'r> {
                 .map_or(at, Timestamp::from_millis),
             human,
             from_pull_request: self.own.get("from_pull_request").is_some(),
+            reviewers: self.reviewers()?,
             subjects_at_issue: (!subjects.is_empty()).then(|| subjects.into()),
             token_digest: [0; 32],
         })
+    }
+
+    /// What was known of the caller's groups at code hosts, if anything was asked.
+    fn reviewers(&self) -> Result<Option<Arc<ReviewerGroups>>, NotRecorded> {
+        let groups = |key: &str| {
+            let named = |name| match GerritGroup::named(whole(name, "a group of Gerrit's")?) {
+                Some(group) => Ok(group),
+                None => not_recorded("a group of Gerrit's"),
+            };
+            self.items(key).map(named).collect::<Result<Vec<_>, _>>()
+        };
+        let about = groups("gerrit_groups_asked")?;
+        if about.is_empty() {
+            return Ok(None);
+        }
+        let why: Arc<str> = "it could not be read then".into();
+        let unread = groups("gerrit_groups_unread")?.into_iter().map(|group| (group, Arc::clone(&why)));
+        let (member, unread) = (groups("gerrit_groups")?, unread.collect());
+        Ok(Some(Arc::new(ReviewerGroups::told(about.into(), member, unread))))
     }
 
     fn operation(&self) -> Result<Operation, NotRecorded> {

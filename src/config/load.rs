@@ -69,6 +69,7 @@ pub fn around_policies(path: &Path) -> Option<(PathBuf, Surroundings)> {
         routes: Some(parsed.raw.routes.iter().map(|r| r.value.name.value.clone()).collect()),
         states: Some(parsed.raw.evidence.is_some()),
         gerrits: Some(parsed.raw.gerrit.iter().map(|g| g.value.name.value.clone()).collect()),
+        faceless: gerrit::faceless(&parsed.raw),
     };
     directory.is_dir().then_some((directory, around))
 }
@@ -182,7 +183,8 @@ impl Reader<'_> {
             Some(people) => issuers::link(&people.value, &mut issuers, &named, problems),
             None => Vec::new(),
         };
-        let gerrits = self.gerrits(&raw.gerrit, &links, admin.as_ref(), problems);
+        let canonical = raw.people.as_ref().map(|people| people.value.canonical.value.as_str());
+        let gerrits = self.gerrits(&raw.gerrit, &links, (canonical, admin.as_ref()), problems);
         if raw.issuers.is_empty() {
             problems.error_with(
                 Place::of(&raw.version),

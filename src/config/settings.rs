@@ -121,6 +121,10 @@ impl Settings {
             routes: Some(self.routes.iter().map(|route| route.name.to_string()).collect()),
             states: Some(self.evidence.is_some()),
             gerrits: Some(self.gerrits.iter().map(|gerrit| gerrit.name.to_string()).collect()),
+            faceless: {
+                let faceless = self.gerrits.iter().filter(|gerrit| !gerrit.people.have_faces());
+                faceless.map(|gerrit| gerrit.name.to_string()).collect()
+            },
         }
     }
 }

@@ -29,8 +29,8 @@ use registrations::Registrations;
 use review::{Evidence, ReviewWait, Reviews, hints::Hints, merges::Merges};
 
 use crate::{
-    identity::Revoked,
-    policy::{Approval, Denial, DenialCode, Obligation, Permit},
+    identity::{GerritGroup, Revoked},
+    policy::{Approval, Approvers, Denial, DenialCode, Obligation, Permit},
     store::{Came, Store, StoreError},
     time::SharedClock,
 };
@@ -233,7 +233,10 @@ impl Gates {
             Ok(authors) => authors,
             Err(denial) => return Err(Held::back(permit, *denial)),
         };
-        let (denial, waits) = match self.approvals.find(&permit, body, authors, revoked).await {
+        let mirror = self.reviews.mirror();
+        mirror.settle(&approving_groups(&permit)).await;
+        let looking = approvals::Looking { revoked, mirror };
+        let (denial, waits) = match self.approvals.find(&permit, body, authors, &looking).await {
             Ok(Found::All(uses)) => return Ok(Cleared::new(permit, uses, shown)),
             Ok(Found::Missing { denial, waits }) => (*denial, waits),
             Err(error) => {
@@ -353,6 +356,16 @@ fn authors(permit: &Permit, reviews: &[Evidence]) -> Result<BTreeSet<String>, Bo
         }
     }
     Ok(all)
+}
+
+/// The groups of code hosts whose members approve what a permit is for.
+fn approving_groups(permit: &Permit) -> Vec<GerritGroup> {
+    let demands = permit.judgement().approvals().flat_map(|approval| &approval.by);
+    let groups = demands.filter_map(|by| match by {
+        Approvers::GerritGroup { group, .. } => Some(group.clone()),
+        Approvers::Human | Approvers::Subject { .. } => None,
+    });
+    groups.collect()
 }
 
 fn said(error: &StoreError) -> String {

@@ -40,6 +40,7 @@ impl Scene {
             expires: Timestamp::from_secs(2_000_000_000),
             from_pull_request: false,
             subjects_at_issue: None,
+            reviewers: None,
             human: None,
             token_digest: [0; 32],
         };

@@ -153,6 +153,7 @@ fn holder(
         expires,
         from_pull_request,
         subjects_at_issue: None,
+        reviewers: None,
         human,
         token_digest,
     })

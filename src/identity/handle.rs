@@ -211,6 +211,7 @@ impl Handles {
             expires,
             from_pull_request: content.from_pull_request,
             subjects_at_issue: Some(content.subjects),
+            reviewers: None,
             human: content.human.map(|(issuer, subject)| PrincipalId { issuer, subject }),
             token_digest: digest_of(handle),
         })

@@ -70,6 +70,7 @@ pub(super) fn describe(
         expires,
         from_pull_request: false,
         subjects_at_issue: None,
+        reviewers: None,
         token_digest,
     };
     Ok(Calling { caller, not_before, binding, on_behalf_of })

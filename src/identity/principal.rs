@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use serde_json::{Map, Value};
 
-use super::{Binding, PeerCertificate, Proven, certificate::BadCertificate, triggered::TRIGGER};
+use super::{Binding, PeerCertificate, Proven, ReviewerGroups, certificate::BadCertificate, triggered::TRIGGER};
 use crate::time::Timestamp;
 
 /// Issuer and subject: the identity key. For Entra the subject is `tid/oid`, never an e-mail.
@@ -192,6 +192,8 @@ pub struct Caller {
     /// For a caller who came with a handle (DECISIONS 8): the names of the policy subjects that
     /// matched when it was issued. They stand instead of claims and groups, which a handle lacks.
     pub subjects_at_issue: Option<Arc<[Arc<str>]>>,
+    /// Which groups of a code host the caller belongs to; `None` as long as nobody was asked.
+    pub reviewers: Option<Arc<ReviewerGroups>>,
     /// SHA-256 of the whole token, or zeroes for a caller who was described, not verified.
     pub token_digest: [u8; 32],
 }
@@ -269,7 +271,7 @@ impl Principal {
     #[must_use]
     pub fn proven(&self) -> Proven {
         let by_certificate = |certificate: &PeerCertificate| {
-            certificate.caller().is_some_and(|holder| Arc::ptr_eq(holder, &self.caller))
+            certificate.caller().is_some_and(|holder| holder.token_digest == self.caller.token_digest)
         };
         if self.subjects_at_issue.is_some() {
             return Proven::Handle;
@@ -300,6 +302,13 @@ impl Principal {
     #[must_use]
     pub fn with_groups_asked(&self, asked: Arc<AskedGroups>) -> Self {
         let caller = Caller { groups: Groups::Asked(asked), ..Caller::clone(&self.caller) };
+        Self { caller: Arc::new(caller), ..self.clone() }
+    }
+
+    /// The same caller, with what is known of their groups at code hosts.
+    #[must_use]
+    pub fn with_reviewers(&self, reviewers: Arc<ReviewerGroups>) -> Self {
+        let caller = Caller { reviewers: Some(reviewers), ..Caller::clone(&self.caller) };
         Self { caller: Arc::new(caller), ..self.clone() }
     }
 

@@ -220,6 +220,7 @@ mod tests {
             expires: at(10_000),
             from_pull_request: false,
             subjects_at_issue: None,
+            reviewers: None,
             token_digest: [0; 32],
         }
     }

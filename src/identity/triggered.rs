@@ -77,6 +77,7 @@ impl Verifier {
             client: Some(format!("{TRIGGER}{}", merged.trigger).into()),
             display: None,
             groups: Groups::Overage,
+            reviewers: None,
             roles: Arc::default(),
             claims: Arc::new(claims.as_object().cloned().unwrap_or_default()),
             expires: self.now().plus(LIFE),

@@ -170,6 +170,8 @@ impl Filter {
             let name = match by {
                 Approvers::Human => "human",
                 Approvers::Subject { name, .. } => name,
+                // Channels are for subjects.
+                Approvers::GerritGroup { .. } => return false,
             };
             self.approvers.iter().any(|wanted| **wanted == *name)
         };

@@ -53,6 +53,7 @@ fn demand((by, count): &(Approvers, u32)) -> Value {
     match by {
         Approvers::Human => json!("human"),
         Approvers::Subject { name, .. } => json!({"subject": &**name, "count": count}),
+        Approvers::GerritGroup { group, .. } => json!({"gerrit_group": group, "count": count}),
     }
 }
 

@@ -260,6 +260,7 @@ fn needed(open: &[(Approvers, u32)]) -> String {
     let one = |(by, count): &(Approvers, u32)| match by {
         Approvers::Human => "the agent's own human".to_owned(),
         Approvers::Subject { name, .. } => format!("{count} of {name}"),
+        Approvers::GerritGroup { group, .. } => format!("{count} of Gerrit's group {}", group.group),
     };
     open.iter().map(one).collect::<Vec<_>>().join(", and ")
 }

@@ -14,9 +14,9 @@ use super::{
     EntryRef, PolicySet,
     entry::{Context, Entry},
     raw::List,
-    who::{Fit, SubjectIx},
+    who::{Fit, SubjectIx, is_in},
 };
-use crate::identity::{Caller, PrincipalKind};
+use crate::identity::{Caller, GerritGroup, PrincipalKind};
 
 /// The longest that a call is held while people decide (DECISIONS 23).
 pub const MAX_HOLD: Duration = Duration::from_secs(120);
@@ -59,6 +59,14 @@ pub enum Approvers {
     Subject {
         /// Its name.
         name: Arc<str>,
+        /// How many, at least 1.
+        count: u32,
+    },
+    /// So many people of a group of a code host.
+    GerritGroup {
+        /// Which.
+        #[serde(flatten)]
+        group: GerritGroup,
         /// How many, at least 1.
         count: u32,
     },
@@ -132,6 +140,7 @@ impl Approval {
         let each = self.by.iter().map(|by| match by {
             Approvers::Human => "the human for whom the agent acts".to_owned(),
             Approvers::Subject { name, count } => format!("{count} of `{name}`"),
+            Approvers::GerritGroup { group, count } => format!("{count} of {group}"),
         });
         let others = if self.never_author { ", none of whom wrote the code" } else { "" };
         format!("{}{others}", each.collect::<Vec<_>>().join(" and "))
@@ -199,6 +208,7 @@ impl PolicySet {
         approvals.flat_map(|demand| &demand.approval.by).any(|by| match by {
             Approvers::Human => subject == "human",
             Approvers::Subject { name, .. } => **name == *subject,
+            Approvers::GerritGroup { .. } => false,
         })
     }
 
@@ -234,6 +244,7 @@ impl PolicySet {
         let met = by.iter().enumerate().filter(|(_, by)| match by {
             Approvers::Human => false,
             Approvers::Subject { name, .. } => of(name),
+            Approvers::GerritGroup { group, .. } => is_in(group, &seen) == Fit::Yes,
         });
         met.map(|(at, _)| at).collect()
     }
@@ -261,7 +272,8 @@ impl PolicySet {
         let named =
             |numbers: &Option<Box<[SubjectIx]>>| numbers.iter().flatten().copied().collect::<Vec<_>>();
         let approvers = demand.approval.by.iter().filter_map(|by| match by {
-            Approvers::Human => None,
+            // A group of a code host stands in the entry itself.
+            Approvers::Human | Approvers::GerritGroup { .. } => None,
             Approvers::Subject { name, .. } => self.subjects.number(name),
         });
         let exempt = entry.unless.as_ref().map(|unless| named(&unless.who)).unwrap_or_default();

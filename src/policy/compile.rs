@@ -17,11 +17,11 @@ use super::{
     review::{CodeHost, CommitFrom, Review},
     roles::{ActionPattern, Roles},
     trigger::{Trigger, fits::Unfit},
-    who::{ANY_ISSUER, Description, SubjectIx, Subjects, doubts},
+    who::{ANY_ISSUER, Description, Member, SubjectIx, Subjects, doubts},
 };
 use crate::{
     azureml::ResourceId,
-    identity::TRIGGER,
+    identity::{GerritGroup, TRIGGER},
     yaml::{Place, Problem, Severity},
 };
 
@@ -131,12 +131,24 @@ pub(super) fn compile(
                     || e.dry_run_until.is_some()
                     || e.step_up.as_ref().is_some_and(|s| s.max_age.is_some())
             }),
+        gerrit_groups: gerrit_groups(&subjects, &entries),
         index: Index::new(&entries),
         triggers: triggers.into(),
         entries,
         subjects,
     };
     Ok((set.with_versions(), problems))
+}
+
+/// The groups of code hosts that subjects and approvals name.
+fn gerrit_groups(subjects: &Subjects, entries: &[Entry]) -> Arc<[GerritGroup]> {
+    let approvals = entries.iter().filter_map(|entry| entry.approval.as_ref());
+    let approvers = approvals.flat_map(|demand| &demand.approval.by).filter_map(|by| match by {
+        Approvers::GerritGroup { group, .. } => Some(group),
+        Approvers::Human | Approvers::Subject { .. } => None,
+    });
+    let all: BTreeSet<_> = subjects.gerrit_groups().chain(approvers).cloned().collect();
+    all.into_iter().collect()
 }
 
 fn subjects(
@@ -156,6 +168,13 @@ fn subjects(
                 continue;
             }
             for Located { value, place } in &descriptions {
+                let value = match value {
+                    Member::Caller(description) => description,
+                    Member::Reviewers(group) => {
+                        problems.extend(strangers(around, file, *place, group));
+                        continue;
+                    }
+                };
                 let Description { issuer, .. } = value;
                 let warnings = doubts(value).into_iter().map(|(message, hint)| {
                     Problem::warning(file, *place, format!("subject `{}`: {message}", name.value)).hint(hint)
@@ -180,6 +199,33 @@ fn subjects(
         }
     }
     Subjects::new(all)
+}
+
+/// Why nobody could be known as one of a group of a code host.
+fn strangers(around: &Surroundings, file: &Arc<str>, place: Place, group: &GerritGroup) -> Option<Problem> {
+    let GerritGroup { server, .. } = group;
+    if let Some(unknown) = unknown_gerrit(around, file, place, server) {
+        return Some(unknown);
+    }
+    around.faceless.contains(&**server).then(|| {
+        let message = format!("nobody is known to be in {group}: who its accounts are is not said");
+        let hint = format!(
+            "link them in amlgate.yaml, `people.links: [{{gerrit: {server}, external_id: azure-oauth}}]`, or take e-mails for people with `accounts: {{match: email}}` and `people.canonical`"
+        );
+        Problem::error(file, place, message).hint(hint)
+    })
+}
+
+/// A server that amlgate.yaml does not name.
+fn unknown_gerrit(around: &Surroundings, file: &Arc<str>, place: Place, name: &str) -> Option<Problem> {
+    let known = around.gerrits.as_ref().filter(|known| !known.contains(name))?;
+    let known = || known.iter().map(String::as_str);
+    let message = format!("no `gerrit` named `{name}` in amlgate.yaml");
+    let hint = near(name, known()).unwrap_or_else(|| match known().next() {
+        None => "it names no server: nobody could say what was reviewed".to_owned(),
+        Some(_) => format!("it names {}", listed(known())),
+    });
+    Some(Problem::error(file, place, message).hint(hint))
 }
 
 fn unknown<'k>(
@@ -317,6 +363,10 @@ impl Compiler<'_> {
                     }
                     Approvers::Subject { name: name.value.as_str().into(), count }
                 }
+                RawApprovers::Reviewers { group, count } => {
+                    self.problems.extend(strangers(self.around, file, group.place, &group.value));
+                    Approvers::GerritGroup { group: group.value, count }
+                }
             });
         }
         let skip = raw.skip.and_then(|texts| {
@@ -341,24 +391,9 @@ impl Compiler<'_> {
         Demand { approval: Arc::new(approval), skip }
     }
 
-    /// A server that the configuration must name.
-    fn gerrit(&mut self, file: &Arc<str>, named: &Text) {
-        if let Some(known) = &self.around.gerrits
-            && !known.contains(&named.value)
-        {
-            let known = || known.iter().map(String::as_str);
-            let message = format!("no `gerrit` named `{}` in amlgate.yaml", named.value);
-            let hint = near(&named.value, known()).unwrap_or_else(|| match known().next() {
-                None => "it names no server: nobody could say what was reviewed".to_owned(),
-                Some(_) => format!("it names {}", listed(known())),
-            });
-            self.problems.push(Problem::error(file, named.place, message).hint(hint));
-        }
-    }
-
     /// A trigger that asks for something that Azure ML knows.
     fn trigger(&mut self, file: &Arc<str>, raw: RawTrigger) -> Option<Trigger> {
-        self.gerrit(file, &raw.gerrit);
+        self.problems.extend(unknown_gerrit(self.around, file, raw.gerrit.place, &raw.gerrit.value));
         let scope = match &raw.scope {
             None => None,
             Some(text) => match &*self.scope(file, std::slice::from_ref(text)) {
@@ -397,7 +432,7 @@ impl Compiler<'_> {
             let hint = "add `evidence: {signing_key: {file: certs/evidence.key}}` to amlgate.yaml";
             self.problems.push(Problem::error(file, place, message).hint(hint));
         }
-        self.gerrit(file, &raw.gerrit);
+        self.problems.extend(unknown_gerrit(self.around, file, raw.gerrit.place, &raw.gerrit.value));
         Review {
             entry: entry.clone(),
             host: CodeHost::Gerrit(raw.gerrit.value.into()),

@@ -4,7 +4,7 @@
 //! gate's in nothing but where caller and request come from. A caller described here proves nothing:
 //! no permit can be made of one.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, Method};
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use crate::{
     },
     cloud::{Cloud, Service},
     http::Target,
-    identity::{Caller, Groups, PrincipalId, PrincipalKind, TRIGGER},
+    identity::{Caller, GerritGroup, Groups, PrincipalId, PrincipalKind, ReviewerGroups, TRIGGER},
     time::Timestamp,
 };
 
@@ -40,6 +40,9 @@ pub struct DescribedCaller {
     /// Whether the token names more groups than it carries.
     #[serde(default)]
     pub overage: bool,
+    /// Groups of Gerrits, by the server's name; absent: none.
+    #[serde(default)]
+    pub gerrit_groups: BTreeMap<String, Vec<String>>,
     /// Application roles.
     #[serde(default)]
     pub roles: Vec<String>,
@@ -69,6 +72,11 @@ impl DescribedCaller {
     #[must_use]
     pub fn caller(&self) -> Caller {
         let groups = self.groups.iter().map(|g| g.as_str().into()).collect();
+        let reviewers = self.gerrit_groups.iter().flat_map(|(server, groups)| {
+            let of =
+                |group: &String| GerritGroup { server: server.as_str().into(), group: group.as_str().into() };
+            groups.iter().map(of)
+        });
         Caller {
             id: PrincipalId { issuer: self.issuer.as_str().into(), subject: self.subject.as_str().into() },
             kind: match &self.trigger {
@@ -89,6 +97,7 @@ impl DescribedCaller {
             from_pull_request: self.starts("event_name", "pull_request")
                 || self.claims.contains_key("repository_id") && self.starts("ref", "refs/pull/"),
             subjects_at_issue: None,
+            reviewers: Some(Arc::new(ReviewerGroups::all(reviewers.collect()))),
             human: None,
             token_digest: [0; 32],
         }

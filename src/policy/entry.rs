@@ -386,11 +386,18 @@ fn unclear(caller: &Caller) -> Cause {
     match &caller.groups {
         _ if caller.from_pull_request => Cause::PullRequest,
         _ if caller.kind.is_agent() => Cause::Agent,
+        Groups::Overage => Cause::Overage,
         Groups::Asked(asked) => {
-            asked.member().err().map_or(Cause::Overage, |why| Cause::Groups(Arc::clone(why)))
+            asked.member().err().map_or_else(|| of_reviewers(caller), |why| Cause::Groups(Arc::clone(why)))
         }
-        Groups::Known(_) | Groups::Overage => Cause::Overage,
+        Groups::Known(_) => of_reviewers(caller),
     }
+}
+
+/// Nothing is unknown of the caller's token, so that it is of groups of a code host.
+fn of_reviewers(caller: &Caller) -> Cause {
+    let unread = caller.reviewers.as_ref().and_then(|reviewers| reviewers.unread().first());
+    unread.map_or(Cause::Overage, |(_, why)| Cause::Reviewers(Arc::clone(why)))
 }
 
 fn member(fit: Fit, caller: &Caller) -> Check {

@@ -66,7 +66,7 @@ use std::{borrow::Cow, collections::BTreeSet, path::Path, sync::Arc};
 
 use crate::{
     azureml::{Operation, ResourceId},
-    identity::{Caller, Groups},
+    identity::{Caller, GerritGroup, Groups},
     time::Timestamp,
     yaml::Problem,
 };
@@ -82,6 +82,8 @@ pub struct PolicySet {
     generation: u64,
     entries: Vec<entry::Entry>,
     subjects: who::Subjects,
+    /// The groups of code hosts that subjects and approvals name, each once, in order.
+    gerrit_groups: Arc<[GerritGroup]>,
     index: index::Index,
     triggers: Arc<[Arc<Trigger>]>,
     reads_body: bool,
@@ -105,6 +107,8 @@ pub struct Surroundings {
     pub gerrits: Option<BTreeSet<String>>,
     /// Whether statements are made and checked; `None` likewise.
     pub states: Option<bool>,
+    /// Those of the Gerrit servers whose accounts nothing in the configuration takes for people.
+    pub faceless: BTreeSet<String>,
 }
 
 /// What is judged: by whom, what, and the circumstances.
@@ -240,6 +244,21 @@ impl PolicySet {
             }
             Groups::Overage | Groups::Known(_) | Groups::Asked(_) => None,
         }
+    }
+
+    /// The groups of code hosts that are to be mirrored: those that subjects and approvals name.
+    #[must_use]
+    pub const fn gerrit_groups(&self) -> &Arc<[GerritGroup]> {
+        &self.gerrit_groups
+    }
+
+    /// The groups of code hosts that must be asked for before `caller` can be judged: `None` if none is
+    /// named, or none can have a caller like this in it.
+    #[must_use]
+    pub fn gerrit_groups_to_ask(&self, caller: &Caller) -> Option<Arc<[GerritGroup]>> {
+        let asks =
+            !self.gerrit_groups.is_empty() && caller.kind.has_human() && caller.subjects_at_issue.is_none();
+        asks.then(|| Arc::clone(&self.gerrit_groups))
     }
 
     /// Whether some entry that could apply reads the body (`request.body` in `when`), so that it

@@ -102,6 +102,8 @@ pub(super) enum Cause {
     Overage,
     /// The token does not carry all groups, and the directory that was asked did not tell.
     Groups(Arc<str>),
+    /// Who is in a group of a code host could not be read.
+    Reviewers(Arc<str>),
     /// A pull request started the run that calls, and nothing names such events.
     PullRequest,
     /// Software acts, and nothing names such callers.
@@ -127,6 +129,9 @@ impl fmt::Display for Cause {
                     f,
                     "the token does not carry all of the caller's groups, and they could not be read: {why}"
                 )
+            }
+            Self::Reviewers(why) => {
+                write!(f, "whether the caller is in a group of reviewers is not known: {why}")
             }
             Self::PullRequest => f.write_str(
                 "a pull request started the run that calls, and no subject of it names its `event_name`",

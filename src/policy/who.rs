@@ -8,6 +8,7 @@
 //! for a token is remembered per thread: it depends on nothing but the token and the set.
 
 mod doubts;
+mod reviewers;
 
 use std::{
     cell::RefCell,
@@ -16,9 +17,10 @@ use std::{
 };
 
 pub(super) use doubts::doubts;
+pub(super) use reviewers::is_in;
 use serde_json::Value;
 
-use crate::identity::{Caller, Groups, PrincipalKind};
+use crate::identity::{Caller, GerritGroup, Groups, PrincipalKind};
 
 /// The number of a subject within its set.
 pub(super) type SubjectIx = u32;
@@ -38,6 +40,15 @@ pub(super) struct Description {
     pub kind: Option<PrincipalKind>,
     pub tenant: Option<Box<str>>,
     pub claims: Box<[(Box<str>, Expected)]>,
+}
+
+/// Who belongs to a subject: one of the items of its list.
+#[derive(Debug, Clone)]
+pub(super) enum Member {
+    /// Whoever's token fits.
+    Caller(Description),
+    /// The people of a group of a code host.
+    Reviewers(GerritGroup),
 }
 
 /// What a claim must be.
@@ -207,6 +218,8 @@ pub(super) struct Subjects {
     names: Vec<Arc<str>>,
     by_name: HashMap<Arc<str>, SubjectIx>,
     issuers: HashMap<Box<str>, IssuerIndex>,
+    /// The groups of code hosts that subjects are made of.
+    reviewers: Vec<(SubjectIx, GerritGroup)>,
     /// What is written of each, by number.
     descriptions: Vec<Box<str>>,
     /// The groups that are named of each issuer.
@@ -255,15 +268,22 @@ impl Membership {
 
 impl Subjects {
     /// Indexes subjects in the order of their numbers; names are unique.
-    pub(super) fn new(subjects: Vec<(Arc<str>, Vec<Description>)>) -> Self {
+    pub(super) fn new(subjects: Vec<(Arc<str>, Vec<Member>)>) -> Self {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let mut all =
             Self { identity: NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed), ..Self::default() };
-        for (number, (name, descriptions)) in (0..).zip(subjects) {
+        for (number, (name, members)) in (0..).zip(subjects) {
             all.by_name.insert(Arc::clone(&name), number);
             all.names.push(name);
-            all.descriptions.push(format!("{descriptions:?}").into());
-            for description in descriptions {
+            all.descriptions.push(format!("{members:?}").into());
+            for member in members {
+                let description = match member {
+                    Member::Caller(description) => description,
+                    Member::Reviewers(group) => {
+                        all.reviewers.push((number, group));
+                        continue;
+                    }
+                };
                 if let Some(agent) = &description.agent {
                     all.agents.entry(description.issuer.clone()).or_default().insert(agent.clone());
                 }
@@ -326,12 +346,14 @@ impl Subjects {
         // A caller who was described, not verified, has no digest to remember it by; and what a
         // directory says changes while the token is the same.
         if caller.token_digest == [0; 32] || matches!(caller.groups, Groups::Asked(_)) {
-            return Arc::new(self.find(caller));
+            return self.mirrored(caller, Arc::new(self.find(caller)), false);
         }
         if self.is_mistaken(caller) {
-            return Arc::new(self.find(&caller.as_agent()));
+            let agent = caller.as_agent();
+            return self.mirrored(&agent, Arc::new(self.find(&agent)), false);
         }
-        remembered(self.identity, &caller.token_digest, || self.find(caller))
+        let by_token = remembered(self.identity, &caller.token_digest, || self.find(caller));
+        self.mirrored(caller, by_token, false)
     }
 
     /// The subjects of a caller out of a record, which holds no claims: whoever would belong but for
@@ -352,7 +374,7 @@ impl Subjects {
             }
         }
         found.settle();
-        Arc::new(found)
+        self.mirrored(caller, Arc::new(found), true)
     }
 
     /// Where a description names the human whom the caller is at another issuer: what it demands

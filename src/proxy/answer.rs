@@ -325,6 +325,7 @@ pub(super) struct Leased {
     /// The grants by which it began, and who knows whether they and its break-glass stand; nothing where
     /// it had neither.
     lent: Option<(Arc<Gates>, Box<[GrantUse]>)>,
+    gates: Arc<Gates>,
     policies: Arc<LivePolicies>,
     verifier: Arc<Verifier>,
     clock: SharedClock,
@@ -341,7 +342,8 @@ impl Leased {
         let groups = gate.parts().groups.clone();
         let lends = !grants.is_empty() || lease.request().glass.is_some();
         let lent = lends.then(|| (Arc::clone(&gate.parts().gates), grants.into()));
-        Self { lease, lent, policies, clock, rights, groups, verifier }
+        let gates = Arc::clone(&gate.parts().gates);
+        Self { lease, lent, gates, policies, clock, rights, groups, verifier }
     }
 }
 
@@ -356,6 +358,8 @@ impl Watch for Leased {
         let changed = policies.generation() != self.lease.generation();
         let stands = self.lease.is_certified(now);
         let regrouped = self.groups.again(self.lease.principal());
+        let holder = regrouped.as_ref().unwrap_or_else(|| self.lease.principal());
+        let regrouped = self.gates.reviews().mirror().again(holder).or(regrouped);
         let glass = self.lent.as_ref().zip(self.lease.request().glass.as_deref());
         let mended = glass.is_some_and(|((gates, _), glass)| !gates.break_glass().stands(glass, now));
         let unchanged = !changed && stands && regrouped.is_none() && !mended;

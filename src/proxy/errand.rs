@@ -138,11 +138,7 @@ async fn through(
     head.headers = headers;
     head.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     identify::standing(gate, &principal).map_err(|(refusal, _)| refusal)?;
-    let caller = Caller { principal, slot: None };
-    let caller = match gate.parts().policies.peek().groups_to_ask(&caller.principal) {
-        None => caller,
-        Some(about) => identify::grouped(gate, caller, about).await,
-    };
+    let caller = identify::belonging(gate, Caller { principal, slot: None }).await;
     let onward = send::Onward::of(&head, route);
     let (mut facts, standing) = facts(gate, decision, &chosen, &caller, head, NOWHERE);
     let named = match azureml::name(&route.naming, &facts.method, &facts.target) {

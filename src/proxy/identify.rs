@@ -1,7 +1,7 @@
 //! Who is calling: the connection's memo, the process's memory, a handle, a certificate, or the
 //! signature.
 
-use std::{cell::RefCell, sync::Arc};
+use std::cell::RefCell;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
@@ -110,10 +110,19 @@ async fn alone(
     bearing(gate, memo, header, chosen, certificate.as_ref(), key).await
 }
 
-/// The caller with what Microsoft Graph says of groups that the token does not carry.
-pub(super) async fn grouped(gate: &Gate, caller: Caller, about: Arc<[Box<str>]>) -> Caller {
+/// The caller with what the policies ask about their groups that does not stand in their token.
+pub(super) async fn belonging(gate: &Gate, caller: Caller) -> Caller {
     let Caller { principal, slot } = caller;
-    Caller { principal: gate.parts().groups.of(principal, about).await, slot }
+    let principal = match gate.parts().policies.peek().groups_to_ask(&principal) {
+        None => principal,
+        // Boxed, like the next: hardly any request waits for it.
+        Some(about) => Box::pin(gate.parts().groups.of(principal, about)).await,
+    };
+    let principal = match gate.parts().policies.peek().gerrit_groups_to_ask(&principal) {
+        None => principal,
+        Some(about) => Box::pin(gate.parts().gates.reviews().mirror().told(principal, about)).await,
+    };
+    Caller { principal, slot }
 }
 
 /// Refuses who was revoked, whichever way they were found.

@@ -96,6 +96,7 @@ mod tests {
             claims: Arc::default(),
             expires: Timestamp::from_secs(0),
             subjects_at_issue: None,
+            reviewers: None,
             token_digest: [0; 32],
         }
     }

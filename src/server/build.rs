@@ -168,6 +168,7 @@ pub(super) async fn parts(
     parts.gates.opinions().by(adviser);
     parts.gates.reviews().by(reviewers);
     merges::configured(&parts.gates, settings);
+    parts.gates.reviews().mirror().aged(reviews::ages(settings));
     parts.gates.custody().read_by(reader);
     parts.gates.custody().vouched_by(statements::voucher(parts.statements.as_ref()));
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek(), &parts.verifier);

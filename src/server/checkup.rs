@@ -123,6 +123,7 @@ pub async fn check_up(
     }
     for server in &settings.gerrits {
         found.push(gerrit::one(server, settings, &mut secrets, clock).await);
+        found.extend(gerrit::groups(server, settings, &mut secrets, clock).await);
     }
     let gates = Arc::new(Gates::new(Arc::clone(clock)));
     let mut workshop = sinks::Workshop {

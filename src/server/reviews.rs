@@ -5,10 +5,13 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::{StartError, build, complaint::Complaint, secrets::Secrets};
+use super::{StartError, build, complaint::Complaint, groups, secrets::Secrets};
 use crate::{
     config::{self, Settings, settings},
-    gates::{Gates, review::gerrit::Gerrit},
+    gates::{
+        Gates,
+        review::{gerrit::Gerrit, mirror::Ages},
+    },
     secrets::SecretError,
     time::SharedClock,
 };
@@ -19,6 +22,12 @@ pub(super) struct Reviewing {
     /// Of the configuration and the tokens; `None` before the first look.
     digest: Option<[u8; 32]>,
     complaint: Complaint,
+}
+
+/// How old may be what is known of groups.
+pub(super) fn ages(settings: &Settings) -> Ages {
+    let (fresh, stale) = groups::ages(settings);
+    Ages { fresh, stale }
 }
 
 /// Whom the configuration says to ask.
@@ -90,6 +99,7 @@ impl Reviewing {
         secrets: &mut Secrets,
         clock: &SharedClock,
     ) {
+        gates.reviews().mirror().aged(ages(settings));
         let found = self.changed(settings, secrets, clock).await;
         if let Some(servers) = self.complaint.heard(found, "Gerrit is asked as before") {
             gates.reviews().by(servers);

@@ -60,6 +60,7 @@ mod reading;
 mod reconcile;
 mod requests;
 mod restart;
+mod reviewers;
 mod reviews;
 mod rights;
 mod rotation;

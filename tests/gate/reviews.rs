@@ -33,9 +33,15 @@ require:
 
 /// A gate that asks the stand-in, by a clock that is moved by hand.
 pub async fn world(gerrit: &Gerrit, policies: &str) -> (World, ManualClock) {
+    let linked = "{gerrit: main, external_id: azure-oauth}";
+    world_with(gerrit, policies, "accounts: {match: external_id}", linked).await
+}
+
+/// The same with other keys of the Gerrit, and other links of people.
+pub async fn world_with(gerrit: &Gerrit, policies: &str, more: &str, links: &str) -> (World, ManualClock) {
     let clock = ManualClock::starting_at(SystemClock.now());
     let block = format!(
-        "gerrit:\n  - {{name: main, url: \"http://{}/r/\", user: amlgate, token: {{file: gerrit.token}}}}\npeople: {{canonical: entra, links: [{{gerrit: main, external_id: azure-oauth}}]}}\npolicies: policies/",
+        "gerrit:\n  - {{name: main, url: \"http://{}/r/\", user: amlgate, token: {{file: gerrit.token}}, {more}}}\npeople: {{canonical: entra, links: [{links}]}}\npolicies: policies/",
         gerrit.address
     );
     let configuration = &[("policies: policies/", block.as_str())];

@@ -48,6 +48,7 @@ fn caller(issuer: &str, groups: Groups, claims: Value) -> Caller {
         expires: LATER,
         from_pull_request: false,
         subjects_at_issue: None,
+        reviewers: None,
         human: None,
         token_digest: [0; 32],
     }

@@ -243,6 +243,15 @@ impl Api {
         headers: &HeaderMap,
         peer: Peer,
     ) -> Result<(Principal, Option<String>), Refused> {
+        let (principal, session) = self.came(headers, peer).await?;
+        let principal = match self.policies.peek().gerrit_groups_to_ask(&principal) {
+            None => principal,
+            Some(about) => self.gates.reviews().mirror().told(principal, about).await,
+        };
+        Ok((principal, session))
+    }
+
+    async fn came(&self, headers: &HeaderMap, peer: Peer) -> Result<(Principal, Option<String>), Refused> {
         let refused = |reason: &'static str, refusal: Refused| {
             self.journal.refused(peer.0.ip(), reason);
             refusal

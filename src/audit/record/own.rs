@@ -10,7 +10,7 @@ use super::{
 use crate::{
     azureml::{Allocation, Kind, Protocol},
     gates::review::Evidence,
-    identity::{Caller, Groups},
+    identity::{Caller, GerritGroup, Groups},
     policy::{EntryRef, Obligation, SecretTreatment, Standing},
 };
 
@@ -24,6 +24,20 @@ fn actors_behind(caller: &Caller) -> Vec<&str> {
         next = actor.get("act");
     }
     behind
+}
+
+/// The groups of code hosts that were asked about: those that the caller is in, all, and those that could
+/// not be read. Nothing where they are more than `most`: of a part nothing could be concluded.
+fn reviewers(l: &mut Line, caller: &Caller, most: usize) {
+    let Some(reviewers) = &caller.reviewers else { return };
+    let Some(about) = reviewers.about().filter(|about| about.len() <= most) else { return };
+    let name = |group: &GerritGroup| format!("{}/{}", group.server, group.group);
+    let member: Vec<_> = reviewers.member().iter().map(name).collect();
+    let asked: Vec<_> = about.iter().map(name).collect();
+    let unread: Vec<_> = reviewers.unread().iter().map(|(group, _)| name(group)).collect();
+    l.texts("gerrit_groups", member.iter().map(String::as_str));
+    l.texts("gerrit_groups_asked", asked.iter().map(String::as_str));
+    l.texts("gerrit_groups_unread", unread.iter().map(String::as_str));
 }
 
 pub(super) fn write(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize) {
@@ -82,6 +96,7 @@ pub(super) fn write(l: &mut Line, parts: &Parts<'_>, acts: usize, listed: usize)
         l.word("from_pull_request", "not_named");
     }
     let written = if listed == 0 { 0 } else { MAX_GROUPS };
+    reviewers(l, parts.caller, written);
     l.texts("grants", parts.grants.iter().take(MAX_LISTED).map(|grant| &*grant.id));
     match &parts.caller.groups {
         Groups::Known(groups) => {

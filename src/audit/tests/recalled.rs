@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     azureml::{Act, Action, Allocation, Effect, Effects, Kind, ResourceId, SecretClass, Secrets},
-    identity::{AskedGroups, Groups},
+    identity::{AskedGroups, GerritGroup, Groups, ReviewerGroups},
     policy::{
         SecretTreatment,
         replay::{Replayed, replay},
@@ -112,6 +112,25 @@ async fn the_groups_that_a_directory_was_asked_about_come_back() {
     assert_eq!(recalled(&record(who.clone()).await).caller.groups, who.groups);
     who.groups = Groups::Asked(Arc::new(AskedGroups::new(["g1".into()].into(), Err("down".into()))));
     assert_eq!(recalled(&record(who).await).caller.groups, Groups::Overage);
+}
+
+#[tokio::test]
+async fn what_mirrors_said_of_a_callers_groups_comes_back() {
+    let mut who = caller();
+    let group = |group: &str| GerritGroup { server: "main".into(), group: group.into() };
+    let about = ["a/b", "banned", "risk reviewers"].map(group).into();
+    let unread = vec![(group("banned"), "Gerrit is away".into())];
+    who.reviewers = Some(Arc::new(ReviewerGroups::told(about, vec![group("a/b")], unread)));
+    let record = |who| recorded(operation(Kind::Read, "jobs/read"), request(Method::GET, "/x"), who);
+    let back = recalled(&record(who).await).caller.reviewers.unwrap();
+    let held = ["a/b", "banned", "risk reviewers", "other"].map(|name| back.holds(&group(name)));
+    assert_eq!(held, [Some(true), None, Some(false), None]);
+    assert_eq!(recalled(&record(caller()).await).caller.reviewers, None);
+    let many: Arc<[_]> = (0..65).map(|n| group(&n.to_string())).collect();
+    let member = many.to_vec();
+    let all = Some(Arc::new(ReviewerGroups::told(many, member, Vec::new())));
+    let who = crate::identity::Caller { reviewers: all, ..caller() };
+    assert_eq!(recalled(&record(who).await).caller.reviewers, None, "of a part nothing is concluded");
 }
 
 #[tokio::test]

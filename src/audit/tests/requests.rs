@@ -35,6 +35,7 @@ pub(super) fn caller() -> Caller {
         expires: now().plus(Duration::from_secs(3_600)),
         from_pull_request: false,
         subjects_at_issue: None,
+        reviewers: None,
         human: None,
         token_digest: [9; 32],
     }

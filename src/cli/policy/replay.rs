@@ -307,6 +307,7 @@ mod tests {
                 expires: at,
                 from_pull_request: false,
                 subjects_at_issue: None,
+                reviewers: None,
                 human: None,
                 token_digest: [0; 32],
             },

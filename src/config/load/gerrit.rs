@@ -27,7 +27,7 @@ impl Reader<'_> {
         &self,
         found: &[Spanned<raw::Gerrit>],
         links: &[(String, Linked)],
-        admin: Option<&settings::Admin>,
+        (canonical, admin): (Option<&str>, Option<&settings::Admin>),
         problems: &mut Problems,
     ) -> Vec<settings::Gerrit> {
         let mut names = BTreeSet::new();
@@ -43,6 +43,7 @@ impl Reader<'_> {
             let people = People {
                 demand: demand(raw.accounts.as_ref(), problems),
                 links: of_it.map(|(_, link)| link.clone()).collect(),
+                mails_of: canonical.map(Into::into),
             };
             let url = problems.read(&raw.url, values::url);
             let user = problems.read(&raw.user, user);
@@ -138,6 +139,23 @@ fn interval(text: &str) -> Result<Duration, String> {
         return Err(format!("`{text}` is no interval from `5s` to `1h`"));
     }
     Ok(wait)
+}
+
+/// Those of the servers that nothing takes their accounts for people, in a file that need not be right
+/// otherwise.
+pub(super) fn faceless(raw: &raw::File) -> BTreeSet<String> {
+    let linked = |name: &str| {
+        let links = raw.people.iter().flat_map(|people| &people.value.links);
+        let mut gerrits = links.filter_map(|link| link.value.gerrit.as_ref());
+        gerrits.any(|gerrit| gerrit.value == name)
+    };
+    let by_mail = |gerrit: &raw::Gerrit| {
+        let accounts = gerrit.accounts.as_ref();
+        raw.people.is_some() && accounts.is_some_and(|accounts| accounts.value.by.value == "email")
+    };
+    let faceless = raw.gerrit.iter().map(|gerrit| &gerrit.value);
+    let faceless = faceless.filter(|gerrit| !linked(&gerrit.name.value) && !by_mail(gerrit));
+    faceless.map(|gerrit| gerrit.name.value.clone()).collect()
 }
 
 fn demand(found: Option<&Spanned<raw::Accounts>>, problems: &mut Problems) -> Demand {

@@ -46,6 +46,7 @@ fn caller(world: &World, name: &str, expires_in: Duration) -> (Caller, CallerTok
         expires: world.clock.now().plus(expires_in),
         from_pull_request: false,
         subjects_at_issue: None,
+        reviewers: None,
         human: None,
         token_digest: hash,
     };
@@ -154,6 +155,7 @@ impl Known {
             expires: crate::time::Timestamp::from_secs(1_800_000_000),
             from_pull_request: false,
             subjects_at_issue: None,
+            reviewers: None,
             human: None,
             token_digest: [self.token; 32],
         }

@@ -54,6 +54,7 @@ async fn recorded(world: &World, folder: &tempfile::TempDir) -> Recorded {
         expires: now.plus(Duration::from_secs(3_600)),
         from_pull_request: false,
         subjects_at_issue: None,
+        reviewers: None,
         human: None,
         token_digest: [9; 32],
     };

@@ -4,13 +4,14 @@ use super::{
     Approvals, Caller, Claimed, DAY, Event, Grant, MAX_CLAIMED, MAX_REASON, MAX_TICKET, PENDING_FOR, Party,
     Request, State,
     call::{Refused, hex},
+    people,
     request::{Asked, Unmoved},
     rows,
 };
 use crate::{
     gates::words::{given, is_id, is_plain},
     http::is_deceptive,
-    policy::{Approvers, PolicySet, approval::Reason},
+    policy::{PolicySet, approval::Reason},
     store::{self, AskBounds, StoreError},
 };
 
@@ -175,10 +176,8 @@ impl Approvals {
                 return Err(wants(format!("a ticket of the form `{}`", pattern.written())));
             }
             let claimed = self.in_whose_name(&call.by, claimed.as_ref())?;
-            let acts_itself = call.by.agent.is_none();
-            let demands = approval.by.iter().filter(|by| !(acts_itself && **by == Approvers::Human));
             all.push(Asked {
-                demands: demands.cloned().collect(),
+                demands: people::demands(&approval.by, call.by.agent.as_deref()),
                 entry: call.entry.to_string(),
                 version: call.version,
                 covers: approval.covers,

@@ -121,6 +121,7 @@ mod tests {
             expires: Timestamp::from_secs(0),
             from_pull_request: false,
             subjects_at_issue: None,
+            reviewers: None,
             token_digest: [0; 32],
         }
     }

@@ -12,10 +12,12 @@ use super::{
     Approvals, BodyKnown, REMEMBERED, REMEMBERED_FOR,
     call::{Call, Refused},
     grant::{Came, Grant, RESEND, Resend, Use, resend},
+    people::{self, Party},
     rows,
 };
 use crate::{
-    identity::Revoked,
+    gates::review::mirror::Mirror,
+    identity::{GerritGroup, Revoked},
     policy::{Approval, Denial, DenialCode, Permit},
     store::{CallRow, Settled, Store, StoreError, Taken, UseRow},
     time::Timestamp,
@@ -112,6 +114,15 @@ pub enum Found {
     },
 }
 
+/// By what approvers are looked at again.
+#[derive(Debug, Clone, Copy)]
+pub struct Looking<'a> {
+    /// Who was revoked.
+    pub revoked: &'a Revoked,
+    /// Who is in the groups of code hosts.
+    pub mirror: &'a Mirror,
+}
+
 /// Why an approval is not taken.
 enum NotTaken {
     /// There is none.
@@ -140,7 +151,7 @@ impl Approvals {
         permit: &Permit,
         body: BodyKnown,
         authors: BTreeSet<String>,
-        revoked: &Revoked,
+        looking: &Looking<'_>,
     ) -> Result<Found, StoreError> {
         let wanted: Vec<_> = permit.judgement().approvals().cloned().collect();
         if wanted.is_empty() {
@@ -155,7 +166,7 @@ impl Approvals {
         let mut missing = Vec::new();
         let mut candidates = Vec::new();
         for approval in &wanted {
-            match self.candidate(store, &call, approval, method, revoked).await? {
+            match self.candidate(store, &call, approval, method, looking).await? {
                 Ok(found) => candidates.push((approval, found)),
                 Err(NotTaken::Missing) => missing.push(Arc::clone(approval)),
                 Err(NotTaken::Sent { decision }) => return Ok(sent(approval, &decision)),
@@ -185,18 +196,21 @@ impl Approvals {
         call: &Call,
         approval: &Approval,
         method: &Method,
-        revoked: &Revoked,
+        looking: &Looking<'_>,
     ) -> Result<Result<Candidate, NotTaken>, StoreError> {
         let now = self.clock.now();
         let Some(bound) = call.bound(approval) else { return Ok(Err(NotTaken::Missing)) };
         let mut fresh = None;
         for (row, last) in store.grants_for(&bound, call.resend.as_deref(), now).await? {
             let grant = rows::grant(row)?;
-            // Approvers are looked at again: who was revoked since has approved nothing.
+            // Approvers are looked at again: who was revoked since, or left, has approved nothing.
             let heard = grant.terms.approvers.iter().all(|vote| {
                 let at = Timestamp::from_millis(vote.at);
-                ![&vote.by.id, &vote.by.person].into_iter().any(|id| revoked.revokes(id, at, now))
+                ![&vote.by.id, &vote.by.person].into_iter().any(|id| looking.revoked.revokes(id, at, now))
             });
+            let demands = people::demands(&approval.by, grant.terms.holder.agent.as_deref());
+            let is_in = |group: &GerritGroup, by: &Party| looking.mirror.has(group, &by.person);
+            let heard = heard && people::are_still_met(&demands, &grant.terms.approvers, is_in);
             if !heard || !grant.stands(now) {
                 continue;
             }

@@ -31,7 +31,7 @@ pub use self::{
     bounds::Bounds,
     call::{BodyKnown, Call, Refused, What},
     claimed::{Claimed, Likeness, MAX_CLAIMED, Speaker},
-    clear::{Found, GrantUse, Uses, Waits},
+    clear::{Found, GrantUse, Looking, Uses, Waits},
     grant::{Came, Grant, GrantState},
     people::{NoVoice, Party, Vote, Voter},
     places::Place,

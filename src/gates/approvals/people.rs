@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::claimed::Likeness;
 use crate::{
     http::legible,
-    identity::{Caller, PrincipalKind},
+    identity::{Caller, GerritGroup, PrincipalKind},
     policy::Approvers,
 };
 
@@ -132,6 +132,35 @@ pub fn voice(requester: &Party, demands: &[Approvers], voter: &Voter) -> Result<
     if others.is_empty() { Err(NoVoice::NotAnApprover) } else { Ok(others) }
 }
 
+/// What an approval demands of people where `agent` acts, or nobody does for another: a human who calls is
+/// the human already.
+#[must_use]
+pub fn demands(by: &[Approvers], agent: Option<&str>) -> Vec<Approvers> {
+    by.iter().filter(|by| agent.is_some() || **by != Approvers::Human).cloned().collect()
+}
+
+/// Whether answers that met all demands still do: one for a group of a code host by somebody who is in it
+/// now.
+#[must_use]
+pub fn are_still_met(
+    demands: &[Approvers],
+    votes: &[Vote],
+    is_in: impl Fn(&GerritGroup, &Party) -> bool,
+) -> bool {
+    if !demands.iter().any(|demand| matches!(demand, Approvers::GerritGroup { .. })) {
+        return true;
+    }
+    let counts = |vote: &Vote, at: usize| match demands.get(at) {
+        Some(Approvers::GerritGroup { group, .. }) => is_in(group, &vote.by),
+        Some(Approvers::Human | Approvers::Subject { .. }) | None => true,
+    };
+    let now = |vote: &Vote| {
+        let meets = vote.meets.iter().copied().filter(|at| counts(vote, *at)).collect();
+        Vote { meets, ..vote.clone() }
+    };
+    are_met(demands, &votes.iter().map(now).collect::<Vec<_>>())
+}
+
 /// Whether these answers meet all demands, each human counted for one of them.
 #[must_use]
 pub fn are_met(demands: &[Approvers], votes: &[Vote]) -> bool {
@@ -147,7 +176,7 @@ pub fn open(demands: &[Approvers], votes: &[Vote]) -> Vec<(usize, u32)> {
         .flat_map(|(at, demand)| {
             let count = match demand {
                 Approvers::Human => 1,
-                Approvers::Subject { count, .. } => *count,
+                Approvers::Subject { count, .. } | Approvers::GerritGroup { count, .. } => *count,
             };
             std::iter::repeat_n(at, usize::try_from(count).unwrap_or(usize::MAX).min(64))
         })
@@ -323,6 +352,32 @@ mod tests {
         let three = [of("platform", 3), Approvers::Human];
         assert_eq!(open(&three, &[vote("a", &[0])]), [(0, 2), (1, 1)]);
         assert!(are_met(&[], &[]));
+    }
+
+    #[test]
+    fn who_left_the_group_for_which_they_said_yes_said_it_for_nothing() {
+        let group = |name: &str| GerritGroup { server: "main".into(), group: name.into() };
+        let of_group = |name, count| Approvers::GerritGroup { group: group(name), count };
+        let demands = [of_group("risk", 1), of("platform", 1), of_group("owners", 1)];
+        let votes = [vote("a", &[0, 1]), vote("b", &[0, 2]), vote("c", &[1])];
+        let met = |is_in: &dyn Fn(&str, &str) -> bool| {
+            are_still_met(&demands, &votes, |group, by| is_in(&group.group, &by.person))
+        };
+        assert!(met(&|_, _| true));
+        assert!(!met(&|_, _| false));
+        assert!(met(&|group, by| (group, by) != ("risk", "b")), "each has another place");
+        assert!(!met(&|group, _| group != "owners"));
+        assert!(!met(&|group, by| (group, by) != ("risk", "a")), "b is needed elsewhere");
+        // Whoever answered for a subject was looked at when they did.
+        let subjects = [of("platform", 1), Approvers::Human];
+        assert!(are_still_met(&subjects, &[], |_, _| false));
+    }
+
+    #[test]
+    fn a_human_who_calls_need_not_be_asked_for() {
+        let by = [of("platform", 1), Approvers::Human];
+        assert_eq!(super::demands(&by, None), [of("platform", 1)]);
+        assert_eq!(super::demands(&by, Some("copilot")), by);
     }
 
     /// By trying every way to give votes places.

@@ -85,7 +85,7 @@ impl Rules {
     /// The subjects that are named.
     pub fn subjects(&self) -> impl Iterator<Item = &Arc<str>> {
         self.who.iter().chain(&self.by).filter_map(|by| match by {
-            Approvers::Human => None,
+            Approvers::Human | Approvers::GerritGroup { .. } => None,
             Approvers::Subject { name, .. } => Some(name),
         })
     }

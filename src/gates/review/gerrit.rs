@@ -4,6 +4,7 @@
 //! JSON is no answer. What decides is asked each time: of a merged change nothing is for ever but the
 //! commit, and that comes along anyhow.
 
+pub mod group;
 pub(super) mod merged;
 pub mod say;
 

@@ -11,7 +11,9 @@ pub mod evidence;
 pub mod facts;
 pub mod gerrit;
 pub mod hints;
+pub mod members;
 pub mod merges;
+pub mod mirror;
 pub mod people;
 pub mod reconcile;
 #[cfg(test)]
@@ -33,6 +35,7 @@ use self::{
     decide::{Step, Unreviewed, decide, no},
     facts::{Facts, is_commit},
     gerrit::Gerrit,
+    mirror::Mirror,
 };
 use super::custody::{Broken, CommitOf, Custody};
 use crate::{
@@ -62,6 +65,7 @@ pub struct Reviews {
     servers: ArcSwap<Servers>,
     known: Mutex<HashMap<Digest, (Arc<Facts>, Timestamp)>>,
     asking: Semaphore,
+    mirror: Mirror,
 }
 
 /// Why a call does not go on.
@@ -102,13 +106,16 @@ impl fmt::Debug for Reviews {
 impl Reviews {
     pub(super) fn new(clock: SharedClock) -> Self {
         let (servers, known) = (ArcSwap::default(), Mutex::default());
-        Self { clock, servers, known, asking: Semaphore::new(AT_A_TIME) }
+        let mirror = Mirror::new(SharedClock::clone(&clock));
+        Self { clock, servers, known, asking: Semaphore::new(AT_A_TIME), mirror }
     }
 
     /// Whom to ask from here on. What others said is forgotten.
     pub fn by(&self, servers: Vec<Gerrit>) {
         let servers = servers.into_iter().map(|server| (Arc::clone(server.name()), server)).collect();
-        self.servers.store(Arc::new(servers));
+        let servers = Arc::new(servers);
+        self.mirror.by(Arc::clone(&servers));
+        self.servers.store(servers);
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -116,6 +123,12 @@ impl Reviews {
     #[must_use]
     pub fn gerrit(&self, name: &str) -> Option<Gerrit> {
         self.servers.load().get(name).cloned()
+    }
+
+    /// Who is in the groups of reviewers that policies name.
+    #[must_use]
+    pub const fn mirror(&self) -> &Mirror {
+        &self.mirror
     }
 
     /// What was found of all reviews that a permit needs, and the jobs that they are about, where they

@@ -53,7 +53,8 @@ impl Account {
         !self.inactive && !self.deleted && !self.tags.iter().any(|tag| tag == BOT)
     }
 
-    fn mails(&self) -> impl Iterator<Item = String> {
+    /// Its e-mails, in the form that comparing needs.
+    pub fn mails(&self) -> impl Iterator<Item = String> {
         self.email.iter().chain(&self.secondary_emails).map(|mail| folded(mail)).filter(|m| !m.is_empty())
     }
 }
@@ -71,6 +72,8 @@ pub struct People {
     pub demand: Demand,
     /// The schemes of external ids that say who somebody is at another issuer.
     pub links: Box<[Linked]>,
+    /// The issuer by which people are told apart, whose word on their e-mails counts.
+    pub mails_of: Option<Arc<str>>,
 }
 
 /// What an account must have.
@@ -111,6 +114,18 @@ impl People {
     #[must_use]
     pub fn person(&self, account: &Account) -> Option<String> {
         account.externals.iter().filter(|one| one.trusted).find_map(|one| self.behind(one))
+    }
+
+    /// Everybody who an account is there: it should be one.
+    #[must_use]
+    pub fn persons(&self, account: &Account) -> BTreeSet<String> {
+        account.externals.iter().filter(|one| one.trusted).filter_map(|one| self.behind(one)).collect()
+    }
+
+    /// Whether an account can be known to be a certain caller at all.
+    #[must_use]
+    pub fn have_faces(&self) -> bool {
+        !self.links.is_empty() || self.demand == Demand::Mail && self.mails_of.is_some()
     }
 
     fn behind(&self, external: &External) -> Option<String> {
@@ -200,6 +215,7 @@ mod tests {
         People {
             demand: Demand::External("azure-oauth".into()),
             links: ["azure-oauth", "office365-oauth"].map(link).into(),
+            mails_of: None,
         }
     }
 
@@ -244,7 +260,7 @@ mod tests {
         let mut doubted = entra;
         doubted.externals[0].trusted = false;
         assert!(!people.knows(&doubted));
-        let by_mail = People { demand: Demand::Mail, links: [].into() };
+        let by_mail = People { demand: Demand::Mail, links: [].into(), mails_of: None };
         assert!(by_mail.knows(&doubted) && !by_mail.knows(&account(2, " ", "gerrit:bo")));
         let unlinked = People { links: [].into(), ..people };
         assert!(unlinked.knows(&of("azure-oauth:anything")) && !unlinked.knows(&of("azure-oauth:")));

@@ -51,6 +51,7 @@ fn people() -> People {
     People {
         demand: Demand::External("azure-oauth".into()),
         links: ["azure-oauth", "office365-oauth"].map(link).into(),
+        mails_of: None,
     }
 }
 

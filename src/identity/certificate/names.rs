@@ -76,6 +76,7 @@ pub(super) fn caller(
         expires,
         from_pull_request: false,
         subjects_at_issue: None,
+        reviewers: None,
         human: None,
         // What is remembered of a caller is remembered for the issuer that vouched, too.
         token_digest: digest_of([issuer.name.as_bytes(), &[0], &fingerprint]),

@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::{
     super::{
         approval::{Covers, MAX_HOLD, MAX_VALID, Reason, Ticket},
-        document::{Node, Reader, Text, Tree},
+        document::{Located, Node, Reader, Text, Tree},
     },
     entries::{choice, duration},
+    reviewers::group,
 };
-use crate::yaml::Place;
+use crate::{identity::GerritGroup, yaml::Place};
 
 /// Its keys.
 pub(in crate::policy) const KEYS: &[&str] =
@@ -42,6 +43,7 @@ pub(in crate::policy) struct RawApproval {
 pub(in crate::policy) enum RawApprovers {
     Human,
     Subject { name: Text, count: u32 },
+    Reviewers { group: Located<GerritGroup>, count: u32 },
 }
 
 pub(super) fn approval(reader: &mut Reader<'_>, tree: Tree) -> Option<RawApproval> {
@@ -106,8 +108,12 @@ fn approvers(reader: &mut Reader<'_>, tree: Tree) -> Vec<RawApprovers> {
             (RawApprovers::Subject { name, .. }, RawApprovers::Subject { name: other, .. }) => {
                 name.value == other.value
             }
-            (RawApprovers::Human, RawApprovers::Subject { .. })
-            | (RawApprovers::Subject { .. }, RawApprovers::Human) => false,
+            (RawApprovers::Reviewers { group, .. }, RawApprovers::Reviewers { group: other, .. }) => {
+                group.value == other.value
+            }
+            (RawApprovers::Human, RawApprovers::Subject { .. } | RawApprovers::Reviewers { .. })
+            | (RawApprovers::Subject { .. }, RawApprovers::Human | RawApprovers::Reviewers { .. })
+            | (RawApprovers::Reviewers { .. }, RawApprovers::Human | RawApprovers::Subject { .. }) => false,
         });
         if again {
             reader.error_with(place, "`by` names the same twice", "write it once, with a `count`");
@@ -129,25 +135,38 @@ fn approver(reader: &mut Reader<'_>, tree: Tree) -> Option<RawApprovers> {
     }
     let place = tree.place;
     let before = reader.problems.len();
-    let mut fields = reader.fields(tree, "one of `by`", &["subject", "count"], &["gerrit_group"])?;
+    let mut fields = reader.fields(tree, "one of `by`", &["subject", "gerrit_group", "count"], &[])?;
     let count_place = fields.place_of("count").unwrap_or(place);
     let count = match fields.take("count") {
         None => Some(1),
         Some(tree) => reader.count(tree, "`count`"),
     };
-    let Some(subject) = fields.take("subject") else {
-        if reader.problems.len() == before {
-            reader.error_with(place, "one of `by` names no `subject`", FORM);
-        }
-        return None;
-    };
-    let name = reader.text(subject, "`subject`")?;
-    let count = count?;
-    if count > MOST_PEOPLE {
+    let few = |count: &u32| *count <= MOST_PEOPLE;
+    if count.is_some_and(|count| !few(&count)) {
         reader.error(count_place, format!("`count` is more than {MOST_PEOPLE}"));
-        return None;
     }
-    Some(RawApprovers::Subject { name, count })
+    let count = count.filter(few);
+    match (fields.take("subject"), fields.take("gerrit_group")) {
+        (Some(subject), None) => {
+            let name = reader.text(subject, "`subject`")?;
+            Some(RawApprovers::Subject { name, count: count? })
+        }
+        (None, Some(tree)) => {
+            let group = group(reader, tree, "`gerrit_group`")?;
+            Some(RawApprovers::Reviewers { group, count: count? })
+        }
+        (Some(_), Some(tree)) => {
+            let hint = "make them two items of the list: both must be met, by different humans";
+            reader.error_with(tree.place, "`subject` stands beside `gerrit_group`", hint);
+            None
+        }
+        (None, None) => {
+            if reader.problems.len() == before {
+                reader.error_with(place, "one of `by` names neither `subject` nor `gerrit_group`", FORM);
+            }
+            None
+        }
+    }
 }
 
 pub(super) fn bounded(reader: &mut Reader<'_>, tree: Tree, what: &str, most: Duration) -> Option<Duration> {

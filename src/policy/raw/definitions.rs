@@ -8,9 +8,10 @@ use super::{
     super::{
         calendar::{self, Calendar, DAY, DAYS},
         document::{Located, Node, Reader, Text, Tree, listed, near},
-        who::{ANY_ISSUER, Description, Expected},
+        who::{ANY_ISSUER, Description, Expected, Member},
     },
     DESCRIPTION_KEYS,
+    reviewers::group,
 };
 use crate::identity::{PrincipalKind, TRIGGER};
 
@@ -24,9 +25,19 @@ pub(super) fn items(reader: &mut Reader<'_>, tree: Tree, what: &str) -> Vec<Tree
     items
 }
 
-pub(super) fn description(reader: &mut Reader<'_>, tree: Tree) -> Option<Located<Description>> {
+pub(super) fn description(reader: &mut Reader<'_>, tree: Tree) -> Option<Located<Member>> {
     let place = tree.place;
     let mut fields = reader.fields(tree, "a description of callers", DESCRIPTION_KEYS, &["as"])?;
+    if let Some(tree) = fields.take("gerrit") {
+        let others = DESCRIPTION_KEYS.iter().find_map(|key| Some((key, fields.place_of(key)?)));
+        if let Some((key, place)) = others {
+            let hint =
+                "the people of a group are known by their accounts alone: make it another item of the list";
+            reader.error_with(place, format!("`{key}` stands beside `gerrit`"), hint);
+        }
+        return group(reader, tree, "`gerrit`")
+            .map(|one| Located::new(Member::Reviewers(one.value), one.place));
+    }
     let mut text = |reader: &mut Reader<'_>, key: &str| -> Option<Box<str>> {
         let tree = fields.take(key)?;
         reader.text(tree, &format!("`{key}`")).map(|text| text.value.into())
@@ -66,7 +77,8 @@ pub(super) fn description(reader: &mut Reader<'_>, tree: Tree) -> Option<Located
         );
         return None;
     };
-    Some(Located::new(Description { issuer, group, subject, client, agent, kind, tenant, claims }, place))
+    let described = Description { issuer, group, subject, client, agent, kind, tenant, claims };
+    Some(Located::new(Member::Caller(described), place))
 }
 
 /// The client that an agent is known by.

@@ -8,6 +8,7 @@ mod definitions;
 mod entries;
 mod record;
 mod review;
+mod reviewers;
 mod step_up;
 mod trigger;
 
@@ -37,7 +38,7 @@ use super::{
     path::PathPattern,
     recording::Recording,
     step_up::StepUp,
-    who::Description,
+    who::Member,
 };
 use crate::{
     azureml::{Effects, Kind, SecretClass, Secrets},
@@ -71,7 +72,7 @@ impl List {
 /// One file.
 #[derive(Debug, Default)]
 pub(super) struct RawFile {
-    pub subjects: Vec<(Text, Vec<Located<Description>>)>,
+    pub subjects: Vec<(Text, Vec<Located<Member>>)>,
     pub scopes: Vec<(Text, Vec<Text>)>,
     pub networks: Vec<(Text, Vec<IpNet>)>,
     pub calendars: Vec<(Text, Calendar)>,
@@ -141,7 +142,7 @@ pub(super) const FILE_KEYS: &[&str] =
 
 /// The keys of a description of callers.
 pub(super) const DESCRIPTION_KEYS: &[&str] =
-    &["issuer", "group", "claims", "subject", "client", "kind", "tenant", "agent"];
+    &["issuer", "group", "claims", "subject", "client", "kind", "tenant", "agent", "gerrit"];
 
 /// Keys of later versions, in any list.
 const LATER: &[&str] = &["people", "lists"];

@@ -279,15 +279,20 @@ fn reviewer(reader: &mut Reader<'_>, tree: Tree) -> Option<Reviewers> {
         return None;
     };
     let group = reader.text(group, "`gerrit_group`")?;
-    let hint = format!("groups have up to {LONGEST} characters, none of them a control character");
-    let is_group = |text: &str| text.chars().count() <= LONGEST && !text.chars().any(char::is_control);
-    let group = checked(reader, group, "is no group", &hint, is_group)?;
+    let group = is_group(reader, group)?;
     let count = count?;
     if count > MOST_PEOPLE {
         reader.error(count_place, format!("`count` is more than {MOST_PEOPLE}"));
         return None;
     }
     Some(Reviewers { group: group.value.into(), count })
+}
+
+/// The name or UUID of a group.
+pub(super) fn is_group(reader: &mut Reader<'_>, group: Text) -> Option<Text> {
+    let hint = format!("groups have up to {LONGEST} characters, none of them a control character");
+    let is_group = |text: &str| text.chars().count() <= LONGEST && !text.chars().any(char::is_control);
+    checked(reader, group, "is no group", &hint, is_group)
 }
 
 fn commit(reader: &mut Reader<'_>, tree: Tree) -> Option<CommitFrom> {

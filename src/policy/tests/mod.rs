@@ -8,6 +8,7 @@ mod loading;
 mod opinions;
 mod properties;
 mod recorded;
+mod reviewers;
 mod reviews;
 mod rights;
 mod selectors;
@@ -65,6 +66,7 @@ pub(super) fn caller(groups: &[&str]) -> Caller {
         expires: noon().plus(std::time::Duration::from_secs(3600)),
         from_pull_request: false,
         subjects_at_issue: None,
+        reviewers: None,
         human: None,
         token_digest: [0; 32],
     }

@@ -18,6 +18,7 @@ fn caller(groups: Groups, claims: Value) -> Caller {
         claims: Arc::new(claims),
         expires: Timestamp::from_secs(1),
         subjects_at_issue: None,
+        reviewers: None,
         human: None,
         from_pull_request: false,
         token_digest: [0; 32],
@@ -57,7 +58,9 @@ fn subjects(all: &[(&str, Description)]) -> Subjects {
     for (name, description) in all {
         by_name.entry(name).or_default().push(description.clone());
     }
-    Subjects::new(by_name.into_iter().map(|(name, all)| (name.into(), all)).collect())
+    let of =
+        |(name, all): (&str, Vec<Description>)| (name.into(), all.into_iter().map(Member::Caller).collect());
+    Subjects::new(by_name.into_iter().map(of).collect())
 }
 
 fn names(subjects: &Subjects, caller: &Caller) -> Vec<String> {

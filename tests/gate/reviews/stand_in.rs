@@ -287,6 +287,10 @@ impl Gerrit {
 }
 
 impl State {
+    fn group(&self, named: &str) -> Option<(&String, &Vec<u64>)> {
+        self.groups.iter().find(|(name, _)| **name == named || uuid(name) == named)
+    }
+
     fn find(&self, path: &str) -> Option<Value> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let query: BTreeMap<String, String> = query
@@ -316,15 +320,27 @@ impl State {
             }
             ["accounts", id, "detail"] => self.accounts.get(&id.parse().ok()?).cloned(),
             ["accounts", id, "external.ids"] => self.externals.get(&id.parse().ok()?).cloned(),
+            // As Gerrit does, by a UUID, by an old number, or by a name.
+            ["groups", "7"] => Some(json!({"id": "uuid%3A7", "name": "those of old"})),
+            ["groups", group] => {
+                let (name, _) = self.group(group)?;
+                Some(json!({"id": uuid(name), "name": name, "group_id": 7}))
+            }
             ["groups", group, "members", ""] => {
                 assert!(query.contains_key("recursive"));
-                let members = self.groups.get(group)?;
+                let (_, members) = self.group(group)?;
                 Some(members.iter().map(|id| json!({"_account_id": id})).collect())
             }
             ["config", "server", "version"] => Some("3.13.2".into()),
             _ => None,
         }
     }
+}
+
+/// The UUID of a group.
+pub fn uuid(group: &str) -> String {
+    let sum = group.bytes().fold(17_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    format!("{sum:016x}{sum:016x}01234567")
 }
 
 fn decoded(text: &str) -> String {

@@ -63,6 +63,23 @@ pub enum DemandView {
         /// How many.
         count: u32,
     },
+    /// So many people of a group of a Gerrit.
+    Reviewers {
+        /// The group.
+        gerrit_group: GroupView,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// A group of a Gerrit.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "GerritGroup")]
+pub struct GroupView {
+    /// The server's name in the configuration.
+    server: String,
+    /// The group's name or UUID there.
+    group: String,
 }
 
 /// A request for approval, and what the caller may do with it.
@@ -167,6 +184,10 @@ pub fn demand(by: &Approvers, count: u32) -> DemandView {
     match by {
         Approvers::Human => DemandView::Human("human"),
         Approvers::Subject { name, .. } => DemandView::Subject { subject: name.to_string(), count },
+        Approvers::GerritGroup { group, .. } => {
+            let (server, group) = (group.server.to_string(), group.group.to_string());
+            DemandView::Reviewers { gerrit_group: GroupView { server, group }, count }
+        }
     }
 }
 
@@ -177,7 +198,7 @@ pub fn request(request: &Request, viewer: &Principal, policies: &PolicySet, now:
     let voter = Approvals::voter(policies, viewer, request);
     let demands = asked.demands.iter().map(|by| match by {
         Approvers::Human => demand(by, 1),
-        Approvers::Subject { count, .. } => demand(by, *count),
+        Approvers::Subject { count, .. } | Approvers::GerritGroup { count, .. } => demand(by, *count),
     });
     let open = match state {
         State::Pending => request.open().iter().map(|(by, count)| demand(by, *count)).collect(),

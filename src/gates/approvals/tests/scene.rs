@@ -66,6 +66,7 @@ pub fn caller(subject: &str, groups: &[&str]) -> Caller {
         expires: Timestamp::from_secs(2_000_000_000),
         from_pull_request: false,
         subjects_at_issue: None,
+        reviewers: None,
         human: None,
         token_digest: [0; 32],
     }
