@@ -12,6 +12,7 @@ mod blobs;
 mod break_glass;
 mod build;
 pub mod checkup;
+mod code_hosts;
 mod complaint;
 mod custody;
 mod error;

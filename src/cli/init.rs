@@ -245,8 +245,10 @@ store: {{sqlite: var/amlgate.db}}
 # others of `by` have said yes (`amlgate break-glass`); every channel of `notify` hears of it, and those named here must be
 # there:
 # break_glass: {{who: [platform], by: [{{subject: platform, count: 1}}], max: 1h, review_by: 24h, notify: [approvals]}}
-# Who knows whether code was reviewed, for entries of the policies with `review` (integrations/gerrit.md):
+# Who knows whether code was reviewed, for entries of the policies with `review` (integrations/gerrit.md, github.md, gitlab.md):
 # gerrit: [{{name: main, url: https://gerrit.example.com, user: amlgate, token: {{file: certs/gerrit.token}}}}]
+# github: [{{name: main, token: {{file: certs/github.token}}}}]
+# gitlab: [{{name: main, url: https://gitlab.example.com, token: {{file: certs/gitlab.token}}}}]
 # Which reviewed code models came from is stated, signed and kept in the store (integrations/lineage.md):
 evidence: {{signing_key: {{file: certs/evidence.key}}}}
 # Where Event Grid tells of models, so that those are found that came in past the gate (integrations/azure-events.md):

@@ -6,6 +6,7 @@ mod break_glass;
 mod certificates;
 mod cloud;
 mod clutch;
+mod code_hosts;
 mod credentials;
 mod evidence;
 mod forward;
@@ -70,6 +71,8 @@ pub fn around_policies(path: &Path) -> Option<(PathBuf, Surroundings)> {
         states: Some(parsed.raw.evidence.is_some()),
         gerrits: Some(parsed.raw.gerrit.iter().map(|g| g.value.name.value.clone()).collect()),
         faceless: gerrit::faceless(&parsed.raw),
+        githubs: Some(parsed.raw.github.iter().map(|g| g.value.name.value.clone()).collect()),
+        gitlabs: Some(parsed.raw.gitlab.iter().map(|g| g.value.name.value.clone()).collect()),
     };
     directory.is_dir().then_some((directory, around))
 }
@@ -185,6 +188,7 @@ impl Reader<'_> {
         };
         let canonical = raw.people.as_ref().map(|people| people.value.canonical.value.as_str());
         let gerrits = self.gerrits(&raw.gerrit, &links, (canonical, admin.as_ref()), problems);
+        let code_hosts = self.code_hosts(raw, &issuers, problems);
         if raw.issuers.is_empty() {
             problems.error_with(
                 Place::of(&raw.version),
@@ -262,6 +266,7 @@ impl Reader<'_> {
             clutch,
             gerrits,
             azure_events,
+            code_hosts,
             break_glass,
             evidence,
             outgoing: raw.outgoing.as_ref().map(|o| tuning::outgoing(&o.value, problems)).unwrap_or_default(),

@@ -8,6 +8,7 @@ mod break_glass;
 mod callers;
 mod cloud;
 mod clutch;
+mod code_hosts;
 mod credentials;
 mod evidence;
 mod gerrit;
@@ -30,6 +31,7 @@ pub use credentials::{
 
 use serde::Deserialize;
 
+pub use self::code_hosts::{CodeHost, HostAccount};
 pub use self::evidence::Evidence;
 pub use self::gerrit::{Accounts, Gerrit, Watch};
 pub use self::hooks::{AzureEvents, Hook};
@@ -92,6 +94,12 @@ pub struct File {
     /// Where Azure tells of models and runs.
     #[serde(default)]
     pub azure_events: Vec<Spanned<AzureEvents>>,
+    /// GitHubs that are asked whether code was reviewed.
+    #[serde(default)]
+    pub github: Vec<Spanned<CodeHost>>,
+    /// GitLabs likewise.
+    #[serde(default)]
+    pub gitlab: Vec<Spanned<CodeHost>>,
     /// Who may do in an emergency what is forbidden otherwise.
     pub break_glass: Option<Spanned<BreakGlass>>,
     /// Statements of where models came from.

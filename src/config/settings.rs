@@ -2,6 +2,7 @@
 
 mod audit;
 mod clutch;
+mod code_hosts;
 mod evidence;
 mod gerrit;
 mod hooks;
@@ -21,6 +22,7 @@ pub use self::{
         WitnessedLogs,
     },
     clutch::{Clutch, ClutchCheck},
+    code_hosts::Host,
     evidence::Evidence,
     gerrit::Gerrit,
     hooks::{AzureEvents, Inlet},
@@ -35,7 +37,7 @@ use crate::{
     http::RESERVED,
     identity::IssuerSettings,
     net::EgressProxy,
-    policy::{StreamLimits, Surroundings},
+    policy::{StreamLimits, Surroundings, review::HostKind},
     proxy::{forward::TunnelSettings, possession::Terminator},
     telemetry::TelemetrySettings,
     yaml::Problem,
@@ -82,6 +84,8 @@ pub struct Settings {
     pub gerrits: Vec<Gerrit>,
     /// Where Azure tells of models and runs.
     pub azure_events: Vec<AzureEvents>,
+    /// GitHubs and GitLabs likewise.
+    pub code_hosts: Vec<Host>,
     /// Who may do in an emergency what is forbidden otherwise.
     pub break_glass: Option<Rules>,
     /// How the gate states where models came from.
@@ -113,6 +117,11 @@ impl Settings {
         admin.public_url.as_ref().map(BaseUrl::to_text)
     }
 
+    fn named(&self, kind: HostKind) -> BTreeSet<String> {
+        let of_kind = self.code_hosts.iter().filter(|host| host.kind == kind);
+        of_kind.map(|host| host.name.to_string()).collect()
+    }
+
     /// The names that policies may use.
     #[must_use]
     pub fn surroundings(&self) -> Surroundings {
@@ -125,6 +134,8 @@ impl Settings {
                 let faceless = self.gerrits.iter().filter(|gerrit| !gerrit.people.have_faces());
                 faceless.map(|gerrit| gerrit.name.to_string()).collect()
             },
+            githubs: Some(self.named(HostKind::GitHub)),
+            gitlabs: Some(self.named(HostKind::GitLab)),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{Problems, load, unset};
 use crate::config::settings::Reference;
 
 mod break_glass;
+mod code_hosts;
 mod evidence;
 mod gerrit;
 mod notify;

@@ -4,7 +4,9 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use serde_json::{Map, Value};
 
-use super::{Binding, PeerCertificate, Proven, ReviewerGroups, certificate::BadCertificate, triggered::TRIGGER};
+use super::{
+    Binding, PeerCertificate, Proven, ReviewerGroups, certificate::BadCertificate, triggered::TRIGGER,
+};
 use crate::time::Timestamp;
 
 /// Issuer and subject: the identity key. For Entra the subject is `tid/oid`, never an e-mail.

@@ -14,7 +14,7 @@ use super::{
     entry::{Entry, Limit, Network, SecretsRule, Unless},
     index::Index,
     raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawReview, RawSecrets, RawTrigger},
-    review::{CodeHost, CommitFrom, Review},
+    review::{CommitFrom, HostKind, Review},
     roles::{ActionPattern, Roles},
     trigger::{Trigger, fits::Unfit},
     who::{ANY_ISSUER, Description, Member, SubjectIx, Subjects, doubts},
@@ -204,7 +204,7 @@ fn subjects(
 /// Why nobody could be known as one of a group of a code host.
 fn strangers(around: &Surroundings, file: &Arc<str>, place: Place, group: &GerritGroup) -> Option<Problem> {
     let GerritGroup { server, .. } = group;
-    if let Some(unknown) = unknown_gerrit(around, file, place, server) {
+    if let Some(unknown) = unknown_host(around, file, place, server, HostKind::Gerrit) {
         return Some(unknown);
     }
     around.faceless.contains(&**server).then(|| {
@@ -216,11 +216,22 @@ fn strangers(around: &Surroundings, file: &Arc<str>, place: Place, group: &Gerri
     })
 }
 
-/// A server that amlgate.yaml does not name.
-fn unknown_gerrit(around: &Surroundings, file: &Arc<str>, place: Place, name: &str) -> Option<Problem> {
-    let known = around.gerrits.as_ref().filter(|known| !known.contains(name))?;
+/// A code host that amlgate.yaml does not name.
+fn unknown_host(
+    around: &Surroundings,
+    file: &Arc<str>,
+    place: Place,
+    name: &str,
+    kind: HostKind,
+) -> Option<Problem> {
+    let known = match kind {
+        HostKind::Gerrit => &around.gerrits,
+        HostKind::GitHub => &around.githubs,
+        HostKind::GitLab => &around.gitlabs,
+    };
+    let known = known.as_ref().filter(|known| !known.contains(name))?;
     let known = || known.iter().map(String::as_str);
-    let message = format!("no `gerrit` named `{name}` in amlgate.yaml");
+    let message = format!("no `{}` named `{name}` in amlgate.yaml", kind.key());
     let hint = near(name, known()).unwrap_or_else(|| match known().next() {
         None => "it names no server: nobody could say what was reviewed".to_owned(),
         Some(_) => format!("it names {}", listed(known())),
@@ -393,7 +404,13 @@ impl Compiler<'_> {
 
     /// A trigger that asks for something that Azure ML knows.
     fn trigger(&mut self, file: &Arc<str>, raw: RawTrigger) -> Option<Trigger> {
-        self.problems.extend(unknown_gerrit(self.around, file, raw.gerrit.place, &raw.gerrit.value));
+        self.problems.extend(unknown_host(
+            self.around,
+            file,
+            raw.gerrit.place,
+            &raw.gerrit.value,
+            HostKind::Gerrit,
+        ));
         let scope = match &raw.scope {
             None => None,
             Some(text) => match &*self.scope(file, std::slice::from_ref(text)) {
@@ -432,13 +449,14 @@ impl Compiler<'_> {
             let hint = "add `evidence: {signing_key: {file: certs/evidence.key}}` to amlgate.yaml";
             self.problems.push(Problem::error(file, place, message).hint(hint));
         }
-        self.problems.extend(unknown_gerrit(self.around, file, raw.gerrit.place, &raw.gerrit.value));
+        self.problems.extend(unknown_host(self.around, file, raw.name.place, &raw.name.value, raw.kind));
         Review {
             entry: entry.clone(),
-            host: CodeHost::Gerrit(raw.gerrit.value.into()),
+            host: raw.kind.named(&raw.name.value),
             project: raw.project,
             branch: raw.branch,
             labels: raw.labels,
+            approvals: raw.approvals,
             by: raw.by,
             not_by: raw.not_by,
             commit: raw.commit,

@@ -109,6 +109,10 @@ pub struct Surroundings {
     pub states: Option<bool>,
     /// Those of the Gerrit servers whose accounts nothing in the configuration takes for people.
     pub faceless: BTreeSet<String>,
+    /// Configured GitHubs; `None` likewise.
+    pub githubs: Option<BTreeSet<String>>,
+    /// Configured GitLabs; `None` likewise.
+    pub gitlabs: Option<BTreeSet<String>>,
 }
 
 /// What is judged: by whom, what, and the circumstances.

@@ -22,8 +22,10 @@ pub struct Review {
     pub project: Arc<str>,
     /// The branch that it was merged to, without `refs/heads/`.
     pub branch: Arc<str>,
-    /// Labels, each with the least vote that counts; at least one.
+    /// At Gerrit: labels, each with the least vote that counts; at least one. Elsewhere none.
     pub labels: Box<[(Arc<str>, i16)]>,
+    /// Elsewhere: how many people must have approved, at least 1.
+    pub approvals: u32,
     /// Of which groups the reviewers must be, all of which must be met; empty if anybody may.
     pub by: Box<[Reviewers]>,
     /// Whose votes never count; at least one.
@@ -66,20 +68,85 @@ impl CodeHost {
         }
     }
 
-    /// What it is, as people call it.
+    /// Which it is.
     #[must_use]
-    pub const fn kind(&self) -> &'static str {
+    pub const fn kind(&self) -> HostKind {
         match self {
-            Self::Gerrit(_) => "Gerrit",
-            Self::GitHub(_) => "GitHub",
-            Self::GitLab(_) => "GitLab",
+            Self::Gerrit(_) => HostKind::Gerrit,
+            Self::GitHub(_) => HostKind::GitHub,
+            Self::GitLab(_) => HostKind::GitLab,
+        }
+    }
+}
+
+/// The code hosts that can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostKind {
+    /// Gerrit.
+    Gerrit,
+    /// GitHub, or a GitHub Enterprise Server.
+    GitHub,
+    /// GitLab.
+    GitLab,
+}
+
+impl HostKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Gerrit, Self::GitHub, Self::GitLab];
+
+    /// As people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gerrit => "Gerrit",
+            Self::GitHub => "GitHub",
+            Self::GitLab => "GitLab",
+        }
+    }
+
+    /// By which key a review names one, and the configuration lists them.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Gerrit => "gerrit",
+            Self::GitHub => "github",
+            Self::GitLab => "gitlab",
+        }
+    }
+
+    /// By which key a demand of `by` names people there.
+    #[must_use]
+    pub const fn group_key(self) -> &'static str {
+        match self {
+            Self::Gerrit => "gerrit_group",
+            Self::GitHub => "github_team",
+            Self::GitLab => "gitlab_group",
+        }
+    }
+
+    /// The one of a name in the configuration.
+    #[must_use]
+    pub fn named(self, name: &str) -> CodeHost {
+        match self {
+            Self::Gerrit => CodeHost::Gerrit(name.into()),
+            Self::GitHub => CodeHost::GitHub(name.into()),
+            Self::GitLab => CodeHost::GitLab(name.into()),
+        }
+    }
+
+    /// What is reviewed there.
+    const fn change(self) -> &'static str {
+        match self {
+            Self::Gerrit => "change",
+            Self::GitHub => "pull request",
+            Self::GitLab => "merge request",
         }
     }
 }
 
 impl fmt::Display for CodeHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} `{}`", self.kind(), self.name())
+        write!(f, "{} `{}`", self.kind().name(), self.name())
     }
 }
 
@@ -201,20 +268,25 @@ impl Review {
     pub fn words(&self) -> String {
         let labels = self.labels.iter().map(|(label, least)| format!("{label} {least}"));
         let contributors = listed(self.not_by.iter().map(Contributor::name), " or ");
-        let by = if self.by.is_empty() {
-            format!("by somebody who is not its {contributors}")
-        } else {
-            let groups = self.by.iter().map(|by| format!("{} of `{}`", by.count, by.group));
-            format!("by {}, none of them its {contributors}", listed(groups, " and "))
+        let groups = listed(self.by.iter().map(|by| format!("{} of `{}`", by.count, by.group)), " and ");
+        let by = match (self.labels.is_empty(), self.by.is_empty()) {
+            (false, true) => format!("by somebody who is not its {contributors}"),
+            (false, false) => format!("by {groups}, none of them its {contributors}"),
+            (true, true) => format!("not its {contributors}"),
+            (true, false) => format!("not its {contributors}, with {groups} among them"),
         };
         let recent = self.max_age.map(|age| format!(", at most {} ago", length(age))).unwrap_or_default();
-        format!(
-            "a change merged to `{}` of `{}` at {}{recent}, reviewed with {} {by}",
-            self.branch,
-            self.project,
-            self.host,
-            listed(labels, " and ")
-        )
+        let (change, branch, project) = (self.host.kind().change(), &self.branch, &self.project);
+        let how = if self.labels.is_empty() {
+            format!("approved by {} {by}", self.people())
+        } else {
+            format!("reviewed with {} {by}", listed(labels, " and "))
+        };
+        format!("a {change} merged to `{branch}` of `{project}` at {}{recent}, {how}", self.host)
+    }
+
+    fn people(&self) -> String {
+        if self.approvals == 1 { "1 person".to_owned() } else { format!("{} people", self.approvals) }
     }
 
     /// The demand in words, with its entry.
@@ -237,16 +309,21 @@ impl Review {
             format!("branch `{}`", self.branch),
         ];
         words.extend(self.labels.iter().map(|(label, least)| format!("{label} {least} or more")));
+        words.extend(self.labels.is_empty().then(|| format!("approved by {}", self.people())));
         words.extend(self.by.iter().map(|by| format!("by {} of `{}`", by.count, by.group)));
         words.extend(self.not_by.iter().map(|one| format!("not by its {}", one.name())));
         words.push(match &self.commit {
             CommitFrom::Claim(claim) => format!("of the commit in the caller's claim `{claim}`"),
             CommitFrom::Job => "of the commit that the job was submitted from".to_owned(),
         });
+        let what = match self.host {
+            CodeHost::Gerrit(_) => "submit requirement",
+            CodeHost::GitHub(_) | CodeHost::GitLab(_) => "check",
+        };
         match &self.requirements {
-            Requirements::All => words.push("every submit requirement".to_owned()),
+            Requirements::All => words.push(format!("every {what}")),
             Requirements::Named(names) => {
-                words.extend(names.iter().map(|name| format!("submit requirement `{name}`")));
+                words.extend(names.iter().map(|name| format!("{what} `{name}`")));
             }
         }
         let Accepted { overridden, not_applicable, forced } = self.accept;

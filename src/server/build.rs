@@ -7,7 +7,8 @@ use secrecy::ExposeSecret as _;
 use super::{
     OpenJournal, StartError, api, approvals,
     archive::{self, Archive},
-    break_glass, custody, groups, hooks, keeping, machines, merges, metadata, opinions, reviews, secrets,
+    break_glass, code_hosts, custody, groups, hooks, keeping, machines, merges, metadata, opinions, reviews,
+    secrets,
     secrets::Secrets,
     shown, sinks, statements,
     witnesses::{self, Witnesses},
@@ -110,6 +111,7 @@ pub(super) async fn parts(
     let reviewers = reviews::servers(settings, &mut secrets, &clock).await?;
     let hooks = Arc::new(Hooks::default());
     hooks.open(hooks::doors(settings, &mut secrets).await?);
+    let other_reviewers = code_hosts::others(settings, &mut secrets, &clock).await?;
     // Last, because a gate that does not start leaves nothing of it behind.
     let journal = journal(settings, &mut secrets, &seal, &clock, open).await?;
     let reader = custody::reader(settings, &credentials, &arm);
@@ -169,6 +171,7 @@ pub(super) async fn parts(
     parts.gates.reviews().by(reviewers);
     merges::configured(&parts.gates, settings);
     parts.gates.reviews().mirror().aged(reviews::ages(settings));
+    parts.gates.reviews().by_others(other_reviewers);
     parts.gates.custody().read_by(reader);
     parts.gates.custody().vouched_by(statements::voucher(parts.statements.as_ref()));
     break_glass::ruled(&parts.gates, settings, &parts.policies.peek(), &parts.verifier);

@@ -1,5 +1,6 @@
 //! Tries everything that a gate depends on, one after another, without being one: for `doctor`.
 
+mod code_hosts;
 mod credentials;
 mod evidence;
 mod gerrit;
@@ -124,6 +125,9 @@ pub async fn check_up(
     for server in &settings.gerrits {
         found.push(gerrit::one(server, settings, &mut secrets, clock).await);
         found.extend(gerrit::groups(server, settings, &mut secrets, clock).await);
+    }
+    for host in &settings.code_hosts {
+        found.push(code_hosts::one(host, settings, &mut secrets, clock).await);
     }
     let gates = Arc::new(Gates::new(Arc::clone(clock)));
     let mut workshop = sinks::Workshop {

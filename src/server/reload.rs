@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    build, hooks::Hooking, machines::Machines, opinions::Advising, reviews::Reviewing, rotation::Rotation,
-    secrets, secrets::Secrets, shown, sinks::Renewal, statements::Stating,
+    build, code_hosts::Hosting, hooks::Hooking, machines::Machines, opinions::Advising, reviews::Reviewing,
+    rotation::Rotation, secrets, secrets::Secrets, shown, sinks::Renewal, statements::Stating,
 };
 use crate::{
     admin::{Health, hooks::Hooks},
@@ -45,6 +45,7 @@ pub(super) struct Watch {
     reviewing: Reviewing,
     stating: Stating,
     hooking: Hooking,
+    hosting: Hosting,
     listeners: Vec<Shown>,
     authority: Option<Minting>,
     clock: SharedClock,
@@ -115,6 +116,7 @@ impl Watch {
             reviewing: Reviewing::default(),
             stating: Stating::default(),
             hooking: Hooking::of(hooks),
+            hosting: Hosting::default(),
             listeners,
             clock,
         }
@@ -168,6 +170,7 @@ impl Watch {
         self.reviewing.look(&parts.gates, &self.in_force, &mut self.secrets, &self.clock).await;
         self.stating.look(&parts, &self.in_force, &mut self.secrets).await;
         self.hooking.look(&self.in_force, &mut self.secrets).await;
+        self.hosting.look(&parts.gates, &self.in_force, &mut self.secrets, &self.clock).await;
         parts.gates.tidy();
     }
 

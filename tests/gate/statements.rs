@@ -4,7 +4,7 @@
 mod deployed;
 
 use amlgate::{
-    lineage::{Chain, ModelId, checked},
+    lineage::{Basis, Chain, ModelId, checked},
     store::{OwedRow, StatementRow},
     time::Timestamp,
 };
@@ -106,7 +106,7 @@ async fn a_model_is_stated_whichever_door_it_came_through() {
         let keys = world.server.parts().statements.clone().unwrap().keys();
         checked(&row.summary, &keys).unwrap();
         let chain = Chain::of(&checked(&row.provenance, &keys).unwrap()).unwrap();
-        assert_eq!((&*chain.commit.id, chain.commit.basis), (SHA, "witnessed"));
+        assert_eq!((&*chain.commit.id, chain.commit.basis), (SHA, Basis::Witnessed));
         assert!(chain.job.ends_with("/jobs/train"), "{}", chain.job);
         assert_eq!(
             (&*chain.entry, &*chain.project, &*chain.branch),

@@ -131,6 +131,7 @@ pub struct People {
     /// The Entra issuer whose object ids say who is who.
     pub canonical: Text,
     /// Where the same people come from besides.
+    #[serde(default)]
     pub links: Vec<Spanned<Link>>,
 }
 

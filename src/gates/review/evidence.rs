@@ -19,15 +19,15 @@ pub struct Evidence {
     pub branch: Arc<str>,
     /// The commit that it is about.
     pub sha: String,
-    /// The patch set that was reviewed: the same, but where Gerrit merged it by a commit of its own.
+    /// The commit that was reviewed: the same, but where the host merged it by a commit of its own.
     pub revision: String,
     /// The change's number.
     pub number: u64,
-    /// Its `Change-Id`.
+    /// Its `Change-Id`, or `owner/name#42`, `group/name!42` at GitHub and GitLab.
     pub change_id: String,
-    /// The state of its review in NoteDb.
+    /// The state of its review in Gerrit's NoteDb.
     pub meta_rev_id: Option<String>,
-    /// When it was merged, as Gerrit writes it.
+    /// When it was merged, as the host writes it.
     pub submitted: String,
     /// How it was merged.
     pub submit_type: Option<String>,
@@ -36,9 +36,9 @@ pub struct Evidence {
     /// The persons who wrote the code, sorted; `None` if one of them is not known as a person. For
     /// approvals that leave them out, not for the record.
     pub authors: Option<BTreeSet<String>>,
-    /// Submit requirements and what became of them.
+    /// Submit requirements or checks, and what became of them.
     pub requirements: Vec<(String, String)>,
-    /// When Gerrit was asked.
+    /// When the host was asked.
     pub asked: Timestamp,
 }
 

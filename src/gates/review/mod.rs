@@ -6,18 +6,25 @@
 //! remembered. About the commit the gate believes whoever issued the caller's token, and what it kept itself
 //! of the jobs that passed it.
 
+pub mod accounts;
+mod checks;
 pub mod decide;
 pub mod evidence;
 pub mod facts;
 pub mod gerrit;
+pub mod github;
+pub mod gitlab;
 pub mod hints;
+pub mod hosts;
 pub mod members;
 pub mod merges;
 pub mod mirror;
 pub mod people;
 pub mod reconcile;
+pub mod rest;
 #[cfg(test)]
 mod tests;
+mod votes;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -32,9 +39,10 @@ use tokio::sync::Semaphore;
 
 pub use self::evidence::{Approver, Evidence};
 use self::{
-    decide::{Step, Unreviewed, decide, no},
-    facts::{Facts, is_commit},
+    decide::{Step, Unreviewed, no},
+    facts::is_commit,
     gerrit::Gerrit,
+    hosts::{Found, Host, Others},
     mirror::Mirror,
 };
 use super::custody::{Broken, CommitOf, Custody};
@@ -42,7 +50,7 @@ use crate::{
     azureml::Effect,
     policy::{
         Denial, DenialCode, Permit, Review,
-        review::{CodeHost, CommitFrom, Unreachable},
+        review::{CommitFrom, Unreachable},
     },
     time::{SharedClock, Timestamp},
 };
@@ -63,7 +71,8 @@ type Servers = BTreeMap<Arc<str>, Gerrit>;
 pub struct Reviews {
     clock: SharedClock,
     servers: ArcSwap<Servers>,
-    known: Mutex<HashMap<Digest, (Arc<Facts>, Timestamp)>>,
+    others: ArcSwap<Others>,
+    known: Mutex<HashMap<Digest, (Arc<Found>, Timestamp)>>,
     asking: Semaphore,
     mirror: Mirror,
 }
@@ -99,18 +108,18 @@ pub enum Lacks {
 
 impl fmt::Debug for Reviews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reviews({:?})", self.servers.load())
+        write!(f, "Reviews({:?}, {:?})", self.servers.load(), self.others.load())
     }
 }
 
 impl Reviews {
     pub(super) fn new(clock: SharedClock) -> Self {
-        let (servers, known) = (ArcSwap::default(), Mutex::default());
+        let (servers, others, known) = (ArcSwap::default(), ArcSwap::default(), Mutex::default());
         let mirror = Mirror::new(SharedClock::clone(&clock));
-        Self { clock, servers, known, asking: Semaphore::new(AT_A_TIME), mirror }
+        Self { clock, servers, others, known, asking: Semaphore::new(AT_A_TIME), mirror }
     }
 
-    /// Whom to ask from here on. What others said is forgotten.
+    /// Which Gerrits to ask from here on. What was said is forgotten.
     pub fn by(&self, servers: Vec<Gerrit>) {
         let servers = servers.into_iter().map(|server| (Arc::clone(server.name()), server)).collect();
         let servers = Arc::new(servers);
@@ -123,6 +132,12 @@ impl Reviews {
     #[must_use]
     pub fn gerrit(&self, name: &str) -> Option<Gerrit> {
         self.servers.load().get(name).cloned()
+    }
+
+    /// Which other code hosts to ask from here on. What was said is forgotten.
+    pub fn by_others(&self, others: Others) {
+        self.others.store(Arc::new(others));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Who is in the groups of reviewers that policies name.
@@ -182,31 +197,26 @@ impl Reviews {
     }
 
     async fn of(&self, review: &Review, sha: &str) -> Result<Evidence, Unreviewed> {
-        let servers = self.servers.load_full();
-        let server = match &review.host {
-            CodeHost::Gerrit(name) => servers.get(name),
-            CodeHost::GitHub(_) | CodeHost::GitLab(_) => None,
-        };
-        let server =
-            server.ok_or_else(|| no(Step::Reading, format!("this gate has no {} to ask", review.host)))?;
+        let (servers, others) = (self.servers.load_full(), self.others.load_full());
+        let host = Host::of(review, &servers, &others)?;
         let mut key = Digest::default();
         key.copy_from_slice(digest(&SHA256, format!("{review:?}\0{sha}").as_bytes()).as_ref());
         let now = self.clock.now();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some((facts, _)) = known.filter(|(_, until)| now < *until) {
-            return decide(review, sha, server.people(), &facts, now);
+            return host.decide(review, sha, &facts, now);
         }
         let Ok(_permit) = self.asking.try_acquire() else {
             return Err(no(Step::Asking, "too many others ask at the same time"));
         };
         let facts = tokio::select! {
-            facts = server.facts(review, sha, now) => Arc::new(facts?),
+            facts = Box::pin(host.facts(review, sha, now)) => Arc::new(facts?),
             () = self.clock.sleep(PATIENCE) => {
                 let why = format!("{} did not answer within {} s", review.host, PATIENCE.as_secs());
                 return Err(no(Step::Asking, why));
             }
         };
-        let evidence = decide(review, sha, server.people(), &facts, self.clock.now())?;
+        let evidence = host.decide(review, sha, &facts, self.clock.now())?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.retain(|_, (_, until)| now < *until);

@@ -33,6 +33,7 @@ fn review() -> Review {
         project: "ml/churn".into(),
         branch: "main".into(),
         labels: Box::new([("Code-Review".into(), 2)]),
+        approvals: 0,
         by: Box::new([]),
         not_by: Authors::ALL,
         commit: CommitFrom::Claim("sha".into()),

@@ -6,7 +6,9 @@ use super::{
     super::{
         approval::MAX_HOLD,
         document::{Fields, Node, Reader, Text, Tree},
-        review::{Accepted, Authors, CommitFrom, Contributor, Requirements, Reviewers, Unreachable},
+        review::{
+            Accepted, Authors, CommitFrom, Contributor, HostKind, Requirements, Reviewers, Unreachable,
+        },
     },
     approval::bounded,
     entries::{choice, duration},
@@ -16,9 +18,12 @@ use crate::yaml::Place;
 /// Its keys.
 pub(in crate::policy) const KEYS: &[&str] = &[
     "gerrit",
+    "github",
+    "gitlab",
     "project",
     "branch",
     "labels",
+    "approvals",
     "by",
     "not_by",
     "commit",
@@ -30,12 +35,8 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "statement",
     "hold",
 ];
-/// Code hosts of later versions.
-const LATER: &[&str] = &["github", "gitlab"];
 /// How it is written.
 const FORM: &str = "write `review: {gerrit: NAME, project: ml/vision, branch: main}`";
-/// How a demand of `by` is written.
-const BY_FORM: &str = "write `by: [{gerrit_group: NAME, count: 1}]`";
 /// Labels, demands of `by`, and people whom one of them names.
 const MOST: usize = 8;
 const MOST_PEOPLE: u32 = 16;
@@ -51,10 +52,12 @@ const USUAL: (&str, i16) = ("Code-Review", 2);
 /// `review` of an entry.
 #[derive(Debug)]
 pub(in crate::policy) struct RawReview {
-    pub gerrit: Text,
+    pub kind: HostKind,
+    pub name: Text,
     pub project: Arc<str>,
     pub branch: Arc<str>,
     pub labels: Box<[(Arc<str>, i16)]>,
+    pub approvals: u32,
     pub by: Box<[Reviewers]>,
     pub not_by: Authors,
     pub commit: CommitFrom,
@@ -71,18 +74,12 @@ pub(in crate::policy) struct RawReview {
 pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
     let place = tree.place;
     let before = reader.problems.len();
-    let mut fields = reader.fields(tree, "`review`", KEYS, LATER)?;
-    // A host of a later version is told already.
-    if fields.place_of("gerrit").is_none() && reader.problems.len() == before {
-        reader.error_with(place, "`review` names no code host", FORM);
-    }
-    let gerrit = fields.take("gerrit").and_then(|tree| {
-        let text = reader.text(tree, "`gerrit`")?;
-        name(reader, text, "of a server")
-    });
+    let mut fields = reader.fields(tree, "`review`", KEYS, &[])?;
+    let (kind, server) = host(reader, &mut fields, place);
     let project = needed(reader, &mut fields, place, "project").and_then(|text| {
-        let hint = "write the project as Gerrit calls it: `ml/vision`";
-        checked(reader, text, "is no project", hint, is_project)
+        let form = if kind == HostKind::GitHub { "`OWNER/REPOSITORY`" } else { "`ml/vision`" };
+        let hint = format!("write the project as {} calls it: {form}", kind.name());
+        checked(reader, text, "is no project", &hint, |text| is_project(text) && is_project_of(kind, text))
     });
     let branch = needed(reader, &mut fields, place, "branch").and_then(|text| {
         let hint = match text.value.strip_prefix("refs/heads/") {
@@ -91,8 +88,8 @@ pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
         };
         checked(reader, text, "is no branch", &hint, is_branch)
     });
-    let labels = fields.take("labels").map(|tree| labels(reader, tree));
-    let by = fields.take("by").map(|tree| reviewers(reader, tree));
+    let (labels, approvals) = least(reader, &mut fields, kind);
+    let by = fields.take("by").map(|tree| reviewers(reader, tree, kind));
     let not_by = fields.take("not_by").map(|tree| {
         let known = Contributor::ALL.map(|one| (one.name(), one));
         let texts = reader.texts(tree, "`not_by`");
@@ -100,7 +97,7 @@ pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
     });
     let commit = fields.take("commit").and_then(|tree| commit(reader, tree));
     let requirements = fields.take("requirements").and_then(|tree| requirements(reader, tree));
-    let accept = fields.take("accept").map(|tree| accept(reader, tree));
+    let accept = fields.take("accept").map(|tree| accept(reader, tree, kind));
     let max_age = fields.take("max_age").and_then(|tree| max_age(reader, tree));
     let merge_commits = fields.take("merge_commits").and_then(|tree| merge_commits(reader, tree));
     let on_unreachable = fields.take("on_unreachable").and_then(|tree| {
@@ -114,10 +111,12 @@ pub(super) fn review(reader: &mut Reader<'_>, tree: Tree) -> Option<RawReview> {
         return None;
     }
     Some(RawReview {
-        gerrit: gerrit?,
+        kind,
+        name: server?,
         project: project?.value.into(),
         branch: branch?.value.into(),
-        labels: labels.unwrap_or_else(|| vec![(USUAL.0.into(), USUAL.1)]).into(),
+        labels: labels.into(),
+        approvals,
         by: by.unwrap_or_default().into(),
         not_by: not_by.unwrap_or(Authors::ALL),
         commit: commit.unwrap_or(CommitFrom::Job),
@@ -141,6 +140,50 @@ fn statement(reader: &mut Reader<'_>, tree: Tree, commit: Option<&CommitFrom>) -
         reader.error_with(place, "a statement is about the commit of a job", hint);
     }
     Some(place)
+}
+
+/// Which code host is asked; Gerrit, where that is not to be known.
+fn host(reader: &mut Reader<'_>, fields: &mut Fields, place: Place) -> (HostKind, Option<Text>) {
+    let mut named = HostKind::ALL.into_iter().filter_map(|kind| Some((kind, fields.take(kind.key())?)));
+    let first = named.next();
+    if let Some((_, second)) = named.next() {
+        let hint = "demand each host's review by an entry of its own";
+        reader.error_with(second.place, "`review` names several code hosts", hint);
+    }
+    let Some((kind, tree)) = first else {
+        reader.error_with(place, "`review` names no code host", FORM);
+        return (HostKind::Gerrit, None);
+    };
+    let what = format!("`{}`", kind.key());
+    (kind, reader.text(tree, &what).and_then(|text| name(reader, text, "of a server")))
+}
+
+/// Gerrit's labels, or how many people must have approved elsewhere.
+fn least(reader: &mut Reader<'_>, fields: &mut Fields, kind: HostKind) -> (Vec<(Arc<str>, i16)>, u32) {
+    let place = |key: &str, fields: &Fields| fields.place_of(key).unwrap_or_default();
+    let (of_labels, of_approvals) = (place("labels", fields), place("approvals", fields));
+    let (labels_found, approvals) = (fields.take("labels"), fields.take("approvals"));
+    match kind {
+        HostKind::Gerrit => {
+            if approvals.is_some() {
+                let hint = "write `labels: {Code-Review: 2}`, and how many people under `by`";
+                reader.error_with(of_approvals, "Gerrit counts no `approvals`", hint);
+            }
+            let usual = || vec![(USUAL.0.into(), USUAL.1)];
+            (labels_found.map_or_else(usual, |tree| labels(reader, tree)), 0)
+        }
+        HostKind::GitHub | HostKind::GitLab => {
+            if labels_found.is_some() {
+                let message = format!("nobody votes by `labels` at {}", kind.name());
+                reader.error_with(of_labels, message, "write `approvals: 1`: how many people");
+            }
+            let people = approvals.map_or(Some(1), |tree| reader.count(tree, "`approvals`")).unwrap_or(1);
+            if people > MOST_PEOPLE {
+                reader.error(of_approvals, format!("`approvals` is more than {MOST_PEOPLE}"));
+            }
+            (Vec::new(), people)
+        }
+    }
 }
 
 /// The text of a key that must be there.
@@ -190,6 +233,16 @@ pub(super) fn is_project(text: &str) -> bool {
     is_plain(text, "\"'\\?%*:<>|$^~{}#") && !text.ends_with(".git")
 }
 
+/// What is more than that, where a host has forms of its own: it goes into paths of its API.
+fn is_project_of(kind: HostKind, text: &str) -> bool {
+    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    match kind {
+        HostKind::Gerrit => true,
+        HostKind::GitHub => text.split('/').count() == 2 && text.split('/').all(plain),
+        HostKind::GitLab => text.contains('/') && text.split('/').all(plain),
+    }
+}
+
 /// As `git check-ref-format` has it, and no wider.
 pub(super) fn is_branch(text: &str) -> bool {
     is_plain(text, "\"'\\?%*:^~[]{}")
@@ -233,7 +286,7 @@ fn labels(reader: &mut Reader<'_>, tree: Tree) -> Vec<(Arc<str>, i16)> {
     labels
 }
 
-fn reviewers(reader: &mut Reader<'_>, tree: Tree) -> Vec<Reviewers> {
+fn reviewers(reader: &mut Reader<'_>, tree: Tree, kind: HostKind) -> Vec<Reviewers> {
     let place = tree.place;
     let items = match tree.value {
         Node::List(items) => items,
@@ -249,7 +302,7 @@ fn reviewers(reader: &mut Reader<'_>, tree: Tree) -> Vec<Reviewers> {
     let mut all: Vec<Reviewers> = Vec::new();
     for item in items {
         let place = item.place;
-        let Some(one) = reviewer(reader, item) else { continue };
+        let Some(one) = reviewer(reader, item, kind) else { continue };
         if all.iter().any(|other| other.group == one.group) {
             reader.error_with(place, "`by` names the same twice", "write it once, with a `count`");
         }
@@ -258,28 +311,29 @@ fn reviewers(reader: &mut Reader<'_>, tree: Tree) -> Vec<Reviewers> {
     all
 }
 
-fn reviewer(reader: &mut Reader<'_>, tree: Tree) -> Option<Reviewers> {
-    let place = tree.place;
+fn reviewer(reader: &mut Reader<'_>, tree: Tree, kind: HostKind) -> Option<Reviewers> {
+    let (place, key) = (tree.place, kind.group_key());
     if let Node::Text(text) = &tree.value {
-        let hint = format!("write `{{gerrit_group: {text}, count: 1}}`");
+        let hint = format!("write `{{{key}: {text}, count: 1}}`");
         reader.error_with(place, format!("`by` does not know `{text}`"), hint);
         return None;
     }
     let before = reader.problems.len();
-    let mut fields = reader.fields(tree, "one of `by`", &["gerrit_group", "count"], &[])?;
+    let mut fields = reader.fields(tree, "one of `by`", &[key, "count"], &[])?;
     let count_place = fields.place_of("count").unwrap_or(place);
     let count = match fields.take("count") {
         None => Some(1),
         Some(tree) => reader.count(tree, "`count`"),
     };
-    let Some(group) = fields.take("gerrit_group") else {
+    let Some(group) = fields.take(key) else {
         if reader.problems.len() == before {
-            reader.error_with(place, "one of `by` names no `gerrit_group`", BY_FORM);
+            let hint = format!("write `by: [{{{key}: NAME, count: 1}}]`");
+            reader.error_with(place, format!("one of `by` names no `{key}`"), hint);
         }
         return None;
     };
-    let group = reader.text(group, "`gerrit_group`")?;
-    let group = is_group(reader, group)?;
+    let group = reader.text(group, &format!("`{key}`"))?;
+    let group = group_of(reader, kind, group)?;
     let count = count?;
     if count > MOST_PEOPLE {
         reader.error(count_place, format!("`count` is more than {MOST_PEOPLE}"));
@@ -288,11 +342,34 @@ fn reviewer(reader: &mut Reader<'_>, tree: Tree) -> Option<Reviewers> {
     Some(Reviewers { group: group.value.into(), count })
 }
 
-/// The name or UUID of a group.
+/// The name or UUID of a group of Gerrit's.
 pub(super) fn is_group(reader: &mut Reader<'_>, group: Text) -> Option<Text> {
-    let hint = format!("groups have up to {LONGEST} characters, none of them a control character");
-    let is_group = |text: &str| text.chars().count() <= LONGEST && !text.chars().any(char::is_control);
-    checked(reader, group, "is no group", &hint, is_group)
+    group_of(reader, HostKind::Gerrit, group)
+}
+
+/// A group of a code host, by its name there.
+fn group_of(reader: &mut Reader<'_>, kind: HostKind, group: Text) -> Option<Text> {
+    let hint = match kind {
+        HostKind::Gerrit => {
+            format!("groups have up to {LONGEST} characters, none of them a control character")
+        }
+        HostKind::GitHub => {
+            "write the team's name in URLs: `risk-reviewers`, or `ORGANIZATION/risk-reviewers`".to_owned()
+        }
+        HostKind::GitLab => "write the group's path: `risk/reviewers`".to_owned(),
+    };
+    checked(reader, group, "is no group", &hint, |text| is_group_of(kind, text))
+}
+
+fn is_group_of(kind: HostKind, text: &str) -> bool {
+    let parts = text.split('/').count();
+    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let paths = is_project(text) && text.split('/').all(plain);
+    match kind {
+        HostKind::Gerrit => text.chars().count() <= LONGEST && !text.chars().any(char::is_control),
+        HostKind::GitHub => paths && parts <= 2,
+        HostKind::GitLab => paths,
+    }
 }
 
 fn commit(reader: &mut Reader<'_>, tree: Tree) -> Option<CommitFrom> {
@@ -341,7 +418,7 @@ fn requirements(reader: &mut Reader<'_>, tree: Tree) -> Option<Requirements> {
     Some(Requirements::Named(names.into()))
 }
 
-fn accept(reader: &mut Reader<'_>, tree: Tree) -> Accepted {
+fn accept(reader: &mut Reader<'_>, tree: Tree, kind: HostKind) -> Accepted {
     #[derive(Clone, Copy)]
     enum What {
         Overridden,
@@ -352,6 +429,11 @@ fn accept(reader: &mut Reader<'_>, tree: Tree) -> Accepted {
         [("overridden", What::Overridden), ("not_applicable", What::NotApplicable), ("forced", What::Forced)];
     let mut accepted = Accepted::default();
     for text in reader.texts(tree, "`accept`") {
+        if kind != HostKind::Gerrit && ["overridden", "forced"].contains(&text.value.as_str()) {
+            let message = format!("{} does not say that a check was {}", kind.name(), text.value);
+            reader.error_with(text.place, message, "write `not_applicable`: one that was skipped");
+            continue;
+        }
         match choice(reader, &text, "`accept`", &known) {
             Some(What::Overridden) => accepted.overridden = true,
             Some(What::NotApplicable) => accepted.not_applicable = true,

@@ -68,6 +68,7 @@ fn what_an_entry_matches_is_allowed_once_the_code_behind_it_is_reviewed() {
             project: "ml/vision".into(),
             branch: "main".into(),
             labels: [("Code-Review".into(), 2)].into(),
+            approvals: 0,
             by: [Reviewers { group: "risk-reviewers".into(), count: 1 }].into(),
             not_by: Authors::ALL,
             commit: CommitFrom::Job,
@@ -393,9 +394,8 @@ fn what_makes_no_review_is_refused_where_it_stands() {
         ("x".to_owned(), "`review` must be a map"),
         ("{}".to_owned(), "`review` names no code host"),
         ("{project: p, branch: main}".to_owned(), "`review` names no code host"),
-        ("{github: main, project: p, branch: main}".to_owned(), "`github` is not in this version"),
-        ("{gitlab: main, project: p, branch: main}".to_owned(), "`gitlab` is not in this version"),
-        (with("github: main"), "`github` is not in this version"),
+        (with("github: main"), "`review` names several code hosts"),
+        (with("approvals: 2"), "Gerrit counts no `approvals`"),
         ("{gerrit: [main], project: p, branch: main}".to_owned(), "`gerrit` must be text"),
         ("{gerrit: a b, project: p, branch: main}".to_owned(), "`a b` is no name of a server"),
         ("{gerrit: UNSET, project: p, branch: main}".to_owned(), "write what `UNSET` stands for"),
@@ -488,4 +488,74 @@ fn the_schema_has_the_keys_of_a_review() {
     assert_eq!(keys, known);
     let contributors = Contributor::ALL.map(Contributor::name);
     assert_eq!(schema["$defs"]["review"]["properties"]["not_by"]["anyOf"][0]["enum"], json!(contributors));
+}
+
+#[test]
+fn other_code_hosts_are_asked_for_people_and_checks_and_say_so() {
+    let written = "{github: main, project: corp/vision, branch: main, approvals: 2, by: [{github_team: risk}], \
+                   commit: caller.sha, requirements: [build], accept: not_applicable}";
+    let set = set(&demanding(SELECTS, written));
+    let judgement = judged_in(&set, &["g"], &put());
+    let [review] = wanted(&judgement)[..] else { panic!("{judgement:?}") };
+    assert_eq!(
+        (&review.host, review.approvals, review.labels.len()),
+        (&CodeHost::GitHub("main".into()), 2, 0)
+    );
+    assert_eq!(
+        review.words(),
+        "a pull request merged to `main` of `corp/vision` at GitHub `main`, approved by 2 people not its owner, \
+         uploader, author or committer, with 1 of `risk` among them"
+    );
+    let view = format!("{:?}", set.views().last().unwrap().keys);
+    for said in ["approved by 2 people", "by 1 of `risk`", "check `build`"] {
+        assert!(view.contains(said), "{said}: {view}");
+    }
+    let written = "{gitlab: main, project: corp/ml/vision, branch: main, not_by: author}";
+    let set = self::set(&demanding(SELECTS, written));
+    let judgement = judged_in(&set, &["g"], &put());
+    let [review] = wanted(&judgement)[..] else { panic!("{judgement:?}") };
+    assert_eq!(
+        review.words(),
+        "a merge request merged to `main` of `corp/ml/vision` at GitLab `main`, approved by 1 person not its author"
+    );
+}
+
+#[test]
+fn what_makes_no_review_of_another_code_host_is_refused_where_it_stands() {
+    let hub = |more: &str| format!("{{github: main, project: corp/vision, branch: main{more}}}");
+    let lab = |more: &str| format!("{{gitlab: main, project: corp/vision, branch: main{more}}}");
+    let cases = [
+        (lab(", by: [{gitlab_group: '../x'}]"), "is no group"),
+        (lab(", accept: overridden"), "GitLab does not say that a check was overridden"),
+        (lab("").replace("corp/vision", "vision"), "`vision` is no project"),
+        (lab("").replace("corp/vision", "corp/vi sion"), "is no project"),
+        (hub(", gitlab: main"), "`review` names several code hosts"),
+        (hub(", labels: {Code-Review: 2}"), "nobody votes by `labels` at GitHub"),
+        (hub(", approvals: 0"), "whole number"),
+        (hub(", approvals: 17"), "more than 16"),
+        (hub(", by: [{gerrit_group: risk}]"), "unknown key `gerrit_group`"),
+        (hub(", by: [{github_team: a/b/c}]"), "`a/b/c` is no group"),
+        (hub(", by: risk"), "write `{github_team: risk, count: 1}`"),
+        (hub(", accept: [forced]"), "GitHub does not say that a check was forced"),
+        (hub("").replace("corp/vision", "vision"), "`vision` is no project"),
+        (
+            hub("").replace("corp/vision", "corp/ml/vision"),
+            "write the project as GitHub calls it: `OWNER/REPOSITORY`",
+        ),
+    ];
+    for (written, expected) in cases {
+        let text = demanding(SELECTS, &written);
+        let problems =
+            PolicySet::compile(&FileSet::from_texts([("p.yaml", &*text)]), &Surroundings::default());
+        let said: Vec<_> = problems.unwrap_err().iter().map(ToString::to_string).collect();
+        assert!(said.iter().any(|said| said.contains(expected)), "{written}: {said:?} has no `{expected}`");
+    }
+    let around = Surroundings { githubs: Some(["main".to_owned()].into()), ..Surroundings::default() };
+    let text = demanding(SELECTS, &hub("").replace("github: main", "github: mian"));
+    let problems = PolicySet::compile(&FileSet::from_texts([("p.yaml", &*text)]), &around).unwrap_err();
+    let said = problems[0].to_string();
+    assert!(
+        said.contains("no `github` named `mian` in amlgate.yaml") && said.contains("did you mean `main`?"),
+        "{said}"
+    );
 }
