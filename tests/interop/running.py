@@ -174,12 +174,14 @@ class Gate(Process):
         import yaml
 
         settings = yaml.safe_load((sandbox.home / "amlgate.yaml").read_text())
-        ports = [free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(4)]
         listen = settings["listen"]
         listen["reverse"]["address"] = f"127.0.0.1:{ports[0]}"
         listen["reverse"]["public_url"] = self.url = f"https://localhost:{ports[0]}"
         listen["admin"]["address"] = f"127.0.0.1:{ports[1]}"
         listen["health"]["address"] = f"127.0.0.1:{ports[2]}"
+        # Two that listen at the same address share what comes, each caller at either.
+        listen["forward"]["address"] = f"127.0.0.1:{ports[3]}"
         settings["audit"].update(name=f"amlgate-{name}", directory=f"var/audit-{name}")
         change(settings)
         self.file = sandbox.home / f"amlgate-{name}.yaml"

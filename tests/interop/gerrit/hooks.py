@@ -67,6 +67,13 @@ class Webhooks:
             path = f"config/server/webhooks~projects/All-Projects/remotes/{name}"
             self.admin.put(path, remote.as_the_plugin_is_told())
 
+    def forget(self, name):
+        """From now on nothing is posted there."""
+        if self.sender:
+            self.remotes[:] = [remote for remote in self.remotes if remote.name != name]
+        else:
+            self.admin.delete(f"config/server/webhooks~projects/All-Projects/remotes/{name}")
+
     def resume(self):
         """After the server was started again: events of before are nowhere kept."""
         if self.sender:

@@ -126,3 +126,24 @@ def call(sandbox, gate):
         return session.request(method, f"{gate.url}{path}", json=body, headers=headers, timeout=60)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def story(sandbox, gerrit, history):
+    from story import SECRET, Story
+
+    story = Story(sandbox, gerrit, history)
+    yield story
+    story.stop()
+    story.gate.record.verify()
+    written = b"".join([story.gate.record.text(), *(log.read_bytes() for log in story.logs)])
+    secrets = [*sandbox.tokens.values(), gerrit.password("gate"), SECRET]
+    assert not any(secret.encode() in written for secret in secrets)
+
+
+@pytest.fixture(scope="session")
+def run(story):
+    """A change that somebody else approved, merged."""
+    from story import Run
+
+    return Run(story, story.project.reviewed(by="bo"))
