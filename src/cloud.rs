@@ -218,6 +218,13 @@ impl Cloud {
         host_of(&self.resource_manager)
     }
 
+    /// The studio of the cloud in whose table a host is Resource Manager's: `https://ml.azure.com`.
+    #[must_use]
+    pub fn studio_beside(resource_manager: &str) -> Option<String> {
+        let is = |cloud: &Self| cloud.resource_manager_host().eq_ignore_ascii_case(resource_manager);
+        Self::all().into_iter().find(is).map(|cloud| cloud.machine_learning.to_string())
+    }
+
     /// What a host serves, if it is this cloud's.
     #[must_use]
     pub fn service(&self, host: &str) -> Option<Service> {

@@ -147,7 +147,7 @@ impl Keys {
         // When it was made is not signed; when it was decided is, and comes before.
         let decided = chrono::DateTime::parse_from_rfc3339(&chain.decided).ok();
         let decided = decided.and_then(|at| u64::try_from(at.timestamp_millis()).ok());
-        if !decided.is_some_and(|at| Timestamp::from_millis(at) <= row.made.plus(SKEW)) {
+        if decided.is_none_or(|at| Timestamp::from_millis(at) > row.made.plus(SKEW)) {
             return other("it is said to be made before it was decided");
         }
         Ok(Verified { chain, signers })

@@ -414,7 +414,7 @@ mod tests {
         assert_eq!((read.routes.len(), read.issuers.len(), read.warnings.len()), (4, 3, 0));
         let (set, warnings) = crate::policy::PolicySet::load(&read.policies, &read.surroundings())
             .unwrap_or_else(|problems| panic!("{problems:#?}"));
-        assert_eq!((set.entries().count(), warnings.len()), (15, 0), "{warnings:#?}");
+        assert_eq!((set.entries().count(), warnings.len()), (16, 0), "{warnings:#?}");
     }
 
     #[cfg(unix)]

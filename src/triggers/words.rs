@@ -3,12 +3,10 @@
 use serde_json::Value;
 
 use super::run::{Asked, Say};
-use crate::{http::legible, policy::trigger::Report, time::Timestamp};
+use crate::{cloud::Cloud, http::legible, policy::trigger::Report, time::Timestamp};
 
 /// Characters of a reason that is told.
 const LONGEST_WHY: usize = 1_000;
-/// Whose host the links for people are for.
-const PUBLIC_CLOUD: &str = "management.azure.com";
 
 /// What a message is about.
 #[derive(Debug, Clone, Copy)]
@@ -63,11 +61,12 @@ impl About<'_> {
         format!("`{}`", tail.map_or_else(|| put.resource(), |(_, tail)| tail))
     }
 
-    /// A job in the studio, where that is the public cloud's.
+    /// A job in its cloud's studio.
     fn link(&self) -> Option<String> {
-        let resource = self.put.filter(|put| put.is_job() && self.host == PUBLIC_CLOUD)?.resource();
+        let resource = self.put.filter(|put| put.is_job())?.resource();
         let (workspace, name) = resource.rsplit_once("/jobs/")?;
-        Some(format!("https://ml.azure.com/runs/{name}?wsid={workspace}"))
+        let studio = Cloud::studio_beside(self.host)?;
+        Some(format!("{studio}/runs/{name}?wsid={workspace}"))
     }
 }
 
@@ -99,7 +98,7 @@ mod tests {
             trigger: "train",
             report: &report,
             put: Some(&put),
-            host: PUBLIC_CLOUD,
+            host: "management.azure.com",
             decision: Some("d"),
         })
     }

@@ -321,7 +321,11 @@ async fn whoever_proves_a_key_gets_a_token_that_is_worth_nothing_without_it() {
 #[tokio::test]
 async fn a_gate_without_a_store_needs_none_and_says_what_it_cannot_do() {
     let changes = crate::world::Changes {
-        configuration: &[("store: {sqlite: var/amlgate.db}\n", ""), (", sign_in: {issuer: sandbox}", "")],
+        configuration: &[
+            ("store: {sqlite: var/amlgate.db}\n", ""),
+            ("evidence: {signing_key: {file: certs/evidence.key}}\n", ""),
+            (", sign_in: {issuer: sandbox}", ""),
+        ],
         ..Default::default()
     };
     let world = World::changed(changes).await;

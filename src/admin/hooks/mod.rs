@@ -100,7 +100,7 @@ impl Api {
         (name, secret): (&str, &str),
         peer: Peer,
         extensions: &Extensions,
-    ) -> Result<Arc<Door>, Response> {
+    ) -> Result<Arc<Door>, StatusCode> {
         let certified = extensions.get::<Certified>().is_some();
         let knock = Knock { secret, from: peer.0.ip(), certified };
         let door = self.hooks.door(kind, name);
@@ -108,7 +108,7 @@ impl Api {
         door.map_err(|turned| {
             self.journal.refused(peer.0.ip(), turned.reason());
             count(kind, "refused");
-            StatusCode::NOT_FOUND.into_response()
+            StatusCode::NOT_FOUND
         })
     }
 
@@ -120,7 +120,9 @@ impl Api {
         peer: Peer,
         request: Request,
     ) -> Result<Heard, Response> {
-        let door = self.let_in(kind, path, peer, request.extensions())?;
+        let door = self
+            .let_in(kind, path, peer, request.extensions())
+            .map_err(axum::response::IntoResponse::into_response)?;
         let body = Limited::new(request.into_body(), kind.largest()).collect().await;
         let Ok(body) = body else {
             count(kind, "unreadable");
@@ -189,7 +191,7 @@ async fn asks_whether(
     request: Request,
 ) -> Response {
     if let Err(answer) = api.let_in(Kind::Azure, (&name, &secret), peer, request.extensions()) {
-        return answer;
+        return answer.into_response();
     }
     let asked = request.headers().get("webhook-request-origin").and_then(|origin| origin.to_str().ok());
     let allowed = asked.and_then(azure::origin).and_then(|origin| HeaderValue::from_str(origin).ok());

@@ -8,6 +8,7 @@ use http::Method;
 use super::{Change, Put, Trigger};
 use crate::{
     azureml::{self, BodyRefusal, Inspected, Kind, Naming, Protocol},
+    cloud::Cloud,
     http::Target,
 };
 
@@ -44,7 +45,7 @@ impl Trigger {
     /// [`Unfit`].
     pub(in crate::policy) fn fits(&self) -> Result<(), Unfit> {
         let put = self.tried().map_err(Unfit::Body)?;
-        let host: Arc<str> = "management.azure.com".into();
+        let host: Arc<str> = Cloud::public().resource_manager_host().into();
         let target = Target::parse(&host, &put.target).map_err(|why| Unfit::Path(why.0.into()))?;
         let naming = Naming { protocol: Protocol::Arm, upstream_host: host, resource: None };
         let named = azureml::name(&naming, &Method::PUT, &target);
