@@ -42,7 +42,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(30);
 /// What cannot be started for so long is not started any more.
 const START_WITHIN: Duration = Duration::from_secs(24 * 3_600);
 /// A code host knows what was merged, and how it was reviewed, within this.
-const REVIEWED_WITHIN: Duration = Duration::from_secs(3_600);
+const REVIEWED_WITHIN: Duration = Duration::from_secs(600);
 /// What cannot be said for so long is not said any more.
 const SAY_WITHIN: Duration = Duration::from_secs(24 * 3_600);
 /// A job that has not ended by then is nobody's news.
