@@ -11,13 +11,13 @@ use std::{
 
 use amlgate::{
     sandbox::{Fault, azure::names, home::Sandbox},
-    server::{Cores, Server},
+    server::Server,
     time::{Clock as _, ManualClock, SystemClock},
 };
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::world::{Changes, VERSION, World, job, workspace};
+use crate::world::{Changes, VERSION, World, job, started_again, workspace};
 
 const AUDIT: &str = "reads: required}";
 
@@ -38,8 +38,7 @@ struct Old {
 }
 
 async fn started(sandbox: &Sandbox, clock: &ManualClock) -> Server {
-    let settings = amlgate::config::load(&sandbox.configuration()).unwrap();
-    Server::start(settings, Arc::new(clock.clone()), Cores::Fixed(1)).await.unwrap()
+    started_again(sandbox, Arc::new(clock.clone())).await
 }
 
 impl Old {

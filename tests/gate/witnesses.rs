@@ -6,7 +6,7 @@ use amlgate::sandbox::azure::names;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::world::{Changes, VERSION, World, job, workspace};
+use crate::world::{Changes, VERSION, World, job, started_again, workspace};
 
 const AUDIT: &str = "reads: required}";
 
@@ -98,10 +98,7 @@ async fn what_is_in_the_container_is_never_overwritten() {
     let [(name, head)] = &before[..] else { panic!("{before:?}") };
     // The same gate begins its record anew: the head of that size is there, and is another's.
     fs::remove_dir_all(dir.path().join("var/audit")).unwrap();
-    let settings = amlgate::config::load(&sandbox.configuration()).unwrap();
-    let clock = std::sync::Arc::new(amlgate::time::SystemClock);
-    let server =
-        amlgate::server::Server::start(settings, clock, amlgate::server::Cores::Fixed(1)).await.unwrap();
+    let server = started_again(&sandbox, std::sync::Arc::new(amlgate::time::SystemClock)).await;
     assert!(server.stop().await);
     assert_eq!(sandbox.azure.blob(name).as_ref(), Some(head));
     let history = git(&remote, &["log", "--format=%s", "heads"]);

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use amlgate::{
@@ -227,15 +228,32 @@ impl World {
     pub async fn started_anew(self, clock: SharedClock) -> Self {
         let Self { sandbox, server, dir, tls } = self;
         assert!(server.stop().await, "everything ended and was recorded");
-        let settings =
-            config::load(&sandbox.configuration()).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let server = Server::start(settings, clock, Cores::Fixed(1)).await.unwrap();
+        let server = started_again(&sandbox, clock).await;
         Self { sandbox, server, dir, tls }
     }
 
     pub fn directory(&self) -> PathBuf {
         self.dir.path().to_owned()
     }
+}
+
+/// The sandbox's gate, once more. While none runs, its ports may be given to any other test, which has
+/// them for a moment.
+pub async fn started_again(sandbox: &Sandbox, clock: SharedClock) -> Server {
+    let settings = config::load(&sandbox.configuration()).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let listeners = [
+        settings.reverse.as_ref().map(|listener| listener.address),
+        settings.forward.as_ref().map(|listener| listener.address),
+        settings.admin.as_ref().map(|listener| listener.address),
+        settings.health,
+    ];
+    let free = async {
+        while listeners.iter().flatten().any(|address| std::net::TcpListener::bind(address).is_err()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), free).await.expect("its ports are free again");
+    Server::start(settings, clock, Cores::Fixed(1)).await.unwrap()
 }
 
 /// Writes a secret as the gate demands that secrets are kept.
