@@ -1,10 +1,13 @@
 //! From files to a set: every name looked up, every problem told at once.
 
+mod code_hosts;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
+use self::code_hosts::{gerrit_groups, strangers};
 use super::{
     EntryRef, FileSet, PolicySet, Surroundings,
     approval::{Approval, Approvers, Demand},
@@ -13,15 +16,14 @@ use super::{
     document::{Located, Text, listed, near},
     entry::{Entry, Limit, Network, SecretsRule, Unless},
     index::Index,
-    raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawReview, RawSecrets, RawTrigger},
-    review::{CommitFrom, HostKind, Review},
+    raw::{self, RawApproval, RawApprovers, RawEntry, RawFile, RawSecrets},
+    review::CommitFrom,
     roles::{ActionPattern, Roles},
-    trigger::{Trigger, fits::Unfit},
     who::{ANY_ISSUER, Description, Member, SubjectIx, Subjects, doubts},
 };
 use crate::{
     azureml::ResourceId,
-    identity::{GerritGroup, TRIGGER},
+    identity::TRIGGER,
     yaml::{Place, Problem, Severity},
 };
 
@@ -140,17 +142,6 @@ pub(super) fn compile(
     Ok((set.with_versions(), problems))
 }
 
-/// The groups of code hosts that subjects and approvals name.
-fn gerrit_groups(subjects: &Subjects, entries: &[Entry]) -> Arc<[GerritGroup]> {
-    let approvals = entries.iter().filter_map(|entry| entry.approval.as_ref());
-    let approvers = approvals.flat_map(|demand| &demand.approval.by).filter_map(|by| match by {
-        Approvers::GerritGroup { group, .. } => Some(group),
-        Approvers::Human | Approvers::Subject { .. } => None,
-    });
-    let all: BTreeSet<_> = subjects.gerrit_groups().chain(approvers).cloned().collect();
-    all.into_iter().collect()
-}
-
 fn subjects(
     raws: &mut [(Arc<str>, RawFile)],
     around: &Surroundings,
@@ -199,44 +190,6 @@ fn subjects(
         }
     }
     Subjects::new(all)
-}
-
-/// Why nobody could be known as one of a group of a code host.
-fn strangers(around: &Surroundings, file: &Arc<str>, place: Place, group: &GerritGroup) -> Option<Problem> {
-    let GerritGroup { server, .. } = group;
-    if let Some(unknown) = unknown_host(around, file, place, server, HostKind::Gerrit) {
-        return Some(unknown);
-    }
-    around.faceless.contains(&**server).then(|| {
-        let message = format!("nobody is known to be in {group}: who its accounts are is not said");
-        let hint = format!(
-            "link them in amlgate.yaml, `people.links: [{{gerrit: {server}, external_id: azure-oauth}}]`, or take e-mails for people with `accounts: {{match: email}}` and `people.canonical`"
-        );
-        Problem::error(file, place, message).hint(hint)
-    })
-}
-
-/// A code host that amlgate.yaml does not name.
-fn unknown_host(
-    around: &Surroundings,
-    file: &Arc<str>,
-    place: Place,
-    name: &str,
-    kind: HostKind,
-) -> Option<Problem> {
-    let known = match kind {
-        HostKind::Gerrit => &around.gerrits,
-        HostKind::GitHub => &around.githubs,
-        HostKind::GitLab => &around.gitlabs,
-    };
-    let known = known.as_ref().filter(|known| !known.contains(name))?;
-    let known = || known.iter().map(String::as_str);
-    let message = format!("no `{}` named `{name}` in amlgate.yaml", kind.key());
-    let hint = near(name, known()).unwrap_or_else(|| match known().next() {
-        None => "it names no server: nobody could say what was reviewed".to_owned(),
-        Some(_) => format!("it names {}", listed(known())),
-    });
-    Some(Problem::error(file, place, message).hint(hint))
 }
 
 fn unknown<'k>(
@@ -400,74 +353,6 @@ impl Compiler<'_> {
             ticket: raw.ticket,
         };
         Demand { approval: Arc::new(approval), skip }
-    }
-
-    /// A trigger that asks for something that Azure ML knows.
-    fn trigger(&mut self, file: &Arc<str>, raw: RawTrigger) -> Option<Trigger> {
-        self.problems.extend(unknown_host(
-            self.around,
-            file,
-            raw.gerrit.place,
-            &raw.gerrit.value,
-            HostKind::Gerrit,
-        ));
-        let scope = match &raw.scope {
-            None => None,
-            Some(text) => match &*self.scope(file, std::slice::from_ref(text)) {
-                [one] => Some(one.as_str().into()),
-                [] => return None,
-                [_, _, ..] => {
-                    let message = "`scope` is several ids, and a trigger puts one thing";
-                    self.problems.push(Problem::error(file, text.place, message).hint("name one of them"));
-                    return None;
-                }
-            },
-        };
-        let name = raw.name.value.as_str().into();
-        let trigger = Trigger {
-            entry: EntryRef { name, file: Arc::clone(file), line: raw.place.line },
-            server: raw.gerrit.value.into(),
-            project: raw.project,
-            branch: raw.branch,
-            acts_as: raw.acts_as,
-            put: raw.put.value.into(),
-            scope,
-            body: raw.body,
-            report: raw.report,
-        };
-        if let Err(unfit) = trigger.fits() {
-            let place = if matches!(unfit, Unfit::Body(_)) { raw.body_place } else { raw.put.place };
-            self.problems.push(Problem::error(file, place, unfit.to_string()).hint(unfit.hint()));
-            return None;
-        }
-        Some(trigger)
-    }
-
-    fn review(&mut self, file: &Arc<str>, entry: &EntryRef, raw: RawReview) -> Review {
-        if let (Some(place), Some(false)) = (raw.statement, self.around.states) {
-            let message = "a statement is required, and this gate makes and checks none";
-            let hint = "add `evidence: {signing_key: {file: certs/evidence.key}}` to amlgate.yaml";
-            self.problems.push(Problem::error(file, place, message).hint(hint));
-        }
-        self.problems.extend(unknown_host(self.around, file, raw.name.place, &raw.name.value, raw.kind));
-        Review {
-            entry: entry.clone(),
-            host: raw.kind.named(&raw.name.value),
-            project: raw.project,
-            branch: raw.branch,
-            labels: raw.labels,
-            approvals: raw.approvals,
-            by: raw.by,
-            not_by: raw.not_by,
-            commit: raw.commit,
-            requirements: raw.requirements,
-            accept: raw.accept,
-            max_age: raw.max_age,
-            merge_commits: raw.merge_commits,
-            on_unreachable: raw.on_unreachable,
-            statement: raw.statement.is_some(),
-            hold: raw.hold,
-        }
     }
 
     /// `None` for everybody.
