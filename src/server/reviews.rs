@@ -79,6 +79,7 @@ fn built(
     authorization.set_sensitive(true);
     let to = build::destination(&found.url).at(found.address);
     let to = build::trusting(to, &what(found), found.trust.as_ref())?;
+    let made_of = Zeroizing::new(format!("{found:?}\0{token}"));
     Ok(Gerrit::new(
         found.name.clone(),
         build::connector(settings, clock)?,
@@ -87,7 +88,8 @@ fn built(
         authorization,
         found.web().into(),
         found.people.clone(),
-    ))
+    )
+    .made_of(config::digest(made_of.as_bytes())))
 }
 
 impl Reviewing {

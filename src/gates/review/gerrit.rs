@@ -59,6 +59,8 @@ pub struct Gerrit {
     /// Its URL for people, without a slash at its end.
     web: Arc<str>,
     people: People,
+    /// Of what it was made, as a digest; `None` if nobody said.
+    made_of: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for Gerrit {
@@ -91,7 +93,19 @@ impl Gerrit {
         web: Arc<str>,
         people: People,
     ) -> Self {
-        Self { name, connector, to, base, authorization, web, people }
+        Self { name, connector, to, base, authorization, web, people, made_of: None }
+    }
+
+    /// The same, with the digest of the configuration and the token that it was made of.
+    #[must_use]
+    pub fn made_of(self, digest: [u8; 32]) -> Self {
+        Self { made_of: Some(digest), ..self }
+    }
+
+    /// Whether another was made of the same: what one of them said, the other would say.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.made_of.is_some() && self.made_of == other.made_of
     }
 
     /// Its name in the configuration.

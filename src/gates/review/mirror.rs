@@ -115,9 +115,17 @@ impl Mirror {
         }
     }
 
-    /// Whom to ask from here on. What others said is forgotten.
+    /// Whom to ask from here on. What others said is forgotten; what the same said stands.
     pub(super) fn by(&self, servers: Arc<Servers>) {
-        self.known.store(Arc::new(Known { servers, groups: BTreeMap::new() }));
+        self.known.rcu(|before| {
+            let stays = |group: &GerritGroup| {
+                let pair = before.servers.get(&group.server).zip(servers.get(&group.server));
+                pair.is_some_and(|(before, now)| now.is(before))
+            };
+            let held = before.groups.iter().filter(|(group, _)| stays(group));
+            let groups = held.map(|(group, held)| (group.clone(), held.clone())).collect();
+            Arc::new(Known { servers: Arc::clone(&servers), groups })
+        });
         self.asked.notify_one();
     }
 
@@ -273,7 +281,17 @@ impl Mirror {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{
+            gerrit::Gerrit,
+            people::{Demand, People},
+        },
+        *,
+    };
+    use crate::{
+        net::{Connector, ConnectorSettings, Destination},
+        time::ManualClock,
+    };
 
     const STALE: Duration = Duration::from_secs(900);
 
@@ -311,5 +329,40 @@ mod tests {
         let failed = Held::after(None, silent(), at(10));
         assert!(!failed.is_due(at(14), fresh) && failed.is_due(at(15), fresh));
         assert!(failed.is_due(at(9), fresh), "a clock that was set back");
+    }
+
+    fn made_of(digest: Option<u8>) -> Arc<Servers> {
+        let people = People { demand: Demand::Mail, links: Box::default(), mails_of: None };
+        let gerrit = Gerrit::new(
+            "main".into(),
+            Connector::new(ConnectorSettings::default()).unwrap(),
+            Destination::https("gerrit.example", 443),
+            String::new(),
+            http::HeaderValue::from_static("Basic eDp5"),
+            "https://gerrit.example".into(),
+            people,
+        );
+        let gerrit = match digest {
+            Some(digest) => gerrit.made_of([digest; 32]),
+            None => gerrit,
+        };
+        Arc::new([("main".into(), gerrit)].into())
+    }
+
+    #[test]
+    fn what_a_server_said_stands_when_it_is_named_again_and_not_when_another_is() {
+        let group = GerritGroup { server: "main".into(), group: "risk".into() };
+        let held = Held::after(None, Ok(Members::default()), at(0));
+        for (before, now, stands) in
+            [(Some(1), Some(1), true), (Some(1), Some(2), false), (Some(1), None, false), (None, None, false)]
+        {
+            let mirror = Mirror::new(Arc::new(ManualClock::starting_at(at(0))));
+            let groups = [(group.clone(), held.clone())].into();
+            mirror.known.store(Arc::new(Known { servers: made_of(before), groups }));
+            mirror.by(made_of(now));
+            assert_eq!(mirror.known.load().groups.contains_key(&group), stands, "{before:?} {now:?}");
+            mirror.by(Arc::default());
+            assert!(mirror.known.load().groups.is_empty(), "whom nobody names says nothing");
+        }
     }
 }
