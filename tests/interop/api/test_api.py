@@ -29,6 +29,8 @@ CHECKS = [
 EXAMPLES = {"pat": 30, "sam": 10}
 # What the sandbox has none of.
 UNCONFIGURED = {"break-glass"}
+# No model of the sandbox was let in by a review, so that nothing is stated: the suite `stories` reads statements.
+UNSTATED = {"readLineage", "readStatement"}
 
 ALL = "\n    who: [platform]\n    actions: [amlgate/*]\n"
 SECOND = """
@@ -193,7 +195,7 @@ def test_whoever_may_much_finds_no_fault(sandbox, api, document, there, tmp_path
     statuses = answered(sandbox, document, "pat")
     # Each was done at least once, so that what it answers was looked at.
     missed = {name: seen for name, seen in statuses.items() if not seen & {200, 201, 501}}
-    assert missed == {}
+    assert missed.keys() == UNSTATED, missed
 
 
 def test_whoever_may_little_finds_no_fault_and_nothing_else(sandbox, api, document, there, tmp_path):
